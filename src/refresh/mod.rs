@@ -1,0 +1,288 @@
+//! Fetch, derive, publish, persist, for ever.
+//!
+//! The source is asked at an interval, when it says that it changed, and when a caller asks for it. A source that
+//! cannot be asked is retried with back-off; what was published stays published (semantics 5.3). Not here: what
+//! facts mean (see `domain`), how they are kept on disk (see `persist`).
+
+mod backoff;
+pub mod book;
+pub mod persist;
+mod sms;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::{
+    sync::{Mutex, mpsc, oneshot, watch},
+    task::spawn_blocking,
+    time::Instant as Tick,
+};
+use tracing::{error, info, warn};
+
+use self::{
+    backoff::Backoff,
+    book::{Book, NotInBook, SmsReport, SmsSent, Telling},
+    persist::{PersistError, Store},
+};
+use crate::{
+    cache::Writer,
+    clock::Clock,
+    config,
+    domain::{Instant, Span, SubscriptionId},
+    source::{Counts, FactsSource, Fetched, SourceError},
+};
+
+/// Keeps the cache as fresh as its source.
+pub struct Refresher<S> {
+    source: Arc<S>,
+    book: Arc<Mutex<Book>>,
+    store: Option<Arc<Store>>,
+    clock: Arc<dyn Clock>,
+    settings: config::Refresh,
+    requests: mpsc::Receiver<oneshot::Sender<Outcome>>,
+    sync: watch::Sender<Sync>,
+    backoff: Backoff,
+    last_fetch: Option<Tick>,
+    /// As of when the facts on disk are; nothing while what is published is not on disk.
+    on_disk: Option<Instant>,
+    issued_at: Option<Instant>,
+}
+
+/// The other rooms' way to the refresher.
+#[derive(Clone)]
+pub struct Handle {
+    requests: mpsc::Sender<oneshot::Sender<Outcome>>,
+    sync: watch::Receiver<Sync>,
+    book: Arc<Mutex<Book>>,
+    report: Arc<dyn Fn(SubscriptionId, Counts) -> bool + Send + std::marker::Sync>,
+    clock: Arc<dyn Clock>,
+}
+
+/// How far the refresher has come.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sync {
+    /// As of when the facts in the cache are; nothing before any are published.
+    pub published_as_of: Option<Instant>,
+}
+
+/// How a refresh ended.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Outcome {
+    /// Other facts were told.
+    Updated,
+    /// The same facts were told.
+    Unchanged,
+    /// None were told, or what was told is refused.
+    Failed(SourceError),
+}
+
+/// Why no refresh was tried.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum NotRefreshed {
+    /// As many callers as may already wait.
+    TooManyWaiting,
+    /// The sidecar is stopping.
+    Stopping,
+}
+
+/// Facts that did not change are written again when what is on disk is older than this, so that a restart knows
+/// how old they really are to the hour.
+const REWRITE_AFTER: Span = Span::from_nanos(3_600 * Span::SECOND.nanos());
+
+impl<S: FactsSource> Refresher<S> {
+    /// A refresher from `source` to `writer`, and the handle to it. Facts kept by an earlier run of the same source
+    /// are published before this returns.
+    pub fn start(
+        source: S,
+        writer: Writer,
+        store: Option<Store>,
+        clock: Arc<dyn Clock>,
+        settings: config::Refresh,
+    ) -> (Self, Handle) {
+        let source = Arc::new(source);
+        let (asked, requests) = mpsc::channel(settings.requests_waiting);
+        let (sync, _) = watch::channel(Sync::default());
+        let mut book = Book::new(writer, settings.remembered_sms);
+        let mut issued_at = None;
+        if let Some(persisted) = store.as_ref().and_then(|store| load(store)) {
+            if persisted.source == source.identity() {
+                issued_at = persisted.issued_at;
+                issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));
+                info!(subscriptions = persisted.records.len(), "going on from the facts kept on disk");
+                sync.send_replace(Sync { published_as_of: Some(persisted.as_of) });
+                book.restore(persisted, clock.now());
+            } else {
+                warn!(
+                    kept = persisted.source,
+                    now = source.identity(),
+                    "the facts kept on disk are of another source; not used"
+                );
+                book.number_after(persisted.revision);
+            }
+        }
+        let book = Arc::new(Mutex::new(book));
+        let takes_report = Arc::clone(&source);
+        let handle = Handle {
+            requests: asked,
+            sync: sync.subscribe(),
+            book: Arc::clone(&book),
+            report: Arc::new(move |id, counts| takes_report.report(id, counts)),
+            clock: Arc::clone(&clock),
+        };
+        let refresher = Self {
+            source,
+            book,
+            store: store.map(Arc::new),
+            clock,
+            backoff: Backoff::new(settings.retry_first, settings.retry_most),
+            settings,
+            requests,
+            sync,
+            last_fetch: None,
+            on_disk: None,
+            issued_at,
+        };
+        (refresher, handle)
+    }
+
+    /// Refreshes for ever; it may be dropped at any point.
+    pub async fn run(mut self) {
+        let mut due = Tick::now();
+        loop {
+            let mut waiting = Vec::new();
+            tokio::select! {
+                () = tokio::time::sleep_until(due) => {}
+                () = self.source.changed() => {}
+                Some(caller) = self.requests.recv() => {
+                    waiting.push(caller);
+                    // However many ask, the source is not asked more often than this.
+                    if let Some(last) = self.last_fetch {
+                        tokio::time::sleep_until(last + self.settings.at_most_every).await;
+                    }
+                }
+            }
+            // Whoever asks from here on asks for the next fetch: this one may tell what was so before they asked.
+            while let Ok(caller) = self.requests.try_recv() {
+                waiting.push(caller);
+            }
+            self.last_fetch = Some(Tick::now());
+            let outcome = self.refresh().await;
+            due = Tick::now() + self.next_in(&outcome);
+            for caller in waiting {
+                // A caller that has gone needs no answer.
+                let _ = caller.send(outcome.clone());
+            }
+        }
+    }
+
+    /// How long until the source is asked of our own accord.
+    fn next_in(&mut self, outcome: &Outcome) -> Duration {
+        match outcome {
+            Outcome::Failed(error) if error.is_retried() => self.backoff.next(),
+            Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged => {
+                self.backoff.reset();
+                backoff::jittered(self.settings.interval, self.settings.jitter_percent)
+            }
+        }
+    }
+
+    async fn refresh(&mut self) -> Outcome {
+        let asked_at = self.clock.now();
+        let fetched = match self.source.fetch().await {
+            Ok(fetched) => fetched,
+            Err(error) => {
+                warn!(retried = error.is_retried(), "facts not refreshed: {error}");
+                return Outcome::Failed(error);
+            }
+        };
+        let (as_of, changed) = self.publish(fetched, asked_at).await;
+        self.persist(as_of, changed).await;
+        if changed { Outcome::Updated } else { Outcome::Unchanged }
+    }
+
+    /// Publishes what was fetched; as of when it is, and whether it differs.
+    async fn publish(&mut self, fetched: Fetched, asked_at: Instant) -> (Instant, bool) {
+        if let Fetched::All { issued_at: Some(issued_at), .. } = &fetched {
+            self.issued_at = Some(*issued_at);
+            self.clock.heard(*issued_at);
+        }
+        let as_of = self.issued_at.unwrap_or(asked_at);
+        let telling = Telling { as_of, origin: self.source.origin(), now: self.clock.now() };
+        let mut book = Arc::clone(&self.book).lock_owned().await;
+        // A hundred thousand timelines take a while; no worker that answers questions is kept by it.
+        let changed = spawn_blocking(move || match fetched {
+            Fetched::All { facts, .. } => book.tell(facts, telling),
+            Fetched::Unchanged => {
+                book.confirm(telling);
+                false
+            }
+        });
+        let changed = match changed.await {
+            Ok(changed) => changed,
+            Err(failure) => {
+                error!("facts were not published: {failure}");
+                return (as_of, false);
+            }
+        };
+        // Ready only now that they are in the cache.
+        self.sync.send_replace(Sync { published_as_of: Some(as_of) });
+        if changed {
+            info!("facts updated");
+        }
+        (as_of, changed)
+    }
+
+    /// Keeps on disk what was published. A disk that refuses keeps nobody from being answered.
+    async fn persist(&mut self, as_of: Instant, changed: bool) {
+        let Some(store) = self.store.clone() else { return };
+        if !changed && self.on_disk.is_some_and(|on_disk| as_of - on_disk < REWRITE_AFTER) {
+            return;
+        }
+        self.on_disk = None;
+        let persisted = self.book.lock().await.to_persist(self.source.identity(), as_of, self.issued_at);
+        match spawn_blocking(move || store.save(&persisted)).await {
+            Ok(Ok(())) => self.on_disk = Some(as_of),
+            Ok(Err(error)) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
+            Err(failure) => error!("facts not kept on disk: {failure}"),
+        }
+    }
+}
+
+impl Handle {
+    /// Asks for a refresh and waits for its end. Callers who ask while one is awaited share it.
+    pub async fn refresh(&self) -> Result<Outcome, NotRefreshed> {
+        let (caller, outcome) = oneshot::channel();
+        self.requests.try_send(caller).map_err(|error| match error {
+            mpsc::error::TrySendError::Full(_) => NotRefreshed::TooManyWaiting,
+            mpsc::error::TrySendError::Closed(_) => NotRefreshed::Stopping,
+        })?;
+        outcome.await.map_err(|_| NotRefreshed::Stopping)
+    }
+
+    /// Subtracts SMS that were sent.
+    pub async fn count_sms(
+        &self,
+        subscription_id: SubscriptionId,
+        sent: &[SmsSent],
+    ) -> Result<SmsReport, NotInBook> {
+        self.book.lock().await.count_sms(subscription_id, sent, self.clock.now())
+    }
+
+    /// Hands counts to the source; whether it takes any.
+    #[must_use]
+    pub fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool {
+        (self.report)(subscription_id, counts)
+    }
+
+    /// How far the refresher has come, now and at every change.
+    #[must_use]
+    pub fn sync(&self) -> watch::Receiver<Sync> {
+        self.sync.clone()
+    }
+}
+
+fn load(store: &Store) -> Option<persist::Persisted> {
+    store.load().unwrap_or_else(|error: PersistError| {
+        error!("starting without the facts of the last run: {error}");
+        None
+    })
+}
