@@ -1,0 +1,239 @@
+//! What an operator can set: one small struct for each concern, every key with its default.
+//!
+//! Not here: how file, environment and flags are layered and how faults are collected (see `reader`). Keys are
+//! those of the TOML file; as an environment variable `refresh.interval` is `ESA_SIDECAR__REFRESH__INTERVAL`.
+
+mod reader;
+
+use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+
+use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
+
+use reader::Reader;
+pub use reader::{Fault, Faults, Flag};
+
+/// Everything.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Config {
+    /// `listen`
+    pub listen: Listen,
+    /// `data_dir`: where the last facts are kept. Default: `$STATE_DIRECTORY`, or
+    /// `$XDG_STATE_HOME/esa-sidecar`, or `~/.local/state/esa-sidecar`.
+    pub data_dir: PathBuf,
+    /// `file`
+    pub file: FactsFile,
+    /// `refresh`
+    pub refresh: Refresh,
+    /// `staleness`
+    pub staleness: Staleness,
+    /// `limits`
+    pub limits: Limits,
+    /// `log`
+    pub log: Log,
+}
+
+/// Where calls are taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Listen {
+    /// `listen.enforcement`, default `127.0.0.1:50051`.
+    pub enforcement: ListenAddress,
+    /// `listen.probes`, default `127.0.0.1:9090`.
+    pub probes: ListenAddress,
+}
+
+/// The facts file.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FactsFile {
+    /// `file.path`, no default.
+    pub path: Option<PathBuf>,
+    /// `file.poll_interval`: how often it is looked at, default `200ms`.
+    pub poll_interval: Duration,
+    /// `file.max_bytes`: a larger one is refused, default 256 MiB.
+    pub max_bytes: u64,
+}
+
+/// When facts are asked for, and how often at the most.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Refresh {
+    /// `refresh.interval`, default `5m`.
+    pub interval: Duration,
+    /// `refresh.jitter_percent`: how much shorter or longer an interval may be, default 10.
+    pub jitter_percent: u32,
+    /// `refresh.retry_first`: the wait after the first failure, default `1s`; it doubles with each.
+    pub retry_first: Duration,
+    /// `refresh.retry_most`: the longest wait, default `5m`.
+    pub retry_most: Duration,
+    /// `refresh.at_most_every`: however many callers ask, default `1s`.
+    pub at_most_every: Duration,
+    /// `refresh.requests_waiting`: callers that may wait for a refresh at a time, default 1024.
+    pub requests_waiting: usize,
+    /// `refresh.remembered_sms`: ids of SMS remembered so that each counts once, default 100,000.
+    pub remembered_sms: usize,
+}
+
+/// From which age facts are called stale, and from which nothing is answered from them (semantics 5.3).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Staleness {
+    /// `staleness.stale_after`: answers say `stale`, default `1d`.
+    pub stale_after: Duration,
+    /// `staleness.unavailable_after`: every answer is `UNAVAILABLE` and the sidecar not ready; default never.
+    pub unavailable_after: Option<Duration>,
+    /// `staleness.operations.<operation>`: the same for one operation; default never.
+    pub operations: BTreeMap<&'static str, Duration>,
+}
+
+/// How much is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `limits.batch_questions`: questions in one batch, default 1,000.
+    pub batch_questions: usize,
+    /// `limits.sms_in_report`: SMS in one report of usage, default 1,000.
+    pub sms_in_report: usize,
+    /// `limits.request_bytes`: bytes in one message, default 512 KiB.
+    pub request_bytes: usize,
+    /// `limits.watches`: watches open at a time, default 10,000.
+    pub watches: usize,
+    /// `limits.concurrent_streams`: calls open at a time on one connection, default 1,024.
+    pub concurrent_streams: u32,
+    /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB.
+    pub header_list_bytes: u32,
+    /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`.
+    pub keepalive_interval: Duration,
+    /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
+    pub keepalive_timeout: Duration,
+    /// `limits.drain`: how long calls may take to end once the sidecar stops, default `10s`.
+    pub drain: Duration,
+}
+
+/// What is logged, to standard error.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Log {
+    /// `log.format`: `text` or `json`, default `text`.
+    pub format: LogFormat,
+    /// `log.level`: `error`, `warn`, `info`, `debug` or `trace`, default `info`.
+    pub level: String,
+}
+
+/// How a line of the log looks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// For programs.
+    Json,
+}
+
+impl Config {
+    /// Reads file, environment and flags, each over the one before; every fault at once.
+    pub fn read(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
+        let mut reader = Reader::new(file, flags)?;
+        let config = Self {
+            listen: Listen::read(&mut reader),
+            data_dir: reader.path("data_dir").unwrap_or_else(default_data_dir),
+            file: FactsFile::read(&mut reader),
+            refresh: Refresh::read(&mut reader),
+            staleness: Staleness::read(&mut reader),
+            limits: Limits::read(&mut reader),
+            log: Log::read(&mut reader),
+        };
+        reader.finish(config)
+    }
+}
+
+impl Listen {
+    fn read(reader: &mut Reader) -> Self {
+        let mut address = |key, port| {
+            reader.parsed(key, ListenAddress::loopback(port), |text| {
+                text.parse().map_err(|error: crate::edge::address::AddressError| error.to_string())
+            })
+        };
+        Self { enforcement: address("listen.enforcement", 50051), probes: address("listen.probes", 9090) }
+    }
+}
+
+impl FactsFile {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            path: reader.path("file.path"),
+            poll_interval: reader.duration("file.poll_interval", Duration::from_millis(200)),
+            max_bytes: reader.number("file.max_bytes", 256 << 20, 1..=1 << 40),
+        }
+    }
+}
+
+impl Refresh {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            interval: reader.duration("refresh.interval", Duration::from_secs(300)),
+            jitter_percent: reader.number("refresh.jitter_percent", 10, 0..=100),
+            retry_first: reader.duration("refresh.retry_first", Duration::from_secs(1)),
+            retry_most: reader.duration("refresh.retry_most", Duration::from_secs(300)),
+            at_most_every: reader.duration("refresh.at_most_every", Duration::from_secs(1)),
+            requests_waiting: reader.number("refresh.requests_waiting", 1024, 1..=1_000_000),
+            remembered_sms: reader.number("refresh.remembered_sms", 100_000, 1..=100_000_000),
+        }
+    }
+}
+
+impl Staleness {
+    fn read(reader: &mut Reader) -> Self {
+        let mut operations = BTreeMap::new();
+        for operation in Operation::ALL {
+            if let Some(age) = reader.optional_duration(&format!("staleness.operations.{}", operation.name()))
+            {
+                operations.insert(operation.name(), age);
+            }
+        }
+        Self {
+            stale_after: reader.duration("staleness.stale_after", Duration::from_hours(24)),
+            unavailable_after: reader.optional_duration("staleness.unavailable_after"),
+            operations,
+        }
+    }
+}
+
+impl Limits {
+    fn read(reader: &mut Reader) -> Self {
+        Self {
+            batch_questions: reader.number("limits.batch_questions", 1_000, 1..=100_000),
+            sms_in_report: reader.number("limits.sms_in_report", 1_000, 1..=100_000),
+            request_bytes: reader.number("limits.request_bytes", 512 << 10, 1 << 10..=64 << 20),
+            watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
+            concurrent_streams: reader.number("limits.concurrent_streams", 1_024, 1..=1_000_000),
+            header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
+            keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
+            keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),
+            drain: reader.duration("limits.drain", Duration::from_secs(10)),
+        }
+    }
+}
+
+impl Log {
+    fn read(reader: &mut Reader) -> Self {
+        let format = |text: &str| match text {
+            "text" => Ok(LogFormat::Text),
+            "json" => Ok(LogFormat::Json),
+            _ => Err(format!("`{text}` is neither `text` nor `json`")),
+        };
+        let level = |text: &str| match text {
+            "error" | "warn" | "info" | "debug" | "trace" => Ok(text.to_owned()),
+            _ => Err(format!("`{text}` is not one of `error`, `warn`, `info`, `debug`, `trace`")),
+        };
+        Self {
+            format: reader.parsed("log.format", LogFormat::Text, format),
+            level: reader.parsed("log.level", "info".to_owned(), level),
+        }
+    }
+}
+
+/// Where systemd says state goes; else where the desktop's convention says.
+fn default_data_dir() -> PathBuf {
+    let folder = |variable: &str| env::var_os(variable).filter(|value| !value.is_empty()).map(PathBuf::from);
+    folder("STATE_DIRECTORY")
+        .or_else(|| folder("XDG_STATE_HOME").map(|home| home.join("esa-sidecar")))
+        .or_else(|| folder("HOME").map(|home| home.join(".local/state/esa-sidecar")))
+        .unwrap_or_else(|| PathBuf::from("/var/lib/esa-sidecar"))
+}
+
+#[cfg(test)]
+mod tests;

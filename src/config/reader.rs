@@ -1,0 +1,234 @@
+//! Layers a TOML file, the environment and flags, and reads them key by key, so that every fault is told at once.
+//!
+//! Not here: which keys there are (see the parent).
+
+use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+
+use figment::{
+    Figment, Metadata, Profile, Provider,
+    providers::{Env, Format as _, Toml},
+    value::{Dict, Map, Value},
+};
+
+const PREFIX: &str = "ESA_SIDECAR__";
+const FLAGS: &str = "flags";
+
+/// A setting given on the command line.
+#[derive(Clone, Debug)]
+pub struct Flag {
+    /// As it is typed, such as `--listen`.
+    pub flag: &'static str,
+    /// The key it sets.
+    pub key: &'static str,
+    /// To what.
+    pub value: String,
+}
+
+/// One thing that is wrong, and where.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Fault {
+    /// The key, or nothing when it is about the whole file.
+    pub key: String,
+    /// Where the key was set.
+    pub place: String,
+    /// What is wrong.
+    pub what: String,
+}
+
+/// Everything that is wrong.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.lines())]
+pub struct Faults(pub Vec<Fault>);
+
+/// Reads keys and remembers which were read and what was wrong with them.
+pub(super) struct Reader {
+    figment: Figment,
+    flags: Vec<Flag>,
+    known: BTreeSet<String>,
+    faults: Vec<Fault>,
+}
+
+struct Flags(Vec<Flag>);
+
+impl Reader {
+    pub(super) fn new(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
+        let mut figment = Figment::new();
+        if let Some(file) = file {
+            let whole = |what: String| {
+                Faults(vec![Fault { key: String::new(), place: format!("`{}`", file.display()), what }])
+            };
+            let text = std::fs::read_to_string(&file).map_err(|error| whole(error.to_string()))?;
+            // Read once more by figment below; here only to say where the text stops being TOML.
+            Toml::string(&text).data().map_err(|error| whole(error.to_string()))?;
+            figment = figment.merge(Toml::file_exact(&file));
+        }
+        let figment = figment.merge(Env::prefixed(PREFIX).split("__")).merge(Flags(flags.clone()));
+        Ok(Self { figment, flags, known: BTreeSet::new(), faults: Vec::new() })
+    }
+
+    /// A path, if one is set.
+    pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
+        self.optional(
+            key,
+            |text| if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.into()) },
+        )
+    }
+
+    /// A length of time such as `90s`, `5m` or `3d`, longer than nothing.
+    pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
+        self.optional_duration(key).unwrap_or(default)
+    }
+
+    /// The same, if one is set.
+    pub(super) fn optional_duration(&mut self, key: &str) -> Option<Duration> {
+        self.optional(key, |text| match humantime::parse_duration(text) {
+            Ok(duration) if duration.is_zero() => Err("it must be longer than nothing".to_owned()),
+            Ok(duration) => Ok(duration),
+            Err(_) => {
+                Err(format!("`{text}` is not a length of time; write it like `200ms`, `90s`, `5m` or `3d`"))
+            }
+        })
+    }
+
+    /// A whole number within `range`.
+    pub(super) fn number<N>(&mut self, key: &str, default: N, range: RangeInclusive<N>) -> N
+    where
+        N: Copy + PartialOrd + fmt::Display + TryFrom<i128>,
+    {
+        self.parsed(key, default, |text| {
+            let number = text.parse::<i128>().ok().and_then(|number| N::try_from(number).ok());
+            number.filter(|number| range.contains(number)).ok_or_else(|| {
+                format!("`{text}` is not a whole number from {} to {}", range.start(), range.end())
+            })
+        })
+    }
+
+    /// Anything else that is written as text.
+    pub(super) fn parsed<T>(
+        &mut self,
+        key: &str,
+        default: T,
+        parse: impl FnOnce(&str) -> Result<T, String>,
+    ) -> T {
+        self.optional(key, parse).unwrap_or(default)
+    }
+
+    /// `config`, unless anything was wrong or set without being a key.
+    pub(super) fn finish<T>(mut self, config: T) -> Result<T, Faults> {
+        match self.figment.extract::<Dict>() {
+            Ok(set) => leaves(&set, "").into_iter().for_each(|key| self.require_known(&key)),
+            Err(error) => self.fault("", error.to_string()),
+        }
+        if self.faults.is_empty() { Ok(config) } else { Err(Faults(self.faults)) }
+    }
+
+    fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        self.known.insert(key.to_owned());
+        let value = self.figment.find_value(key).ok()?;
+        let parsed = match &value {
+            Value::String(_, text) => parse(text),
+            Value::Num(_, number) => match (number.to_i128(), number.to_u128()) {
+                (Some(number), _) => parse(&number.to_string()),
+                (None, Some(number)) => parse(&number.to_string()),
+                (None, None) => Err("a fraction is not expected here".to_owned()),
+            },
+            Value::Bool(_, truth) => parse(&truth.to_string()),
+            Value::Char(_, character) => parse(&character.to_string()),
+            Value::Empty(..) | Value::Dict(..) | Value::Array(..) => {
+                Err("a single value is expected here".to_owned())
+            }
+        };
+        parsed.map_err(|what| self.fault(key, what)).ok()
+    }
+
+    fn require_known(&mut self, key: &str) {
+        let inside_known = self.known.iter().any(|known| {
+            key.strip_prefix(known.as_str()).is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+        });
+        if inside_known {
+            return;
+        }
+        let nearest = self
+            .known
+            .iter()
+            .max_by(|one, other| strsim::jaro_winkler(one, key).total_cmp(&strsim::jaro_winkler(other, key)));
+        let hint = nearest.filter(|nearest| 0.8 < strsim::jaro_winkler(nearest, key));
+        let hint = hint.map(|nearest| format!("; did you mean `{nearest}`?")).unwrap_or_default();
+        self.fault(key, format!("there is no such key{hint}"));
+    }
+
+    fn fault(&mut self, key: &str, what: String) {
+        self.faults.push(Fault { key: key.to_owned(), place: self.place(key), what });
+    }
+
+    fn place(&self, key: &str) -> String {
+        let Some(metadata) = self.figment.find_metadata(key) else { return String::new() };
+        if metadata.name == FLAGS {
+            return self
+                .flags
+                .iter()
+                .find(|flag| flag.key == key)
+                .map(|flag| flag.flag.to_owned())
+                .unwrap_or_default();
+        }
+        match metadata.source.as_ref().and_then(figment::Source::file_path) {
+            Some(path) => format!("`{}`", path.display()),
+            None => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
+        }
+    }
+}
+
+impl Provider for Flags {
+    fn metadata(&self) -> Metadata {
+        Metadata::named(FLAGS)
+    }
+
+    fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
+        let nested = self.0.iter().map(|flag| figment::util::nest(flag.key, Value::from(flag.value.clone())));
+        let dict = nested.filter_map(Value::into_dict).fold(Dict::new(), merged);
+        Ok(Profile::Default.collect(dict))
+    }
+}
+
+/// `into` with everything of `more`, dictionary by dictionary.
+fn merged(mut into: Dict, more: Dict) -> Dict {
+    for (key, value) in more {
+        let value = match (into.remove(&key), value) {
+            (Some(Value::Dict(tag, there)), Value::Dict(_, here)) => Value::Dict(tag, merged(there, here)),
+            (_, value) => value,
+        };
+        into.insert(key, value);
+    }
+    into
+}
+
+/// Dotted paths of everything that is set.
+fn leaves(dict: &Dict, under: &str) -> Vec<String> {
+    let mut paths = Vec::new();
+    for (key, value) in dict {
+        let path = if under.is_empty() { key.clone() } else { format!("{under}.{key}") };
+        match value.as_dict() {
+            Some(dict) => paths.extend(leaves(dict, &path)),
+            None => paths.push(path),
+        }
+    }
+    paths
+}
+
+impl Faults {
+    fn lines(&self) -> String {
+        let lines: Vec<String> = self.0.iter().map(ToString::to_string).collect();
+        lines.join("\n")
+    }
+}
+
+impl fmt::Display for Fault {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { key, place, what } = self;
+        match (key.is_empty(), place.is_empty()) {
+            (false, false) => write!(formatter, "`{key}` ({place}): {what}"),
+            (false, true) => write!(formatter, "`{key}`: {what}"),
+            (true, _) => write!(formatter, "{place}: {what}"),
+        }
+    }
+}

@@ -1,0 +1,6 @@
+//! Where calls come in: addresses and listeners.
+//!
+//! Not here: what a call means (see `enforcement`).
+
+pub mod address;
+pub mod listener;

@@ -1,0 +1,137 @@
+//! Every gRPC status this service sends, with why.
+//!
+//! The code is chosen by what the caller can do with it (semantics 4.6): change the question, ask elsewhere, or ask
+//! again later. The reason in `google.rpc.ErrorInfo` is stable; the message is for people. A denial is never here:
+//! it is an answer.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use crate::{
+    cache::Missing, domain::SubscriptionId, enforcement::convert::Unreadable, proto::enforcement as api,
+    refresh::NotRefreshed,
+};
+
+/// The domain of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "esa-sidecar";
+
+/// Why there is no answer.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// A field does not read.
+    #[error(transparent)]
+    Unreadable(#[from] Unreadable),
+    /// No subscription is named, and several are held.
+    #[error("subscription_id: {held} subscriptions are held; name one")]
+    SubscriptionIdRequired {
+        /// How many.
+        held: usize,
+    },
+    /// The named subscription is not held here.
+    #[error("subscription `{0}` is not held by this sidecar; check the ID, or ask the sidecar that holds it")]
+    SubscriptionNotHeld(SubscriptionId),
+    /// No facts since the first start.
+    #[error("no facts have been received yet; ask again when the sidecar is ready")]
+    NoFacts,
+    /// The operator wants no answers from facts this old (semantics 5.3).
+    #[error("facts are {} old, and this is not answered from facts older than {}; see why they are not refreshed",
+        humantime::format_duration(Duration::from_secs(age.as_secs())), humantime::format_duration(*most))]
+    FactsTooOld {
+        /// Their age.
+        age: Duration,
+        /// The most it may be.
+        most: Duration,
+    },
+    /// More in one call than is taken.
+    #[error("{field}: {count} given, at most {most} are taken in one call; send several")]
+    TooMany {
+        /// Of what.
+        field: &'static str,
+        /// How many.
+        count: usize,
+        /// How many are taken.
+        most: usize,
+    },
+    /// As many watches as may be are open.
+    #[error("as many watches are open as are allowed ({0}); close some, or raise `limits.watches`")]
+    TooManyWatches(usize),
+    /// As many callers as may already wait for a refresh.
+    #[error("as many callers as are allowed wait for a refresh already; ask again in a second")]
+    TooManyRefreshes,
+    /// The sidecar is stopping.
+    #[error("the sidecar is stopping; ask again once it has restarted")]
+    Stopping,
+}
+
+impl Refusal {
+    /// The code of the status.
+    pub(super) const fn code(&self) -> Code {
+        match self {
+            // The question has to change.
+            Self::Unreadable(_) | Self::SubscriptionIdRequired { .. } | Self::TooMany { .. } => {
+                Code::InvalidArgument
+            }
+            // Another sidecar may hold it.
+            Self::SubscriptionNotHeld(_) => Code::NotFound,
+            // The same question can be answered later.
+            Self::NoFacts | Self::FactsTooOld { .. } | Self::Stopping => Code::Unavailable,
+            // The same question can be answered when there is less of it.
+            Self::TooManyWatches(_) | Self::TooManyRefreshes => Code::ResourceExhausted,
+        }
+    }
+
+    /// The stable reason of `google.rpc.ErrorInfo`.
+    pub(super) const fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable(_) => "FIELD_INVALID",
+            Self::SubscriptionIdRequired { .. } => "SUBSCRIPTION_ID_REQUIRED",
+            Self::SubscriptionNotHeld(_) => "SUBSCRIPTION_NOT_HELD",
+            Self::NoFacts => "NO_FACTS_YET",
+            Self::FactsTooOld { .. } => "FACTS_TOO_OLD",
+            Self::TooMany { .. } => "TOO_MANY_ITEMS",
+            Self::TooManyWatches(_) => "TOO_MANY_WATCHES",
+            Self::TooManyRefreshes => "TOO_MANY_REFRESHES",
+            Self::Stopping => "STOPPING",
+        }
+    }
+
+    /// The refusal of one question among many.
+    pub(super) fn into_question_error(self) -> api::QuestionError {
+        api::QuestionError {
+            code: self.code().into(),
+            reason: self.reason().to_owned(),
+            message: self.to_string(),
+        }
+    }
+}
+
+impl From<Missing> for Refusal {
+    fn from(missing: Missing) -> Self {
+        match missing {
+            Missing::NoFacts => Self::NoFacts,
+            Missing::NotHeld(id) => Self::SubscriptionNotHeld(id),
+            Missing::Ambiguous { held } => Self::SubscriptionIdRequired { held },
+        }
+    }
+}
+
+impl From<NotRefreshed> for Refusal {
+    fn from(not_refreshed: NotRefreshed) -> Self {
+        match not_refreshed {
+            NotRefreshed::TooManyWaiting => Self::TooManyRefreshes,
+            NotRefreshed::Stopping => Self::Stopping,
+        }
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details = ErrorDetails::with_error_info(refusal.reason(), DOMAIN, HashMap::new());
+        if let Refusal::Unreadable(Unreadable { field, what }) = &refusal {
+            details.add_bad_request_violation(field.clone(), what.clone());
+        }
+        Self::with_error_details(refusal.code(), refusal.to_string(), details)
+    }
+}

@@ -1,0 +1,294 @@
+//! The nine calls of `EnforcementService`, each a few lines: read, load, hand on, wrap.
+//!
+//! Not here: any rule, and any status (see `refusal`).
+
+use std::{collections::HashMap, sync::Arc};
+
+use futures_util::{Stream, StreamExt as _};
+use tokio::sync::{Semaphore, mpsc};
+use tokio_stream::wrappers::ReceiverStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status, Streaming};
+
+use super::{
+    answer::{Asked, Freshness},
+    caller::Caller,
+    convert::{self, Unreadable},
+    describe::describe,
+    refusal::Refusal,
+    simulate, table,
+    watch::SubscriptionWatch,
+};
+use crate::{
+    cache::{Cache, Held, Missing, Snapshot},
+    clock::Clock,
+    config,
+    domain::{SubscriptionId, Timeline},
+    proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
+    refresh::{self, Outcome, book::SmsSent},
+    source::{Counts, Origin},
+};
+
+/// Answers from the cache. Cloning it is cheap and shares everything.
+#[derive(Clone)]
+pub struct Enforcement(Arc<Inner>);
+
+struct Inner {
+    cache: Arc<Cache>,
+    clock: Arc<dyn Clock>,
+    freshness: Arc<Freshness>,
+    limits: config::Limits,
+    refresh: refresh::Handle,
+    watches: Arc<Semaphore>,
+    drain: CancellationToken,
+}
+
+/// Longest id of an SMS, in bytes.
+const LONGEST_SMS_ID: usize = 64;
+
+type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
+
+impl Enforcement {
+    /// Answers from `cache` by `clock`; open streams end with `drain`.
+    #[must_use]
+    pub fn new(
+        cache: Arc<Cache>,
+        clock: Arc<dyn Clock>,
+        staleness: &config::Staleness,
+        limits: config::Limits,
+        refresh: refresh::Handle,
+        drain: CancellationToken,
+    ) -> Self {
+        let watches = Arc::new(Semaphore::new(limits.watches));
+        let freshness = Arc::new(Freshness::new(staleness));
+        Self(Arc::new(Inner { cache, clock, freshness, limits, refresh, watches, drain }))
+    }
+}
+
+impl Inner {
+    /// One question, one load, one instant.
+    fn answer(
+        &self,
+        request: &api::AuthorizeRequest,
+        caller: Caller,
+    ) -> Result<api::AuthorizeResponse, Refusal> {
+        let asked = Asked::read(request, caller)?;
+        let held = self.cache.load(asked.subscription_id.as_ref());
+        asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, self.clock.now())
+    }
+
+    fn held(&self, subscription_id: &str) -> Result<Held, Refusal> {
+        let id = convert::subscription_id(subscription_id)?;
+        Ok(self.cache.load(id.as_ref())?)
+    }
+
+    /// All questions of a batch are put to one snapshot of each subscription, at one instant.
+    fn answer_batch(
+        &self,
+        questions: &[api::AuthorizeRequest],
+        caller: Caller,
+    ) -> Vec<api::BatchAuthorizeResult> {
+        let now = self.clock.now();
+        let mut loaded: HashMap<Option<SubscriptionId>, Result<Held, Missing>> = HashMap::new();
+        let mut answer = |question| -> Result<api::AuthorizeResponse, Refusal> {
+            let asked = Asked::read(question, caller)?;
+            let id = asked.subscription_id;
+            let held = loaded.entry(id).or_insert_with(|| self.cache.load(id.as_ref()));
+            asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, now)
+        };
+        let result = |question| match answer(question) {
+            Ok(answer) => api::batch_authorize_result::Result::Response(answer),
+            Err(refusal) => api::batch_authorize_result::Result::Error(refusal.into_question_error()),
+        };
+        questions
+            .iter()
+            .map(result)
+            .map(|result| api::BatchAuthorizeResult { result: Some(result) })
+            .collect()
+    }
+
+    fn answer_streamed(
+        &self,
+        request: &api::StreamAuthorizeRequest,
+        caller: Caller,
+    ) -> api::StreamAuthorizeResponse {
+        let missing = || Unreadable::new("question", "missing").into();
+        let question = request.question.as_ref().ok_or_else(missing);
+        let result = match question.and_then(|question| self.answer(question, caller)) {
+            Ok(answer) => api::stream_authorize_response::Result::Response(answer),
+            Err(refusal) => api::stream_authorize_response::Result::Error(refusal.into_question_error()),
+        };
+        api::StreamAuthorizeResponse { result: Some(result) }
+    }
+
+    fn simulated(&self, request: &api::SimulateRequest) -> Result<api::Subscription, Refusal> {
+        let api::SimulateRequest { subscription_id, facts, changes, change_mask, at } = request;
+        let now = self.clock.now();
+        let at = at.as_ref().map_or(Ok(now), |at| convert::instant(at, "at"))?;
+        let (base, as_of, revision, origin) = match facts {
+            Some(given) => (given.clone(), now, 0, Origin::Live),
+            None => {
+                let held = self.held(subscription_id)?;
+                ((&held.facts).into(), held.as_of, held.revision, held.origin)
+            }
+        };
+        let facts = simulate::changed(base, changes.as_ref(), change_mask.as_ref())?.with_overuse_seen(at);
+        let timeline = Timeline::of(&facts);
+        Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, at))
+    }
+
+    fn sms_sent(&self, sent: Vec<api::SmsSent>) -> Result<Vec<SmsSent>, Refusal> {
+        let (count, most) = (sent.len(), self.limits.sms_in_report);
+        if most < count {
+            return Err(Refusal::TooMany { field: "sms_sent", count, most });
+        }
+        let read = |(position, api::SmsSent { id, credits }): (usize, api::SmsSent)| {
+            if (1..=LONGEST_SMS_ID).contains(&id.len()) {
+                return Ok(SmsSent { id, credits: credits.max(1) });
+            }
+            let what = format!("{} bytes; an id has 1 to {LONGEST_SMS_ID}", id.len());
+            Err(Unreadable::new(format!("sms_sent[{position}].id"), what).into())
+        };
+        sent.into_iter().enumerate().map(read).collect()
+    }
+
+    async fn report(&self, request: api::ReportUsageRequest) -> Result<api::ReportUsageResponse, Refusal> {
+        let api::ReportUsageRequest { subscription_id, active_users, all_users, components, sms_sent } =
+            request;
+        let sent = self.sms_sent(sms_sent)?;
+        let id = self.held(&subscription_id)?.facts.subscription_id;
+        let counts = Counts { active_users, all_users, components };
+        let counts_taken = counts != Counts::default() && self.refresh.report(id, counts);
+        let report = self.refresh.count_sms(id, &sent).await;
+        let report = report.map_err(|_| Refusal::SubscriptionNotHeld(id))?;
+        Ok(api::ReportUsageResponse {
+            sms_counted: report.counted,
+            sms_repeated: report.repeated,
+            sms_credits: report.credits,
+            counts_taken,
+        })
+    }
+
+    async fn refreshed(&self, subscription_id: &str) -> Result<api::RefreshSubscriptionResponse, Refusal> {
+        let id = convert::subscription_id(subscription_id)?;
+        if let (Some(id), Err(Missing::NotHeld(_))) = (id, self.cache.load(id.as_ref())) {
+            return Err(Refusal::SubscriptionNotHeld(id));
+        }
+        let (outcome, detail) = match self.refresh.refresh().await? {
+            Outcome::Updated => (api::RefreshOutcome::Updated, String::new()),
+            Outcome::Unchanged => (api::RefreshOutcome::Unchanged, String::new()),
+            Outcome::Failed(error) => (api::RefreshOutcome::Failed, error.to_string()),
+        };
+        let held = self.cache.load(id.as_ref()).ok();
+        Ok(api::RefreshSubscriptionResponse {
+            outcome: outcome.into(),
+            detail,
+            revision: held.as_ref().map_or(0, |held| held.revision),
+            as_of: held.and_then(|held| convert::timestamp(held.as_of)),
+        })
+    }
+}
+
+/// Who sent a request. Every caller is on this machine until a later version tells them apart.
+fn caller<T>(_request: &Request<T>) -> Caller {
+    Caller::LOOPBACK
+}
+
+#[tonic::async_trait]
+impl EnforcementService for Enforcement {
+    async fn authorize(
+        &self,
+        request: Request<api::AuthorizeRequest>,
+    ) -> Result<Response<api::AuthorizeResponse>, Status> {
+        let caller = caller(&request);
+        Ok(Response::new(self.0.answer(request.get_ref(), caller)?))
+    }
+
+    async fn batch_authorize(
+        &self,
+        request: Request<api::BatchAuthorizeRequest>,
+    ) -> Result<Response<api::BatchAuthorizeResponse>, Status> {
+        let caller = caller(&request);
+        let questions = &request.get_ref().questions;
+        let (count, most) = (questions.len(), self.0.limits.batch_questions);
+        if most < count {
+            return Err(Refusal::TooMany { field: "questions", count, most }.into());
+        }
+        Ok(Response::new(api::BatchAuthorizeResponse { results: self.0.answer_batch(questions, caller) }))
+    }
+
+    type StreamAuthorizeStream = Answers<api::StreamAuthorizeResponse>;
+
+    async fn stream_authorize(
+        &self,
+        request: Request<Streaming<api::StreamAuthorizeRequest>>,
+    ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
+        let caller = caller(&request);
+        let service = Arc::clone(&self.0);
+        let drained = service.drain.clone().cancelled_owned();
+        let questions = request.into_inner();
+        // Each answer is made as its question is read, so they come in order and no more is held than the caller
+        // takes. At drain the stream ends between two answers.
+        let answers = questions
+            .map(move |question| question.map(|question| service.answer_streamed(&question, caller)));
+        Ok(Response::new(Box::pin(answers.take_until(drained))))
+    }
+
+    async fn get_subscription(
+        &self,
+        request: Request<api::GetSubscriptionRequest>,
+    ) -> Result<Response<api::GetSubscriptionResponse>, Status> {
+        let held = self.0.held(&request.get_ref().subscription_id)?;
+        let subscription = Some(describe(&held, &self.0.freshness, self.0.clock.now()));
+        Ok(Response::new(api::GetSubscriptionResponse { subscription }))
+    }
+
+    type WatchSubscriptionStream = ReceiverStream<Result<api::WatchSubscriptionResponse, Status>>;
+
+    async fn watch_subscription(
+        &self,
+        request: Request<api::WatchSubscriptionRequest>,
+    ) -> Result<Response<Self::WatchSubscriptionStream>, Status> {
+        let id = convert::subscription_id(&request.get_ref().subscription_id).map_err(Refusal::from)?;
+        let place = Arc::clone(&self.0.watches).try_acquire_owned();
+        let watch = SubscriptionWatch {
+            watch: self.0.cache.watch(id.as_ref()).map_err(Refusal::from)?,
+            clock: Arc::clone(&self.0.clock),
+            freshness: Arc::clone(&self.0.freshness),
+            drain: self.0.drain.clone(),
+            _place: place.map_err(|_| Refusal::TooManyWatches(self.0.limits.watches))?,
+        };
+        let (caller, descriptions) = mpsc::channel(1);
+        tokio::spawn(watch.run(caller));
+        Ok(Response::new(ReceiverStream::new(descriptions)))
+    }
+
+    async fn report_usage(
+        &self,
+        request: Request<api::ReportUsageRequest>,
+    ) -> Result<Response<api::ReportUsageResponse>, Status> {
+        Ok(Response::new(self.0.report(request.into_inner()).await?))
+    }
+
+    async fn refresh_subscription(
+        &self,
+        request: Request<api::RefreshSubscriptionRequest>,
+    ) -> Result<Response<api::RefreshSubscriptionResponse>, Status> {
+        Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id).await?))
+    }
+
+    async fn get_restriction_table(
+        &self,
+        _request: Request<api::GetRestrictionTableRequest>,
+    ) -> Result<Response<api::GetRestrictionTableResponse>, Status> {
+        Ok(Response::new(table::response()))
+    }
+
+    async fn simulate(
+        &self,
+        request: Request<api::SimulateRequest>,
+    ) -> Result<Response<api::SimulateResponse>, Status> {
+        let subscription = Some(self.0.simulated(request.get_ref())?);
+        Ok(Response::new(api::SimulateResponse { subscription }))
+    }
+}

@@ -1,0 +1,108 @@
+//! A subscription watched: described at once, and again at every change, by refresh or by time.
+//!
+//! Not here: what is described (see `describe`).
+
+use std::sync::Arc;
+
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio_util::sync::CancellationToken;
+use tonic::Status;
+
+use crate::{
+    cache::{self, Snapshot},
+    clock::Clock,
+    domain::{Facts, Instant, SubscriptionState},
+    enforcement::{answer, answer::Freshness, describe::describe, refusal::Refusal},
+    proto::enforcement as api,
+    source::Origin,
+};
+
+/// One open watch.
+pub(super) struct SubscriptionWatch {
+    pub(super) watch: cache::Watch,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) freshness: Arc<Freshness>,
+    pub(super) drain: CancellationToken,
+    /// Given back when the watch ends.
+    pub(super) _place: OwnedSemaphorePermit,
+}
+
+/// What makes one description worth sending after another: everything in it but its age.
+#[derive(PartialEq, Eq)]
+struct Essence {
+    facts: Facts,
+    state: SubscriptionState,
+    conditions: crate::domain::Conditions,
+    revision: u64,
+    origin: Origin,
+    stale: bool,
+}
+
+impl SubscriptionWatch {
+    /// Sends descriptions until the caller goes, the subscription goes, or the sidecar drains.
+    pub(super) async fn run(mut self, caller: mpsc::Sender<Result<api::WatchSubscriptionResponse, Status>>) {
+        let drain = self.drain.clone();
+        let gone = caller.clone();
+        tokio::select! {
+            () = drain.cancelled() => {}
+            () = gone.closed() => {}
+            () = self.send_changes(caller) => {}
+        }
+    }
+
+    async fn send_changes(&mut self, caller: mpsc::Sender<Result<api::WatchSubscriptionResponse, Status>>) {
+        let mut snapshot = Arc::clone(self.watch.seen());
+        let mut last = None;
+        loop {
+            // One instant for the description and for the turn that is waited for, so that none falls between.
+            let now = self.clock.now();
+            let essence = self.essence(&snapshot, now);
+            if last.as_ref() != Some(&essence) {
+                let subscription = Some(describe(&snapshot, &self.freshness, now));
+                // A slow caller keeps only itself waiting; it then hears the newest, not everything in between.
+                if caller.send(Ok(api::WatchSubscriptionResponse { subscription })).await.is_err() {
+                    return;
+                }
+                last = Some(essence);
+            }
+            let turn = self.next_turn(&snapshot, now);
+            let turned = async {
+                match turn {
+                    Some(instant) => self.clock.sleep_until(instant).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = turned => {}
+                changed = self.watch.changed() => match changed {
+                    Some(published) => snapshot = published,
+                    None => {
+                        let gone = Refusal::SubscriptionNotHeld(snapshot.facts.subscription_id);
+                        // A caller that has gone needs no farewell.
+                        let _ = caller.send(Err(gone.into())).await;
+                        return;
+                    }
+                }
+            }
+        }
+    }
+
+    fn essence(&self, snapshot: &Snapshot, now: Instant) -> Essence {
+        let held = snapshot.timeline.at(now);
+        Essence {
+            facts: snapshot.facts.clone(),
+            state: held.state,
+            conditions: held.conditions,
+            revision: snapshot.revision,
+            origin: snapshot.origin,
+            stale: self.freshness.is_stale(answer::age(snapshot.as_of, now)),
+        }
+    }
+
+    /// The next instant at which time alone changes the description.
+    fn next_turn(&self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
+        let turn = snapshot.timeline.after(now).first().map(|turn| turn.from);
+        let stale = Some(self.freshness.stale_from(snapshot.as_of)).filter(|stale| now < *stale);
+        turn.into_iter().chain(stale).min()
+    }
+}

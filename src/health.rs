@@ -1,0 +1,199 @@
+//! `grpc.health.v1`: whether the sidecar is ready, alive and in touch with its source.
+//!
+//! Not here: what makes facts stale for an answer (see `enforcement`). Liveness never depends on the backend.
+
+use std::{collections::HashMap, sync::Arc, time::Duration};
+
+use futures_util::{StreamExt as _, stream};
+use tokio::sync::watch;
+use tokio_stream::wrappers::WatchStream;
+use tokio_util::sync::CancellationToken;
+use tonic::{Request, Response, Status};
+
+use crate::{
+    clock::Clock,
+    config,
+    domain::{Instant, Span},
+    proto::health::{
+        HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
+        health_check_response::ServingStatus, health_server::Health,
+    },
+    refresh::Sync,
+};
+
+/// Name of the service that is ready when questions can be answered.
+pub const ENFORCEMENT: &str = "esa.enforcement.v1.EnforcementService";
+/// Name of the service that is there while the process works.
+pub const LIVENESS: &str = "liveness";
+/// Name of the service that is there while facts are fresh.
+pub const LICENSING_SYNC: &str = "licensing.sync";
+
+/// Every name known, in the order it is listed; the first stands for the server as a whole.
+pub const SERVICES: [&str; 4] = ["", ENFORCEMENT, LIVENESS, LICENSING_SYNC];
+
+/// How the sidecar is.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Statuses {
+    /// Facts are published, young enough to answer from, and the sidecar is not stopping.
+    pub ready: bool,
+    /// Facts are fresh.
+    pub in_sync: bool,
+    /// The sidecar is stopping.
+    pub draining: bool,
+}
+
+/// The health of this process, kept true as facts arrive and age.
+#[derive(Clone)]
+pub struct Monitor {
+    statuses: watch::Sender<Statuses>,
+}
+
+/// The service that tells it.
+#[derive(Clone)]
+pub struct HealthService {
+    statuses: watch::Receiver<Statuses>,
+    drain: CancellationToken,
+}
+
+impl Monitor {
+    /// Nothing is ready yet.
+    #[must_use]
+    pub fn new() -> Self {
+        Self { statuses: watch::Sender::new(Statuses::default()) }
+    }
+
+    /// How the sidecar is, now and at every change.
+    #[must_use]
+    pub fn statuses(&self) -> watch::Receiver<Statuses> {
+        self.statuses.subscribe()
+    }
+
+    /// The service that tells it; its watches end with `drain`.
+    #[must_use]
+    pub fn service(&self, drain: CancellationToken) -> HealthService {
+        HealthService { statuses: self.statuses.subscribe(), drain }
+    }
+
+    /// Follows the refresher and the clock, for ever.
+    pub async fn follow(
+        self,
+        mut sync: watch::Receiver<Sync>,
+        clock: Arc<dyn Clock>,
+        staleness: config::Staleness,
+    ) {
+        loop {
+            let Sync { published_as_of } = *sync.borrow_and_update();
+            let now = clock.now();
+            let first_beyond = |as_of: Instant, age: Duration| (as_of + Span::from(age)).next();
+            let stale_from = published_as_of.map(|as_of| first_beyond(as_of, staleness.stale_after));
+            let too_old_from =
+                published_as_of.zip(staleness.unavailable_after).map(|(as_of, age)| first_beyond(as_of, age));
+            let is_before = |instant: Option<Instant>| instant.is_none_or(|instant| now < instant);
+            self.update(|statuses| {
+                statuses.ready = published_as_of.is_some() && is_before(too_old_from);
+                statuses.in_sync = published_as_of.is_some() && is_before(stale_from);
+            });
+            let next = stale_from.into_iter().chain(too_old_from).filter(|instant| now < *instant).min();
+            let aged = async {
+                match next {
+                    Some(instant) => clock.sleep_until(instant).await,
+                    None => std::future::pending().await,
+                }
+            };
+            tokio::select! {
+                () = aged => {}
+                changed = sync.changed() => if changed.is_err() {
+                    // The refresher is gone: so is the process, soon.
+                    return;
+                }
+            }
+        }
+    }
+
+    /// Says NOT_SERVING, for good.
+    pub fn drain(&self) {
+        self.update(|statuses| statuses.draining = true);
+    }
+
+    fn update(&self, change: impl FnOnce(&mut Statuses)) {
+        self.statuses.send_if_modified(|statuses| {
+            let before = *statuses;
+            change(statuses);
+            *statuses != before
+        });
+    }
+}
+
+impl Default for Monitor {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl Statuses {
+    /// The status of a service, if it is one of ours.
+    #[must_use]
+    pub fn of(self, service: &str) -> Option<ServingStatus> {
+        let serving = match service {
+            "" | ENFORCEMENT => self.ready && !self.draining,
+            LIVENESS => true,
+            LICENSING_SYNC => self.in_sync,
+            _ => return None,
+        };
+        Some(if serving { ServingStatus::Serving } else { ServingStatus::NotServing })
+    }
+}
+
+#[tonic::async_trait]
+impl Health for HealthService {
+    async fn check(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<HealthCheckResponse>, Status> {
+        let service = &request.get_ref().service;
+        let status = self.statuses.borrow().of(service);
+        status.map(|status| Response::new(response(status))).ok_or_else(|| {
+            Status::not_found(format!(
+                "no service of that name; known are {}",
+                SERVICES.map(|name| format!("`{name}`")).join(", ")
+            ))
+        })
+    }
+
+    async fn list(
+        &self,
+        _request: Request<HealthListRequest>,
+    ) -> Result<Response<HealthListResponse>, Status> {
+        let statuses = *self.statuses.borrow();
+        let listed =
+            SERVICES.iter().filter_map(|name| Some(((*name).to_owned(), response(statuses.of(name)?))));
+        Ok(Response::new(HealthListResponse { statuses: listed.collect::<HashMap<_, _>>() }))
+    }
+
+    type WatchStream =
+        std::pin::Pin<Box<dyn stream::Stream<Item = Result<HealthCheckResponse, Status>> + Send>>;
+
+    async fn watch(
+        &self,
+        request: Request<HealthCheckRequest>,
+    ) -> Result<Response<Self::WatchStream>, Status> {
+        let service = request.into_inner().service;
+        let mut last = None;
+        let changes = WatchStream::new(self.statuses.clone()).filter_map(move |statuses| {
+            // An unknown service may come to be known one day; its watch stays open (the protocol asks for it).
+            let status = statuses.of(&service).unwrap_or(ServingStatus::ServiceUnknown);
+            let news = (last.replace(status) != Some(status)).then(|| Ok(response(status)));
+            std::future::ready(news)
+        });
+        // The watcher hears NOT_SERVING, and then its stream ends: an open one would keep the server from stopping.
+        let drained = self.drain.clone().cancelled_owned();
+        Ok(Response::new(Box::pin(changes.take_until(drained))))
+    }
+}
+
+fn response(status: ServingStatus) -> HealthCheckResponse {
+    HealthCheckResponse { status: status.into() }
+}
+
+#[cfg(test)]
+mod tests;
