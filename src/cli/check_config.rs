@@ -1,0 +1,27 @@
+//! `check-config`: what is wrong with a configuration, all of it, without starting.
+
+use std::{path::PathBuf, process::ExitCode};
+
+use clap::Args;
+
+use super::{CommandError, CommandResult, output};
+use crate::config::Config;
+
+/// Say all that is wrong with a configuration, without starting
+///
+/// The environment counts as it would when serving. Exit status 0: nothing is wrong. 64: something is.
+#[derive(Args)]
+pub(super) struct CheckConfig {
+    /// The configuration (TOML)
+    #[arg(value_name = "FILE")]
+    file: PathBuf,
+}
+
+impl CheckConfig {
+    pub(super) fn run(self) -> CommandResult {
+        let shown = self.file.display().to_string();
+        Config::read(Some(self.file), Vec::new()).map_err(CommandError::configuration)?;
+        output::print(&format!("{shown}: nothing is wrong with it\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}

@@ -1,0 +1,99 @@
+//! Calls a running sidecar.
+//!
+//! Not here: what is asked.
+
+use std::time::Duration;
+
+use clap::Args;
+use tokio::runtime::{self, Runtime};
+use tonic::{
+    Status,
+    transport::{Channel, Endpoint},
+};
+use tonic_types::StatusExt as _;
+
+use super::CommandError;
+use crate::edge::address::ListenAddress;
+
+/// Which sidecar to ask, and for how long.
+#[derive(Args)]
+pub(super) struct Server {
+    /// Where the sidecar listens: an address and port, or `unix:PATH`
+    #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_SERVER", default_value = "127.0.0.1:50051")]
+    server: ListenAddress,
+    #[command(flatten)]
+    patience: Patience,
+}
+
+/// How long to wait.
+#[derive(Args)]
+pub(super) struct Patience {
+    /// How long to wait for an answer
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+}
+
+/// Which subscription to ask about.
+#[derive(Args)]
+pub(super) struct Subscription {
+    /// Public license ID, such as `3A8-WN7-7TD`; may be left out when the sidecar holds only one
+    #[arg(long = "subscription", value_name = "ID", env = "ESA_SIDECAR_SUBSCRIPTION", default_value = "")]
+    pub(super) subscription_id: String,
+}
+
+impl Server {
+    /// Connects; calls of the channel have the time that was asked for.
+    pub(super) async fn connect(&self) -> Result<Channel, CommandError> {
+        connect(&self.server, Some(self.patience.timeout)).await
+    }
+
+    /// Connects for a call that stays open.
+    pub(super) async fn connect_to_watch(&self) -> Result<Channel, CommandError> {
+        connect(&self.server, None).await
+    }
+}
+
+impl Patience {
+    /// Connects to `address`.
+    pub(super) async fn connect(&self, address: &ListenAddress) -> Result<Channel, CommandError> {
+        connect(address, Some(self.timeout)).await
+    }
+}
+
+/// A runtime for one call.
+pub(super) fn runtime() -> Result<Runtime, CommandError> {
+    Ok(runtime::Builder::new_current_thread().enable_all().build()?)
+}
+
+/// A call that failed, for people.
+pub(super) fn failed(status: &Status) -> CommandError {
+    let reason =
+        status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
+    CommandError::new(format!("{}{reason}", status.message()))
+}
+
+async fn connect(address: &ListenAddress, timeout: Option<Duration>) -> Result<Channel, CommandError> {
+    let uri = match address {
+        ListenAddress::Tcp(tcp) => format!("http://{tcp}"),
+        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+    };
+    let mut endpoint = Endpoint::from_shared(uri)?.connect_timeout(timeout.unwrap_or(Duration::from_secs(5)));
+    if let Some(timeout) = timeout {
+        endpoint = endpoint.timeout(timeout);
+    }
+    endpoint.connect().await.map_err(|error| {
+        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
+        CommandError::new(format!(
+            "no sidecar answers at {address} ({why}); start one with `esa-sidecar demo` or `esa-sidecar serve`, or \
+             name another with --server"
+        ))
+    })
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut error = error;
+    while let Some(source) = error.source() {
+        error = source;
+    }
+    error.to_string()
+}

@@ -1,0 +1,102 @@
+//! The command line, one file for each command.
+//!
+//! Not here: anything a command asks of the server, which runs without this folder.
+
+mod authorize;
+mod check_config;
+mod client;
+mod completions;
+mod demo;
+mod explain;
+mod healthcheck;
+mod instant;
+mod matrix;
+mod output;
+mod run_server;
+mod serve;
+mod status;
+
+use std::{fmt, process::ExitCode};
+
+use clap::{Parser, Subcommand};
+
+/// Tells an authentication server what its ESET Secure Authentication subscription allows.
+#[derive(Parser)]
+#[command(
+    name = "esa-sidecar",
+    version,
+    arg_required_else_help = true,
+    after_help = "Start with `esa-sidecar demo`, then ask it something from another terminal:\n  \
+                  esa-sidecar authorize enable_users --subscription ACM-EOK-001"
+)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Demo(demo::Demo),
+    Serve(serve::Serve),
+    Authorize(authorize::Authorize),
+    Status(status::Status),
+    Matrix(matrix::Matrix),
+    Explain(explain::Explain),
+    Healthcheck(healthcheck::Healthcheck),
+    CheckConfig(check_config::CheckConfig),
+    Completions(completions::Completions),
+}
+
+/// Why a command could not do what was asked, for people.
+#[derive(Debug)]
+struct CommandError {
+    what: String,
+    status: u8,
+}
+
+type CommandResult = Result<ExitCode, CommandError>;
+
+/// Exit status of a server that could not start, and of anything else that went wrong.
+const FAILED: u8 = 2;
+
+/// Exit status for bad configuration, as `sysexits.h` numbers wrong usage.
+const BAD_CONFIGURATION: u8 = 64;
+
+/// Runs the command of this process.
+#[must_use]
+pub fn run() -> ExitCode {
+    let result = match Arguments::parse().command {
+        Command::Demo(command) => command.run(),
+        Command::Serve(command) => command.run(),
+        Command::Authorize(command) => command.run(),
+        Command::Status(command) => command.run(),
+        Command::Matrix(command) => command.run(),
+        Command::Explain(command) => command.run(),
+        Command::Healthcheck(command) => command.run(),
+        Command::CheckConfig(command) => command.run(),
+        Command::Completions(command) => command.run(),
+    };
+    result.unwrap_or_else(|error| {
+        output::error(&error.what);
+        ExitCode::from(error.status)
+    })
+}
+
+impl CommandError {
+    fn new(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), status: FAILED }
+    }
+
+    fn configuration(what: impl fmt::Display) -> Self {
+        Self { what: what.to_string(), status: BAD_CONFIGURATION }
+    }
+}
+
+impl<E: std::error::Error> From<E> for CommandError {
+    fn from(error: E) -> Self {
+        Self::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,83 @@
+//! What `serve` and `demo` share: open the listeners, say where, run until a signal.
+
+use std::{process::ExitCode, sync::Arc};
+
+use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use super::{CommandError, CommandResult, FAILED, output};
+use crate::{
+    clock::Clock,
+    config::Config,
+    edge::{address::ListenAddress, listener::Listener},
+    refresh::persist::Store,
+    server::{self, Listeners},
+    source::FactsSource,
+    telemetry,
+};
+
+/// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed after the
+/// addresses, which it is given.
+pub(super) fn until_signal<S: FactsSource>(
+    config: Config,
+    source: S,
+    store: Option<Store>,
+    clock: Arc<dyn Clock>,
+    greeting: impl FnOnce(&ListenAddress) -> String,
+) -> CommandResult {
+    telemetry::init(&config.log);
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let ended = runtime.block_on(async {
+        let listeners = Listeners {
+            enforcement: Listener::open(&config.listen.enforcement).await?,
+            probes: Listener::open(&config.listen.probes).await?,
+        };
+        let address = |listener: &Listener| {
+            listener
+                .address()
+                .ok_or_else(|| CommandError::new("the operating system does not say where it listens"))
+        };
+        let enforcement = address(&listeners.enforcement)?;
+        output::print(&format!(
+            "enforcement listening on {enforcement}\nprobes listening on {}\n{}",
+            address(&listeners.probes)?,
+            greeting(&enforcement)
+        ))?;
+        let mut signals = Signals::new()?;
+        let stop = CancellationToken::new();
+        let run = server::run(config, source, store, listeners, clock, stop.clone());
+        tokio::pin!(run);
+        tokio::select! {
+            ended = &mut run => return ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
+            () = signals.next() => stop.cancel(),
+        }
+        tokio::select! {
+            ended = &mut run => ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
+            () = signals.next() => {
+                tracing::warn!("a second signal: stopping at once, open calls are cut off");
+                Ok(ExitCode::from(FAILED))
+            }
+        }
+    });
+    // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
+    runtime.shutdown_background();
+    ended
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self, CommandError> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    async fn next(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
+        }
+    }
+}

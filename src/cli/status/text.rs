@@ -1,0 +1,121 @@
+//! A subscription as people read it.
+
+use std::{fmt::Write as _, time::Duration};
+
+use comfy_table::{Cell, Color};
+
+use super::values;
+use crate::{cli::output, domain::SubscriptionState, names::Named as _, proto::enforcement as api};
+
+/// The state, what causes it, what it means for each operation, and what is to come.
+pub(super) fn of(subscription: &api::Subscription) -> String {
+    let mut text = headline(subscription);
+    for condition in &subscription.conditions {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  • {}", sentence(condition));
+    }
+    if let Some(usage) = &subscription.usage {
+        text += &self::usage(usage);
+    }
+    text += &operations(&subscription.operations);
+    text += &timeline(&subscription.timeline);
+    text
+}
+
+fn headline(subscription: &api::Subscription) -> String {
+    let state = values::state(subscription.state);
+    let title = SubscriptionState::named(&state).map_or_else(
+        |_| state.clone(),
+        |state| {
+            let style = output::state_style(state);
+            format!("{style}{}{style:#}", output::state_title(state))
+        },
+    );
+    let facts = subscription.provenance.as_ref().map(|provenance| {
+        let age = provenance.age.as_ref().and_then(|age| u64::try_from(age.seconds).ok()).unwrap_or_default();
+        format!(
+            "facts {} old, revision {}, {}{}",
+            humantime::format_duration(Duration::from_secs(age)),
+            provenance.revision,
+            values::origin(provenance.origin),
+            if provenance.stale { ", stale" } else { "" }
+        )
+    });
+    format!("{}  {title}  ({})\n", subscription.subscription_id, facts.unwrap_or_default())
+}
+
+fn sentence(condition: &api::Condition) -> String {
+    let count = condition.count.unwrap_or_default();
+    let limit = condition.limit.unwrap_or_default();
+    let since = condition.since.as_ref().map(values::instant).unwrap_or_default();
+    match condition.kind() {
+        api::ConditionKind::ExpiresSoon => {
+            format!("expires {}", condition.expires_at.as_ref().map(values::instant).unwrap_or_default())
+        }
+        api::ConditionKind::SeatsLow => format!("{count} of {limit} seats are taken"),
+        api::ConditionKind::SmsCreditsLow => format!("{count} SMS credits remain"),
+        api::ConditionKind::AllUsersNearLimit => format!("{count} users of a fair-use limit of {limit}"),
+        api::ConditionKind::ComponentsNearLimit => {
+            format!("{count} components of a fair-use limit of {limit}")
+        }
+        api::ConditionKind::SmsCreditsDepleted => "no SMS credit remains".to_owned(),
+        api::ConditionKind::Expired => format!("expired {since}"),
+        api::ConditionKind::DisabledByLicensing => {
+            format!("{} by licensing {since}", condition.licensing_reason)
+        }
+        api::ConditionKind::UsersOverused => {
+            format!("{count} users are active on {limit} seats since {since}")
+        }
+        api::ConditionKind::Deactivated => format!("deactivated in the licensing portal {since}"),
+        api::ConditionKind::NotActivated => "not activated yet".to_owned(),
+        api::ConditionKind::Unspecified => "a condition this version does not know".to_owned(),
+    }
+}
+
+fn usage(usage: &api::Usage) -> String {
+    let fair_use = |count: u64, limit: u64| match limit {
+        0 => format!("{count} (no limit)"),
+        limit => format!("{count} of {limit}"),
+    };
+    format!(
+        "\nusers {} of {} seats · all users {} · components {} · SMS credits {}\n\n",
+        usage.active_users,
+        usage.licensed_users,
+        fair_use(usage.all_users, usage.all_users_limit),
+        fair_use(usage.components, usage.components_limit),
+        usage.sms_credits.map_or_else(|| "not bought".to_owned(), |credits| credits.to_string()),
+    )
+}
+
+fn operations(operations: &[api::OperationAccess]) -> String {
+    let mut table = output::table(&["operation", "user", "administrator", "reason", "until"]);
+    let access = |number: i32| {
+        let allowed = number == i32::from(api::Access::Allowed);
+        Cell::new(if allowed { "✔" } else { "✘" }).fg(if allowed { Color::Green } else { Color::Red })
+    };
+    for operation in operations {
+        table.add_row([
+            Cell::new(values::operation(operation.operation)),
+            access(operation.access),
+            access(operation.administrator_access),
+            Cell::new(values::reason(operation.reason)),
+            Cell::new(operation.until.as_ref().map_or_else(|| "for good".to_owned(), values::instant)),
+        ]);
+    }
+    format!("{table}\n")
+}
+
+fn timeline(turns: &[api::Turn]) -> String {
+    if turns.is_empty() {
+        return "\ntime alone changes nothing\n".to_owned();
+    }
+    let mut text = "\nif no fact changes\n".to_owned();
+    for turn in turns {
+        let at = turn.at.as_ref().map(values::instant).unwrap_or_default();
+        let conditions: Vec<String> =
+            turn.conditions.iter().map(|kind| values::condition_kind(*kind)).collect();
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "  {at:<31} {} ({})", values::state(turn.state), conditions.join(", "));
+    }
+    text
+}

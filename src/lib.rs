@@ -1,0 +1,42 @@
+//! ESA Sidecar tells an authentication server what its subscription allows.
+//!
+//! ```text
+//!  licensing backend ─▶ source ─▶ refresh ─▶ cache ─▶ decision ─▶ response
+//!   (authority)          facts     derive     publish   operation,   access,
+//!                        told      timeline   load once instant      reason, until
+//! ```
+//!
+//! Facts flow one way; each room leans only on those before it. Modules in reading order:
+//!
+//! | module | what it is |
+//! |---|---|
+//! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
+//! | [`names`], [`rfc3339`] | how the domain's values and instants are written |
+//! | [`clock`] | the only door for the present |
+//! | [`source`] | where facts come from |
+//! | [`cache`] | the published snapshots, read without a lock |
+//! | [`refresh`] | fetch, derive, publish, persist |
+//! | [`proto`], [`enforcement`] | the question on the wire and its answer |
+//! | [`health`] | ready, alive, in sync |
+//! | [`config`], [`telemetry`], [`edge`] | what an operator sets, sees, and opens |
+//! | [`server`] | puts them together |
+//! | [`cli`] | the command line |
+//!
+//! Words: a **subscription** is what the sidecar holds and enforces; **facts** are what it is told about one;
+//! **conditions**, **state** and **timeline** are what follows; a **decision** answers one question at one instant.
+
+pub mod cache;
+pub mod cli;
+pub mod clock;
+pub mod config;
+pub mod domain;
+pub mod edge;
+pub mod enforcement;
+pub mod health;
+pub mod names;
+pub mod proto;
+pub mod refresh;
+pub mod rfc3339;
+pub mod server;
+pub mod source;
+pub mod telemetry;
