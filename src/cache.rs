@@ -121,30 +121,28 @@ impl Cache {
 }
 
 impl Writer {
-    /// Publishes these snapshots and lets go of every subscription that is not among them.
-    pub fn replace_all(&mut self, snapshots: Vec<Snapshot>) {
+    /// Publishes these snapshots, each as it comes, and lets go of every subscription that is not among them.
+    pub fn replace_all(&mut self, snapshots: impl IntoIterator<Item = Snapshot>) {
         let published = self.cache.published.load_full();
-        let named: HashSet<SubscriptionId, RandomState> =
-            snapshots.iter().map(|snapshot| snapshot.facts.subscription_id).collect();
-        let gone: Vec<&Arc<Cell>> =
-            published.cells.iter().filter(|(id, _)| !named.contains(*id)).map(|(_, cell)| cell).collect();
+        let mut named = HashSet::with_capacity_and_hasher(published.cells.len(), RandomState::default());
         let mut come = Vec::new();
         for snapshot in snapshots {
+            named.insert(snapshot.facts.subscription_id);
             match published.cells.get(&snapshot.facts.subscription_id) {
                 Some(cell) => cell.publish(snapshot),
                 None => come.push(snapshot),
             }
         }
+        let (kept, gone): (Vec<_>, Vec<_>) = published.cells.iter().partition(|(id, _)| named.contains(*id));
         if !(come.is_empty() && gone.is_empty()) {
-            let kept = published.cells.iter().filter(|(id, _)| named.contains(*id));
-            let kept = kept.map(|(id, cell)| (*id, Arc::clone(cell)));
+            let kept = kept.into_iter().map(|(id, cell)| (*id, Arc::clone(cell)));
             let come = come
                 .into_iter()
                 .map(|snapshot| (snapshot.facts.subscription_id, Arc::new(Cell::new(snapshot))));
             self.cache.published.store(Arc::new(Published::new(kept.chain(come).collect())));
         }
         // Only now, so that whoever is told to look again finds the new map.
-        for cell in gone {
+        for (_, cell) in gone {
             cell.retire();
         }
     }

@@ -4,10 +4,8 @@
 
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
-use futures_util::{StreamExt as _, stream};
+use futures_util::stream;
 use tokio::sync::watch;
-use tokio_stream::wrappers::WatchStream;
-use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 
 use crate::{
@@ -52,7 +50,6 @@ pub struct Monitor {
 #[derive(Clone)]
 pub struct HealthService {
     statuses: watch::Receiver<Statuses>,
-    drain: CancellationToken,
 }
 
 impl Monitor {
@@ -68,10 +65,10 @@ impl Monitor {
         self.statuses.subscribe()
     }
 
-    /// The service that tells it; its watches end with `drain`.
+    /// The service that tells it.
     #[must_use]
-    pub fn service(&self, drain: CancellationToken) -> HealthService {
-        HealthService { statuses: self.statuses.subscribe(), drain }
+    pub fn service(&self) -> HealthService {
+        HealthService { statuses: self.statuses.subscribe() }
     }
 
     /// Follows the refresher and the clock, for ever.
@@ -177,17 +174,36 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let service = request.into_inner().service;
-        let mut last = None;
-        let changes = WatchStream::new(self.statuses.clone()).filter_map(move |statuses| {
+        let watch =
+            OpenWatch { service: request.into_inner().service, statuses: self.statuses.clone(), last: None };
+        let changes = stream::unfold(Some(watch), |watch| async { watch?.next().await });
+        Ok(Response::new(Box::pin(changes)))
+    }
+}
+
+/// A watch of one service.
+struct OpenWatch {
+    service: String,
+    statuses: watch::Receiver<Statuses>,
+    last: Option<ServingStatus>,
+}
+
+impl OpenWatch {
+    /// The next status that differs, and the watch if it stays open. The last that is told is how the service is
+    /// while draining: an open watch would keep the server from stopping.
+    async fn next(mut self) -> Option<(Result<HealthCheckResponse, Status>, Option<Self>)> {
+        loop {
+            let statuses = *self.statuses.borrow_and_update();
             // An unknown service may come to be known one day; its watch stays open (the protocol asks for it).
-            let status = statuses.of(&service).unwrap_or(ServingStatus::ServiceUnknown);
-            let news = (last.replace(status) != Some(status)).then(|| Ok(response(status)));
-            std::future::ready(news)
-        });
-        // The watcher hears NOT_SERVING, and then its stream ends: an open one would keep the server from stopping.
-        let drained = self.drain.clone().cancelled_owned();
-        Ok(Response::new(Box::pin(changes.take_until(drained))))
+            let status = statuses.of(&self.service).unwrap_or(ServingStatus::ServiceUnknown);
+            if self.last.replace(status) != Some(status) {
+                return Some((Ok(response(status)), Some(self).filter(|_| !statuses.draining)));
+            }
+            if statuses.draining {
+                return None;
+            }
+            self.statuses.changed().await.ok()?;
+        }
     }
 }
 

@@ -4,7 +4,12 @@
 
 use std::{io, sync::Arc};
 
-use axum::{Router, http::StatusCode, routing::get};
+use axum::{
+    Router,
+    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    response::{IntoResponse as _, Response},
+    routing::get,
+};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
@@ -15,6 +20,7 @@ use tokio_stream::{
 };
 use tokio_util::sync::CancellationToken;
 use tonic::{
+    Status,
     service::Routes,
     transport::{Server, server::Connected},
 };
@@ -71,9 +77,8 @@ pub async fn run<S: FactsSource>(
     let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), staleness.clone());
     let streams_end = CancellationToken::new();
     let enforcement = Enforcement::new(cache, clock, &staleness, limits.clone(), handle, streams_end.clone());
-    let health = || monitor.service(streams_end.clone());
-    let enforcement = enforcement_routes(enforcement, health(), &limits)?;
-    let probes = probe_routes(health(), monitor.statuses());
+    let enforcement = enforcement_routes(enforcement, monitor.service(), &limits)?;
+    let probes = probe_routes(monitor.service(), monitor.statuses());
 
     let servers_stop = CancellationToken::new();
     let servers = async {
@@ -109,6 +114,9 @@ fn enforcement_routes(
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1::FILE_DESCRIPTOR_SET)
+            .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
+            .include_reflection_service(false)
     };
     let enforcement =
         EnforcementServiceServer::new(enforcement).max_decoding_message_size(limits.request_bytes);
@@ -125,7 +133,18 @@ fn probe_routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> R
         get(async move || http_status(*statuses.borrow(), service))
     };
     let pages = Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe(""));
-    Routes::from(Routes::new(HealthServer::new(health)).into_axum_router().merge(pages))
+    let calls = Routes::new(HealthServer::new(health)).into_axum_router();
+    Routes::from(calls.merge(pages).fallback(unknown))
+}
+
+/// A path that is neither a page nor a call, each refused in its own language.
+async fn unknown(headers: HeaderMap) -> Response {
+    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
+    if content_type.starts_with(b"application/grpc") {
+        Status::unimplemented("no such call is taken here").into_http()
+    } else {
+        (StatusCode::NOT_FOUND, "no such page; there are /livez and /readyz\n").into_response()
+    }
 }
 
 fn http_status(statuses: Statuses, service: &str) -> (StatusCode, &'static str) {

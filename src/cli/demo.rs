@@ -38,8 +38,9 @@ impl Demo {
     pub(super) fn run(self) -> CommandResult {
         let config = Config::read(None, self.listen.flags()).map_err(CommandError::configuration)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
-        let samples =
-            samples(clock.now()).map_err(|_| CommandError::new("the sample company is misspelt"))?;
+        // Whole seconds read better.
+        let now = Instant::from_unix_seconds(rfc3339::split(clock.now()).0);
+        let samples = samples(now).map_err(|_| CommandError::new("the sample company is misspelt"))?;
         let greeting = |address: &ListenAddress| greeting(&samples, address);
         let facts = samples.iter().map(|sample| sample.facts.clone()).collect();
         let source = EmbeddedSource::new(Arc::clone(&clock), facts);

@@ -14,7 +14,7 @@ use crate::{
     domain::{Decision, Facts, Operation, Question, Role, SmsDelivery, Timeline, decision::decide},
     names::{NameError, Named},
     rfc3339,
-    source::facts_json::{self, FactsJson, InstantJson},
+    source::facts_json::{self, FactsJson, InstantJson, Object},
 };
 
 /// Answer questions without a server: JSON Lines in, JSON Lines out
@@ -125,7 +125,7 @@ fn answer(line: &[u8], most: usize, clock: &dyn Clock) -> Answer {
         return Answer::Unreadable { error: "the line is empty".to_owned() };
     }
     match facts_json::read(line) {
-        Ok(line) => decided(line, clock),
+        Ok(Object(line)) => decided(line, clock),
         Err(error) => Answer::Unreadable { error: error.to_string() },
     }
 }

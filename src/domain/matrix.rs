@@ -80,10 +80,14 @@ pub type Column = (&'static str, &'static [State], Option<u32>);
 pub const COLUMNS: [Column; 6] = [
     ("OK", &[State::Ok], None),
     ("Warning", &[State::Warning], None),
-    ("SMS credits depleted", &[State::SmsCreditsDepleted], None),
+    ("SMS Credits depleted", &[State::SmsCreditsDepleted], None),
     ("Violation (full functionality)", &[State::ViolationFullFunctionality], None),
     ("Violation (limited functionality)", &[State::ViolationLimitedFunctionality], None),
-    ("Not activated or disabled", &[State::NotActivated, State::Disabled], Some(3)),
+    (
+        "Not activated or ESET Secure Authentication disabled",
+        &[State::NotActivated, State::Disabled],
+        Some(3),
+    ),
 ];
 
 /// The footnotes, in our words.

@@ -171,7 +171,7 @@ impl Book {
     }
 
     fn publish_all(&mut self) {
-        self.writer.replace_all(self.records.values().map(|record| record.published.clone()).collect());
+        self.writer.replace_all(self.records.values().map(|record| record.published.clone()));
     }
 }
 

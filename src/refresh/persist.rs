@@ -14,7 +14,7 @@ use sha2::{Digest as _, Sha256};
 
 use crate::{
     domain::{Facts, Instant},
-    source::facts_json::{self, FactsJson, InstantJson},
+    source::facts_json::{self, FactsJson, InstantJson, Object},
 };
 
 /// What is kept from one run to the next.
@@ -178,7 +178,8 @@ fn render(persisted: &Persisted) -> io::Result<(Vec<u8>, Vec<u8>)> {
 fn parse(contents: &[u8]) -> Result<Persisted, String> {
     let end = contents.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, body) = contents.split_at(end + 1);
-    let header: Header = facts_json::read(header).map_err(|error| format!("line 1: {error}"))?;
+    let Object(header): Object<Header> =
+        facts_json::read(header).map_err(|error| format!("line 1: {error}"))?;
     if header.format != FORMAT {
         return Err(format!("its format is `{}`, not `{FORMAT}`", header.format));
     }
@@ -188,7 +189,7 @@ fn parse(contents: &[u8]) -> Result<Persisted, String> {
     let lines = body.split_inclusive(|byte| *byte == b'\n').zip(2..);
     let records = lines
         .map(|(line, number)| {
-            let Line { revision, overuse_seen, facts } =
+            let Object(Line { revision, overuse_seen, facts }) =
                 facts_json::read(line).map_err(|error| format!("line {number}: {error}"))?;
             Ok(PersistedRecord {
                 facts: facts.into(),

@@ -56,32 +56,40 @@ pub fn read_all(json: &[u8]) -> Result<Vec<Facts>, JsonError> {
     }
     let mut seen = HashSet::with_capacity(facts.len());
     for (position, facts) in facts.iter().enumerate() {
-        if !seen.insert(facts.subscription_id.0) {
-            let what = format!("`{}` is told twice", facts.subscription_id.0);
+        if !seen.insert(facts.0.subscription_id.0) {
+            let what = format!("`{}` is told twice", facts.0.subscription_id.0);
             return Err(JsonError { path: format!("[{position}].subscription_id"), what });
         }
     }
     Ok(facts.into_iter().map(Facts::from).collect())
 }
 
+/// Facts in JSON.
+pub type FactsJson = Object<FactsFields>;
+
+/// A JSON object and nothing else: derived readers would take an array for its fields in their order, too.
+#[derive(Clone, Copy, Debug, Serialize)]
+#[serde(transparent)]
+pub struct Object<T>(pub T);
+
 /// The shape of facts in JSON.
 #[derive(Clone, Debug, Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
-pub struct FactsJson {
+pub struct FactsFields {
     subscription_id: IdJson,
     activation: ActivationJson,
     expires_at: InstantJson,
     #[serde(default)]
-    disabled_by_licensing: Option<DisabledJson>,
-    users: UsersJson,
-    all_users: FairUseJson,
-    components: FairUseJson,
+    disabled_by_licensing: Option<Object<DisabledJson>>,
+    users: Object<UsersJson>,
+    all_users: Object<FairUseJson>,
+    components: Object<FairUseJson>,
     #[serde(default)]
     sms_credits: Option<Count>,
 }
 
 #[derive(Clone, Copy, Debug, Deserialize, Serialize)]
-#[serde(try_from = "ActivationFields")]
+#[serde(try_from = "Object<ActivationFields>")]
 struct ActivationJson {
     state: ActivationState,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -141,11 +149,11 @@ struct ReasonJson(Box<str>);
 #[serde(transparent)]
 struct Count(u64);
 
-impl TryFrom<ActivationFields> for ActivationJson {
+impl TryFrom<Object<ActivationFields>> for ActivationJson {
     type Error = &'static str;
 
-    fn try_from(fields: ActivationFields) -> Result<Self, Self::Error> {
-        let ActivationFields { state, since } = fields;
+    fn try_from(fields: Object<ActivationFields>) -> Result<Self, Self::Error> {
+        let Object(ActivationFields { state, since }) = fields;
         match (state, since) {
             (ActivationState::Deactivated, None) => {
                 Err("`since` is missing: say since when it is deactivated")
@@ -161,16 +169,16 @@ impl TryFrom<ActivationFields> for ActivationJson {
 
 impl From<FactsJson> for Facts {
     fn from(json: FactsJson) -> Self {
-        let FactsJson {
+        let Object(FactsFields {
             subscription_id,
             activation,
             expires_at,
             disabled_by_licensing,
-            users,
-            all_users,
-            components,
+            users: Object(users),
+            all_users: Object(all_users),
+            components: Object(components),
             sms_credits,
-        } = json;
+        }) = json;
         Self {
             subscription_id: subscription_id.0,
             activation: match (activation.state, activation.since) {
@@ -181,8 +189,10 @@ impl From<FactsJson> for Facts {
                 }
             },
             expires_at: expires_at.0,
-            disabled_by_licensing: disabled_by_licensing
-                .map(|disabled| DisabledByLicensing { reason: disabled.reason.0, since: disabled.since.0 }),
+            disabled_by_licensing: disabled_by_licensing.map(|Object(disabled)| DisabledByLicensing {
+                reason: disabled.reason.0,
+                since: disabled.since.0,
+            }),
             users: Users {
                 active: ActiveUsers(users.active.0),
                 licensed: LicensedUsers(users.licensed.0),
@@ -202,23 +212,25 @@ impl From<&Facts> for FactsJson {
             Activation::Active => (ActivationState::Active, None),
             Activation::Deactivated { since } => (ActivationState::Deactivated, Some(InstantJson(since))),
         };
-        Self {
+        Object(FactsFields {
             subscription_id: IdJson(facts.subscription_id),
             activation: ActivationJson { state, since },
             expires_at: InstantJson(facts.expires_at),
-            disabled_by_licensing: facts.disabled_by_licensing.as_ref().map(|disabled| DisabledJson {
-                reason: ReasonJson(disabled.reason.clone()),
-                since: InstantJson(disabled.since),
+            disabled_by_licensing: facts.disabled_by_licensing.as_ref().map(|disabled| {
+                Object(DisabledJson {
+                    reason: ReasonJson(disabled.reason.clone()),
+                    since: InstantJson(disabled.since),
+                })
             }),
-            users: UsersJson {
+            users: Object(UsersJson {
                 active: Count(facts.users.active.0),
                 licensed: Count(facts.users.licensed.0),
                 overused_since: facts.users.overused_since.map(InstantJson),
-            },
-            all_users: facts.all_users.into(),
-            components: facts.components.into(),
+            }),
+            all_users: Object(facts.all_users.into()),
+            components: Object(facts.components.into()),
             sms_credits: facts.sms_credits.map(|credits| Count(credits.0)),
-        }
+        })
     }
 }
 
@@ -231,6 +243,24 @@ impl From<FairUseJson> for FairUse {
 impl From<FairUse> for FairUseJson {
     fn from(fair_use: FairUse) -> Self {
         Self { count: Count(fair_use.count), limit: Count(fair_use.limit) }
+    }
+}
+
+impl<'de, T: Deserialize<'de>> Deserialize<'de> for Object<T> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Fields<T>(PhantomData<T>);
+        impl<'de, T: Deserialize<'de>> Visitor<'de> for Fields<T> {
+            type Value = T;
+
+            fn expecting(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+                formatter.write_str("an object")
+            }
+
+            fn visit_map<A: de::MapAccess<'de>>(self, fields: A) -> Result<T, A::Error> {
+                T::deserialize(de::value::MapAccessDeserializer::new(fields))
+            }
+        }
+        deserializer.deserialize_map(Fields(PhantomData)).map(Self)
     }
 }
 
