@@ -228,6 +228,3 @@ impl Deref for Held {
         &self.0
     }
 }
-
-#[cfg(test)]
-mod tests;

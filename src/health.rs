@@ -210,6 +210,3 @@ impl OpenWatch {
 fn response(status: ServingStatus) -> HealthCheckResponse {
     HealthCheckResponse { status: status.into() }
 }
-
-#[cfg(test)]
-mod tests;

@@ -52,6 +52,12 @@ pub fn format(instant: Instant) -> String {
         .to_rfc3339_opts(SecondsFormat::AutoSi, true)
 }
 
+/// Writes an instant to the second it falls in, for people; programs get `format`.
+#[must_use]
+pub fn format_for_people(instant: Instant) -> String {
+    format(Instant::from_unix_seconds(split(instant).0))
+}
+
 /// Whole seconds since 1970, and the nanoseconds of the second; both as protobuf wants them.
 #[must_use]
 pub fn split(instant: Instant) -> (i64, u32) {

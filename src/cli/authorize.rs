@@ -29,7 +29,7 @@ pub(super) struct Authorize {
     #[arg(long, value_name = "ROLE", default_value = "user", value_parser = Role::named as fn(&str) -> Result<Role, NameError>)]
     actor: Role,
     /// Who acts, for the sidecar's log
-    #[arg(long, value_name = "ID", default_value = "")]
+    #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     actor_id: String,
     /// How an SMS goes: `vendor_credits` or `own_gateway`
     #[arg(long, value_name = "HOW", default_value = "vendor_credits", value_parser = SmsDelivery::named as fn(&str) -> Result<SmsDelivery, NameError>)]
@@ -86,9 +86,9 @@ fn sentence(answer: &api::AuthorizeResponse) -> String {
     let style = values::access_style(answer.access);
     let until = answer.until.as_ref().map_or_else(
         || "as long as no fact changes".to_owned(),
-        |until| format!("until {}", values::instant(until)),
+        |until| format!("until {}", values::instant_for_people(until)),
     );
-    let as_of = answer.as_of.as_ref().map_or_else(|| "none".to_owned(), values::instant);
+    let as_of = answer.as_of.as_ref().map_or_else(|| "none".to_owned(), values::instant_for_people);
     let rows = [
         ("state", values::state(answer.state)),
         ("reason", values::reason(answer.reason)),

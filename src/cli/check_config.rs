@@ -20,7 +20,7 @@ pub(super) struct CheckConfig {
 impl CheckConfig {
     pub(super) fn run(self) -> CommandResult {
         let shown = self.file.display().to_string();
-        Config::read(Some(self.file), Vec::new()).map_err(CommandError::configuration)?;
+        Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
         output::print(&format!("{shown}: nothing is wrong with it\n"))?;
         Ok(ExitCode::SUCCESS)
     }

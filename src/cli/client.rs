@@ -37,7 +37,13 @@ pub(super) struct Patience {
 #[derive(Args)]
 pub(super) struct Subscription {
     /// Public license ID, such as `3A8-WN7-7TD`; may be left out when the sidecar holds only one
-    #[arg(long = "subscription", value_name = "ID", env = "ESA_SIDECAR_SUBSCRIPTION", default_value = "")]
+    #[arg(
+        long = "subscription",
+        value_name = "ID",
+        env = "ESA_SIDECAR_SUBSCRIPTION",
+        default_value = "",
+        hide_default_value = true
+    )]
     pub(super) subscription_id: String,
 }
 

@@ -36,7 +36,7 @@ struct Sample {
 
 impl Demo {
     pub(super) fn run(self) -> CommandResult {
-        let config = Config::read(None, self.listen.flags()).map_err(CommandError::configuration)?;
+        let config = Config::read(None, self.listen.flags()).map_err(CommandError::faults)?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
         // Whole seconds read better.
         let now = Instant::from_unix_seconds(rfc3339::split(clock.now()).0);

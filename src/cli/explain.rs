@@ -148,6 +148,3 @@ fn decided(line: Line, clock: &dyn Clock) -> Answer {
         until: until.filter(|until| *until <= rfc3339::LAST).map(rfc3339::format),
     }
 }
-
-#[cfg(test)]
-mod tests;

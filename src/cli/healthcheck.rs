@@ -18,7 +18,7 @@ use crate::{
 #[derive(Args)]
 pub(super) struct Healthcheck {
     /// Which service: empty for the sidecar as a whole, `liveness`, or `licensing.sync`
-    #[arg(long, value_name = "NAME", default_value = "")]
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
     /// Where the sidecar takes probes
     #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_PROBES", default_value = "127.0.0.1:9090")]
@@ -45,7 +45,7 @@ impl Healthcheck {
                 Ok(ExitCode::FAILURE)
             }
             Err(error) => {
-                output::error(&error.what);
+                error.what.iter().for_each(|what| output::error(what));
                 Ok(ExitCode::FAILURE)
             }
         }

@@ -52,7 +52,7 @@ impl Matrix {
         let conditions: Vec<&str> = held.conditions.iter().map(|condition| condition.kind.name()).collect();
         let mut text = format!(
             "{id} at {}: {style}{}{style:#}",
-            rfc3339::format(self.at),
+            rfc3339::format_for_people(self.at),
             output::state_title(held.state)
         );
         if !conditions.is_empty() {
@@ -74,7 +74,7 @@ impl Matrix {
                 output::access_cell(reason.access()),
                 output::access_cell(ask(Role::Administrator).access()),
                 Cell::new(reason.name()),
-                Cell::new(until.map_or_else(|| "for good".to_owned(), rfc3339::format)),
+                Cell::new(until.map_or_else(|| "for good".to_owned(), rfc3339::format_for_people)),
             ]);
         }
         format!("{text}\n\n{}\n\n{table}\n", printed(Some(held.state)))

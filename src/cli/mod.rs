@@ -20,6 +20,8 @@ use std::{fmt, process::ExitCode};
 
 use clap::{Parser, Subcommand};
 
+use crate::config::Faults;
+
 /// Tells an authentication server what its ESET Secure Authentication subscription allows.
 #[derive(Parser)]
 #[command(
@@ -50,7 +52,8 @@ enum Command {
 /// Why a command could not do what was asked, for people.
 #[derive(Debug)]
 struct CommandError {
-    what: String,
+    /// Each fault by itself.
+    what: Vec<String>,
     status: u8,
 }
 
@@ -77,18 +80,22 @@ pub fn run() -> ExitCode {
         Command::Completions(command) => command.run(),
     };
     result.unwrap_or_else(|error| {
-        output::error(&error.what);
+        error.what.iter().for_each(|what| output::error(what));
         ExitCode::from(error.status)
     })
 }
 
 impl CommandError {
     fn new(what: impl fmt::Display) -> Self {
-        Self { what: what.to_string(), status: FAILED }
+        Self { what: vec![what.to_string()], status: FAILED }
     }
 
     fn configuration(what: impl fmt::Display) -> Self {
-        Self { what: what.to_string(), status: BAD_CONFIGURATION }
+        Self { what: vec![what.to_string()], status: BAD_CONFIGURATION }
+    }
+
+    fn faults(Faults(faults): Faults) -> Self {
+        Self { what: faults.iter().map(ToString::to_string).collect(), status: BAD_CONFIGURATION }
     }
 }
 
@@ -97,6 +104,3 @@ impl<E: std::error::Error> From<E> for CommandError {
         Self::new(error)
     }
 }
-
-#[cfg(test)]
-mod tests;

@@ -25,10 +25,8 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 /// Tells what went wrong.
 pub(super) fn error(what: &str) {
     let red = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
-    for line in what.lines() {
-        // Where standard error is closed there is nobody to tell.
-        let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {line}");
-    }
+    // Further lines, such as a parser's, stand under the first. Where standard error is closed nobody is told.
+    let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {}", what.trim_end().replace('\n', "\n       "));
 }
 
 /// An empty table that fits the terminal, or 110 columns where there is none.

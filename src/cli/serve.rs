@@ -48,7 +48,7 @@ impl Serve {
         let mut flags = self.listen.flags();
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
-        let config = Config::read(self.config, flags).map_err(CommandError::configuration)?;
+        let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
         let FactsFile { path, poll_interval, max_bytes } = config.file.clone();
         let path = path.ok_or_else(|| {
             CommandError::configuration(

@@ -1,1 +1,29 @@
+//! Defaults, and which layer wins.
 
+use super::*;
+
+#[test]
+fn the_defaults_are_those_that_are_documented() {
+    let config = Config::read(None, Vec::new()).unwrap();
+    assert_eq!(config.listen.enforcement.to_string(), "127.0.0.1:50051");
+    assert_eq!(config.listen.probes.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.refresh.interval, Duration::from_mins(5));
+    assert_eq!(config.staleness.stale_after, Duration::from_hours(24));
+    assert_eq!(config.staleness.unavailable_after, None);
+    assert_eq!(config.limits.batch_questions, 1_000);
+}
+
+#[test]
+fn a_flag_wins_over_the_file() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(
+        file.path(),
+        "data_dir = '/file'\n[listen]\nenforcement = '127.0.0.1:1'\nprobes = '127.0.0.1:2'",
+    )
+    .unwrap();
+    let flag = Flag { flag: "--listen", key: "listen.enforcement", value: "127.0.0.1:3".to_owned() };
+    let config = Config::read(Some(file.path().to_owned()), vec![flag]).unwrap();
+    assert_eq!(config.listen.enforcement.to_string(), "127.0.0.1:3");
+    assert_eq!(config.listen.probes.to_string(), "127.0.0.1:2");
+    assert_eq!(config.data_dir, PathBuf::from("/file"));
+}

@@ -34,11 +34,10 @@ impl Listener {
             }
         };
         opened.map_err(|error| {
-            let hint = match error.kind() {
-                io::ErrorKind::AddrInUse => {
-                    "; another program listens there: choose another address, or port 0 for any"
-                }
-                _ => "",
+            let hint = if error.kind() == io::ErrorKind::AddrInUse {
+                "; another program listens there: choose another address, or port 0 for any"
+            } else {
+                ""
             };
             ListenError { address: address.clone(), error, hint }
         })

@@ -70,7 +70,7 @@ impl<'a> Asked<'a> {
         now: Instant,
     ) -> Result<api::AuthorizeResponse, Refusal> {
         let answer = match held {
-            Ok(snapshot) => self.from_snapshot(snapshot, freshness, now)?,
+            Ok(snapshot) => self.by_snapshot(snapshot, freshness, now)?,
             Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts)?,
             Err(missing @ (Missing::NotHeld(_) | Missing::Ambiguous { .. })) => return Err(missing.into()),
         };
@@ -80,7 +80,7 @@ impl<'a> Asked<'a> {
         Ok(answer)
     }
 
-    fn from_snapshot(
+    fn by_snapshot(
         &self,
         snapshot: &Snapshot,
         freshness: &Freshness,

@@ -103,7 +103,7 @@ impl<S: FactsSource> Refresher<S> {
         let (sync, _) = watch::channel(Sync::default());
         let mut book = Book::new(writer, settings.remembered_sms);
         let mut issued_at = None;
-        if let Some(persisted) = store.as_ref().and_then(|store| load(store)) {
+        if let Some(persisted) = store.as_ref().and_then(load) {
             if persisted.source == source.identity() {
                 issued_at = persisted.issued_at;
                 issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));

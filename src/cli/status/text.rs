@@ -47,10 +47,13 @@ fn headline(subscription: &api::Subscription) -> String {
 fn sentence(condition: &api::Condition) -> String {
     let count = condition.count.unwrap_or_default();
     let limit = condition.limit.unwrap_or_default();
-    let since = condition.since.as_ref().map(values::instant).unwrap_or_default();
+    let since = condition.since.as_ref().map(values::instant_for_people).unwrap_or_default();
     match condition.kind() {
         api::ConditionKind::ExpiresSoon => {
-            format!("expires {}", condition.expires_at.as_ref().map(values::instant).unwrap_or_default())
+            format!(
+                "expires {}",
+                condition.expires_at.as_ref().map(values::instant_for_people).unwrap_or_default()
+            )
         }
         api::ConditionKind::SeatsLow => format!("{count} of {limit} seats are taken"),
         api::ConditionKind::SmsCreditsLow => format!("{count} SMS credits remain"),
@@ -99,7 +102,9 @@ fn operations(operations: &[api::OperationAccess]) -> String {
             access(operation.access),
             access(operation.administrator_access),
             Cell::new(values::reason(operation.reason)),
-            Cell::new(operation.until.as_ref().map_or_else(|| "for good".to_owned(), values::instant)),
+            Cell::new(
+                operation.until.as_ref().map_or_else(|| "for good".to_owned(), values::instant_for_people),
+            ),
         ]);
     }
     format!("{table}\n")
@@ -111,11 +116,11 @@ fn timeline(turns: &[api::Turn]) -> String {
     }
     let mut text = "\nif no fact changes\n".to_owned();
     for turn in turns {
-        let at = turn.at.as_ref().map(values::instant).unwrap_or_default();
+        let at = turn.at.as_ref().map(values::instant_for_people).unwrap_or_default();
         let conditions: Vec<String> =
             turn.conditions.iter().map(|kind| values::condition_kind(*kind)).collect();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {at:<31} {} ({})", values::state(turn.state), conditions.join(", "));
+        let _ = writeln!(text, "  {at:<20} {} ({})", values::state(turn.state), conditions.join(", "));
     }
     text
 }

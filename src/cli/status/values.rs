@@ -36,6 +36,11 @@ pub(in crate::cli) fn instant(timestamp: &Timestamp) -> String {
     convert::instant(timestamp, "").map_or_else(|_| "an instant out of range".to_owned(), rfc3339::format)
 }
 
+pub(in crate::cli) fn instant_for_people(timestamp: &Timestamp) -> String {
+    convert::instant(timestamp, "")
+        .map_or_else(|_| "an instant out of range".to_owned(), rfc3339::format_for_people)
+}
+
 pub(in crate::cli) fn access_style(access: i32) -> Style {
     let allowed = access == i32::from(api::Access::Allowed);
     Style::new().fg_color(Some(if allowed { AnsiColor::Green } else { AnsiColor::Red }.into())).bold()

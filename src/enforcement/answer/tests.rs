@@ -1,1 +1,76 @@
+//! Who may vouch, and how old facts may be.
 
+use std::collections::BTreeMap;
+
+use super::*;
+use crate::{
+    domain::{
+        Activation, Facts, Span, Timeline,
+        facts::{ActiveUsers, FairUse, LicensedUsers, Users},
+    },
+    source::Origin,
+};
+
+const T: Instant = Instant::from_unix_seconds(1_800_000_000);
+const NOBODY: Caller = Caller { vouches_for_administrators: false };
+
+fn disabled() -> Snapshot {
+    let facts = Facts {
+        subscription_id: "3A8-WN7-7TD".parse().unwrap(),
+        activation: Activation::Deactivated { since: T },
+        expires_at: T + Span::days(400),
+        disabled_by_licensing: None,
+        users: Users { active: ActiveUsers(1), licensed: LicensedUsers(100), overused_since: None },
+        all_users: FairUse { count: 0, limit: 0 },
+        components: FairUse { count: 0, limit: 0 },
+        sms_credits: None,
+    };
+    Snapshot { timeline: Timeline::of(&facts), facts, as_of: T, revision: 1, origin: Origin::Live }
+}
+
+fn freshness(operations: &[(&'static str, Duration)]) -> Freshness {
+    Freshness::new(&config::Staleness {
+        stale_after: Duration::from_secs(1),
+        unavailable_after: None,
+        operations: operations.iter().copied().collect::<BTreeMap<_, _>>(),
+    })
+}
+
+/// Every operation, role and caller: only an administrator a trusted caller vouches for gains the exception, and
+/// only whoever claims to be one in vain is told so.
+#[test]
+fn a_role_that_is_not_vouched_for_counts_as_user_and_the_answer_says_so() {
+    for caller in [Caller::LOOPBACK, NOBODY] {
+        for operation in 1..=12 {
+            for role in 0..=3 {
+                let actor = Some(api::Actor { role, id: String::new() });
+                let request = api::AuthorizeRequest { operation, actor, ..api::AuthorizeRequest::default() };
+                let asked = Asked::read(&request, caller).unwrap();
+                let claims = role == i32::from(api::ActorRole::Administrator);
+                let excepted = claims && caller.vouches_for_administrators && [2, 11].contains(&operation);
+                let with_facts = asked.answer(Ok(&disabled()), &freshness(&[]), T).unwrap();
+                assert_eq!(with_facts.access() == api::Access::Allowed, excepted, "{request:?} {caller:?}");
+                assert_eq!(with_facts.role_not_vouched, claims && caller == NOBODY);
+                let without = asked.answer(Err(Missing::NoFacts), &freshness(&[]), T);
+                assert_eq!(without.is_ok(), excepted, "{request:?} {caller:?}");
+            }
+        }
+    }
+}
+
+/// Each operation has the age that was set for it and no other's.
+#[test]
+fn the_age_of_facts_is_bounded_for_the_operation_it_was_set_for() {
+    for bounded in Operation::ALL {
+        let freshness = freshness(&[(bounded.name(), Duration::from_secs(60))]);
+        for operation in Operation::ALL {
+            let expected = (operation == bounded).then_some(Duration::from_secs(60));
+            assert_eq!(freshness.unavailable_after(operation), expected, "{operation:?}");
+        }
+    }
+}
+
+#[test]
+fn facts_dated_after_the_present_are_of_no_age() {
+    assert_eq!(age(T + Span::days(1), T), Duration::ZERO);
+}

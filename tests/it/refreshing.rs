@@ -1,0 +1,153 @@
+//! Refreshes: callers who share one, outages, and answers that are refused.
+
+use std::{
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll, Waker},
+    time::Duration,
+};
+
+use esa_sidecar::{
+    cache,
+    clock::ManualClock,
+    config::{self, Config},
+    domain::Facts,
+    proto::enforcement as api,
+    refresh::{NotRefreshed, Outcome, Refresher},
+    source::SourceError,
+};
+use tokio::time::Instant;
+use tonic::Code;
+
+use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy, question};
+
+/// A refresher that has not begun to run, and `callers` who have asked and wait.
+async fn waiting(
+    source: &ScriptedSource,
+    callers: usize,
+    requests_waiting: usize,
+) -> (Refresher<ScriptedSource>, Vec<Result<Waiting, NotRefreshed>>) {
+    let settings = config::Refresh { requests_waiting, ..Config::read(None, Vec::new()).unwrap().refresh };
+    let (_, writer) = cache::new();
+    let clock = Arc::new(ManualClock::at(START));
+    let (refresher, handle) = Refresher::start(source.clone(), writer, None, clock, settings);
+    let asked = (0..callers).map(|_| {
+        let handle = handle.clone();
+        let mut caller: Waiting = Box::pin(async move { handle.refresh().await });
+        match caller.as_mut().poll(&mut Context::from_waker(Waker::noop())) {
+            Poll::Pending => Ok(caller),
+            Poll::Ready(Err(not_refreshed)) => Err(not_refreshed),
+            Poll::Ready(Ok(outcome)) => panic!("{outcome:?} before anything ran"),
+        }
+    });
+    (refresher, asked.collect())
+}
+
+type Waiting = Pin<Box<dyn Future<Output = Result<Outcome, NotRefreshed>>>>;
+
+#[tokio::test]
+async fn callers_who_ask_together_share_one_fetch() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let (refresher, callers) = waiting(&source, 50, 1_000).await;
+    let running = tokio::spawn(refresher.run());
+    for caller in callers {
+        assert_eq!(caller.unwrap().await, Ok(Outcome::Updated));
+    }
+    assert_eq!(source.fetches(), 1);
+    running.abort();
+}
+
+#[tokio::test]
+async fn more_callers_than_may_wait_are_told_to_come_back() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let (_refresher, callers) = waiting(&source, 3, 2).await;
+    let seen: Vec<Option<NotRefreshed>> = callers.into_iter().map(Result::err).collect();
+    assert_eq!(seen, [None, None, Some(NotRefreshed::TooManyWaiting)]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn however_many_ask_the_source_is_asked_once_in_its_time() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let settings = config::Refresh {
+        at_most_every: Duration::from_secs(10),
+        ..Config::read(None, Vec::new()).unwrap().refresh
+    };
+    let (_, writer) = cache::new();
+    let (refresher, handle) =
+        Refresher::start(source.clone(), writer, None, Arc::new(ManualClock::at(START)), settings);
+    let running = tokio::spawn(refresher.run());
+    handle.refresh().await.unwrap();
+    let before = (source.fetches(), Instant::now());
+    for _ in 0..5 {
+        handle.refresh().await.unwrap();
+    }
+    assert_eq!(source.fetches() - before.0, 5);
+    assert_eq!(before.1.elapsed().as_secs(), 50, "one in ten seconds");
+    running.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_source_that_is_away_is_retried_with_back_off_and_a_refused_answer_is_not() {
+    for (error, most) in
+        [(SourceError::Unreachable("away".to_owned()), 20), (SourceError::Refused("nonsense".to_owned()), 4)]
+    {
+        let source = ScriptedSource::unreachable();
+        source.script(Err(error.clone()));
+        let (_, writer) = cache::new();
+        let settings = Config::read(None, Vec::new()).unwrap().refresh;
+        let (refresher, _handle) =
+            Refresher::start(source.clone(), writer, None, Arc::new(ManualClock::at(START)), settings);
+        // 1 + 2 + 4 … 256 s is nine fetches in about ten minutes, each wait halved at the most.
+        let _ = tokio::time::timeout(Duration::from_secs(600), refresher.run()).await;
+        let fetches = source.fetches();
+        assert!(error.is_retried() == (9 < fetches) && fetches < most, "{error:?}: {fetches} fetches");
+    }
+}
+
+#[tokio::test]
+async fn through_an_outage_answers_go_on_as_time_moves_on() {
+    let expiring = Facts { expires_at: START + days(1), ..healthy(ID) };
+    let source = ScriptedSource::telling(vec![expiring]);
+    let mut sidecar = Sidecar::start(source.clone()).await.ready().await;
+    source.script(Err(SourceError::Unreachable("the backend is away".to_owned())));
+    let failed = sidecar.refresh().await;
+    assert_eq!(failed.outcome(), api::RefreshOutcome::Failed);
+    assert_eq!(failed.detail, "the backend is away");
+    for (day, access, state) in [
+        (0, api::Access::Allowed, api::SubscriptionState::Warning),
+        (8, api::Access::Allowed, api::SubscriptionState::ViolationFullFunctionality),
+        (9, api::Access::Disabled, api::SubscriptionState::ViolationLimitedFunctionality),
+        (40, api::Access::Disabled, api::SubscriptionState::Disabled),
+    ] {
+        sidecar.clock.set(START + days(day));
+        let answer = sidecar.authorize(question(api::Operation::EnableUsers)).await.unwrap();
+        assert_eq!((answer.access(), answer.state()), (access, state), "day {day}");
+        assert_eq!(answer.as_of.unwrap().seconds, 1_800_000_000, "it says as of when");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_refused_changes_nothing_and_what_follows_counts() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let mut sidecar = Sidecar::start(source.clone()).await.ready().await;
+    source.script(Err(SourceError::Refused("`users.active`: not a number".to_owned())));
+    let refused = sidecar.refresh().await;
+    assert_eq!(refused.outcome(), api::RefreshOutcome::Failed);
+    assert_eq!((refused.revision, refused.detail.as_str()), (1, "`users.active`: not a number"));
+    source.tell(vec![Facts { sms_credits: None, ..healthy(ID) }]);
+    sidecar.refresh().await;
+    assert_eq!(sidecar.subscription(ID).await.provenance.unwrap().revision, 2);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_refresh_of_a_subscription_that_is_not_held_is_not_found_and_costs_no_fetch() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let mut sidecar = Sidecar::start(source.clone()).await.ready().await;
+    let before = source.fetches();
+    let request = api::RefreshSubscriptionRequest { subscription_id: "CCC-CCC-CCC".to_owned() };
+    assert_eq!(sidecar.client.refresh_subscription(request).await.unwrap_err().code(), Code::NotFound);
+    assert_eq!(source.fetches(), before);
+    sidecar.stop().await;
+}
