@@ -33,7 +33,7 @@ use tokio::runtime::Runtime;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request,
-    transport::{Channel, Server},
+    transport::{Channel, Server, server::TcpIncoming},
 };
 
 #[global_allocator]
@@ -168,7 +168,7 @@ fn unary<S: EnforcementService>(bencher: Bencher<'_, '_>, service: impl FnOnce(&
     let client = runtime.block_on(async {
         let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
         let uri = format!("http://{}", listener.local_addr().unwrap());
-        let connections = tokio_stream::wrappers::TcpListenerStream::new(listener);
+        let connections = TcpIncoming::from(listener).with_nodelay(Some(true));
         tokio::spawn(Server::builder().add_service(service).serve_with_incoming(connections));
         EnforcementServiceClient::new(Channel::from_shared(uri).unwrap().connect().await.unwrap())
     });

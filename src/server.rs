@@ -14,15 +14,15 @@ use tokio::{
     io::{AsyncRead, AsyncWrite},
     sync::watch,
 };
-use tokio_stream::{
-    Stream,
-    wrappers::{TcpListenerStream, UnixListenerStream},
-};
+use tokio_stream::{Stream, wrappers::UnixListenerStream};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Status,
     service::Routes,
-    transport::{Server, server::Connected},
+    transport::{
+        Server,
+        server::{Connected, TcpIncoming},
+    },
 };
 
 use crate::{
@@ -164,7 +164,6 @@ fn server(limits: &config::Limits) -> Server {
         .http2_max_local_error_reset_streams(Some(1024))
         .http2_keepalive_interval(Some(limits.keepalive_interval))
         .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-        .tcp_nodelay(true)
 }
 
 async fn serve(
@@ -174,7 +173,10 @@ async fn serve(
     stop: CancellationToken,
 ) -> Result<(), tonic::transport::Error> {
     match listener {
-        Listener::Tcp(tcp) => serve_on(server, routes, TcpListenerStream::new(tcp), stop).await,
+        // Without it an answer waits for the acknowledgement of the one before: 40 ms on a quiet connection.
+        Listener::Tcp(tcp) => {
+            serve_on(server, routes, TcpIncoming::from(tcp).with_nodelay(Some(true)), stop).await
+        }
         Listener::Unix(unix, _) => serve_on(server, routes, UnixListenerStream::new(unix), stop).await,
     }
 }

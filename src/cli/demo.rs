@@ -113,6 +113,8 @@ fn greeting(samples: &[Sample], address: &ListenAddress) -> String {
         address if *address == ListenAddress::loopback(50051) => String::new(),
         address => format!(" --server {address}"),
     };
+    // As it was called, so that what is printed can be pasted.
+    let program = std::env::args().next().unwrap_or_else(|| "esa-sidecar".to_owned());
     text += "\nTry, from another terminal:\n";
     for command in [
         "authorize enable_users --subscription ACM-EOK-001",
@@ -120,9 +122,9 @@ fn greeting(samples: &[Sample], address: &ListenAddress) -> String {
         "authorize disable_users --actor administrator --subscription ACM-EDI-007",
         "status --subscription ACM-EWA-002 --watch",
     ] {
-        let _ = writeln!(text, "  esa-sidecar {command}{server}");
+        let _ = writeln!(text, "  {program} {command}{server}");
     }
-    text + "  esa-sidecar matrix\n\nCtrl-C stops it.\n"
+    text + "  " + &program + " matrix\n\nCtrl-C stops it.\n"
 }
 
 #[cfg(test)]

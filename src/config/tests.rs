@@ -27,3 +27,23 @@ fn a_flag_wins_over_the_file() {
     assert_eq!(config.listen.probes.to_string(), "127.0.0.1:2");
     assert_eq!(config.data_dir, PathBuf::from("/file"));
 }
+
+#[test]
+fn the_example_configuration_sets_every_key_to_its_default() {
+    let example = std::fs::read_to_string("deploy/esa-sidecar.toml").unwrap();
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &example).unwrap();
+    assert_eq!(Config::read(Some(file.path().to_owned()), Vec::new()), Config::read(None, Vec::new()));
+
+    // With the keys that have no default it still reads, and every key there is is in it.
+    std::fs::write(file.path(), example.replace("#key ", "")).unwrap();
+    let config = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap();
+    assert_eq!(config.staleness.unavailable_after, Some(Duration::from_hours(30 * 24)));
+    let reference = include_str!("mod.rs");
+    let documented =
+        reference.lines().filter_map(|line| line.trim().strip_prefix("/// `")?.split('`').next());
+    for key in documented.filter(|key| key.contains('.') && !key.contains('<')) {
+        let name = key.rsplit('.').next().unwrap();
+        assert!(example.contains(&format!("{name} = ")), "{key} is not in the example");
+    }
+}

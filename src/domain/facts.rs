@@ -45,7 +45,7 @@ pub enum Activation {
     },
 }
 
-/// The seed's "other licensing state resulting in disabling".
+/// The vendor's "other licensing state resulting in disabling".
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DisabledByLicensing {
     /// The reason licensing names, such as `suspended` or `canceled`.

@@ -1,6 +1,13 @@
 //! The integration tests, in one binary: a whole sidecar behind real sockets, with a clock turned by hand.
 
-#![expect(clippy::unwrap_used, clippy::panic, reason = "a test that cannot go on fails")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    reason = "a test that cannot go on fails"
+)]
+#![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
 mod cli;
 mod drain;
