@@ -60,7 +60,7 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Runs until `stop`, then drains: NOT_SERVING is told, open streams end, calls get their answers, and after
+/// Runs until `stop`, its health told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get their answers, and after
 /// `limits.drain` whatever is left is cut off.
 pub async fn run<S: FactsSource>(
     config: Config,
@@ -68,12 +68,12 @@ pub async fn run<S: FactsSource>(
     store: Option<Store>,
     listeners: Listeners,
     clock: Arc<dyn Clock>,
+    monitor: Monitor,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let Config { limits, staleness, refresh, .. } = config;
     let (cache, writer) = cache::new();
     let (refresher, handle) = Refresher::start(source, writer, store, Arc::clone(&clock), refresh);
-    let monitor = Monitor::new();
     let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), staleness.clone());
     let streams_end = CancellationToken::new();
     let enforcement = Enforcement::new(cache, clock, &staleness, limits.clone(), handle, streams_end.clone());

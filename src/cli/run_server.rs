@@ -1,6 +1,6 @@
 //! What `serve` and `demo` share: open the listeners, say where, run until a signal.
 
-use std::{process::ExitCode, sync::Arc};
+use std::{convert::Infallible, process::ExitCode, sync::Arc};
 
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
@@ -10,14 +10,15 @@ use crate::{
     clock::Clock,
     config::Config,
     edge::{address::ListenAddress, listener::Listener},
+    health::Monitor,
     refresh::persist::Store,
     server::{self, Listeners},
     source::FactsSource,
     telemetry,
 };
 
-/// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed after the
-/// addresses, which it is given.
+/// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed once it is ready, and
+/// is given the address that takes questions.
 pub(super) fn until_signal<S: FactsSource>(
     config: Config,
     source: S,
@@ -39,16 +40,25 @@ pub(super) fn until_signal<S: FactsSource>(
         };
         let enforcement = address(&listeners.enforcement)?;
         output::print(&format!(
-            "enforcement listening on {enforcement}\nprobes listening on {}\n{}",
-            address(&listeners.probes)?,
-            greeting(&enforcement)
+            "enforcement listening on {enforcement}\nprobes listening on {}\n",
+            address(&listeners.probes)?
         ))?;
         let mut signals = Signals::new()?;
         let stop = CancellationToken::new();
-        let run = server::run(config, source, store, listeners, clock, stop.clone());
+        let monitor = Monitor::new();
+        let mut statuses = monitor.statuses();
+        let run = server::run(config, source, store, listeners, clock, monitor, stop.clone());
         tokio::pin!(run);
+        let greeted = async {
+            // Whoever pastes what is printed gets an answer.
+            if statuses.wait_for(|statuses| statuses.ready).await.is_ok() {
+                output::print(&greeting(&enforcement))?;
+            }
+            std::future::pending::<Result<Infallible, CommandError>>().await
+        };
         tokio::select! {
             ended = &mut run => return ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
+            Err(error) = greeted => return Err(error),
             () = signals.next() => stop.cancel(),
         }
         tokio::select! {

@@ -16,6 +16,7 @@ use esa_sidecar::{
         facts::{ActiveUsers, FairUse, LicensedUsers, SmsCredits, Users},
     },
     edge::{address::ListenAddress, listener::Listener},
+    health::Monitor,
     proto::{
         enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
         health::health_client::HealthClient,
@@ -163,6 +164,7 @@ impl Sidecar {
             store,
             Listeners { enforcement, probes },
             Arc::new(clock.clone()),
+            Monitor::new(),
             stop.clone(),
         );
         let ended = tokio::spawn(run);

@@ -1,0 +1,71 @@
+"""What the README tells a newcomer to do works as it stands there."""
+
+import re
+import subprocess
+import sys
+from contextlib import contextmanager
+from pathlib import Path
+
+from sidecar import STOP_WITHIN, binary
+
+README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
+
+
+def block(language, holding):
+    """The one code block of a language that holds a text."""
+    blocks = [text for text in re.findall(rf"```{language}\n(.*?)```", README, re.DOTALL) if holding in text]
+    assert len(blocks) == 1
+    return blocks[0]
+
+
+@contextmanager
+def demo():
+    """The demo on any port, as `(address, everything it printed)`."""
+    command = [binary(), "demo", "--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
+        try:
+            printed = []
+            while "Ctrl-C" not in "".join(printed[-1:]):
+                printed.append(process.stdout.readline())
+                assert printed[-1], printed
+            yield printed[0].split()[-1], "".join(printed)
+        finally:
+            process.terminate()
+            process.wait(STOP_WITHIN)
+
+
+def test_the_python_client_of_the_readme_gets_its_answer():
+    with demo() as (address, _):
+        program = block("python", "grpc_reflection").replace("127.0.0.1:50051", address)
+        done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
+    assert (done.returncode, done.stdout) == (0, "disabled 3\n"), done.stderr
+
+
+def test_the_answer_shown_in_the_readme_is_the_one_given():
+    shown = block("console", "authorize").splitlines()
+    command = shown[0].removeprefix("$ target/release/esa-sidecar ").split()
+    with demo() as (address, _):
+        done = subprocess.run([binary(), *command, "--server", address], capture_output=True, text=True, check=False)
+    assert done.returncode == 1
+    given = [re.sub(r"\d{4}-\S+Z", "INSTANT", line) for line in done.stdout.splitlines()]
+    assert given == [re.sub(r"\d{4}-\S+Z", "INSTANT", line) for line in shown[1:]]
+
+
+def test_every_command_the_demo_suggests_works():
+    with demo() as (_, printed):
+        commands = [line.split() for line in printed.splitlines() if line.startswith(f"  {binary()} ")]
+        assert len(commands) == 5
+        for command in commands:
+            if "--watch" in command:
+                continue
+            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            assert done.returncode in (0, 1) and done.stdout, (command, done.stderr)
+
+
+def test_the_facts_of_the_readme_are_taken(tmp_path):
+    facts = re.search(r"<<'JSON'\n(.*?)\nJSON", block("sh", "facts.json"), re.DOTALL)[1]
+    path = tmp_path / "facts.json"
+    path.write_text(facts, encoding="utf-8")
+    command = [binary(), "matrix", "--facts", path, "--at", "2026-11-22T00:00:00Z"]
+    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    assert done.returncode == 0 and done.stdout.startswith("3A8-WN7-7TD at 2026-11-22T00:00:00Z: OK\n"), done
