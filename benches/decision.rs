@@ -20,6 +20,7 @@ use esa_sidecar::{
         facts::{ActiveUsers, FairUse, LicensedUsers, SmsCredits, Users},
     },
     enforcement::Enforcement,
+    freshness::Freshness,
     proto::enforcement::{
         self as api,
         enforcement_service_client::EnforcementServiceClient,
@@ -115,9 +116,16 @@ fn service(runtime: &Runtime, subscriptions: u32) -> Enforcement {
     let source = EmbeddedSource::new(Arc::clone(&clock), facts);
     let (refresher, handle) = Refresher::start(source, writer, None, Arc::clone(&clock), config.refresh);
     let mut sync = handle.sync();
-    runtime.spawn(refresher.run());
+    runtime.spawn(refresher.run(CancellationToken::new()));
     runtime.block_on(sync.wait_for(|sync| sync.published_as_of.is_some())).unwrap();
-    Enforcement::new(cache, clock, &config.staleness, config.limits, handle, CancellationToken::new())
+    Enforcement::new(
+        cache,
+        clock,
+        Freshness::new(&config.staleness),
+        config.limits,
+        handle,
+        CancellationToken::new(),
+    )
 }
 
 fn question() -> api::AuthorizeRequest {

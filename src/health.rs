@@ -1,8 +1,8 @@
 //! `grpc.health.v1`: whether the sidecar is ready, alive and in touch with its source.
 //!
-//! Not here: what makes facts stale for an answer (see `enforcement`). Liveness never depends on the backend.
+//! Not here: what makes facts stale (see `freshness`). Liveness never depends on the backend.
 
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
 use tokio::sync::watch;
@@ -10,8 +10,7 @@ use tonic::{Request, Response, Status};
 
 use crate::{
     clock::Clock,
-    config,
-    domain::{Instant, Span},
+    freshness::Freshness,
     proto::health::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus, health_server::Health,
@@ -72,25 +71,15 @@ impl Monitor {
     }
 
     /// Follows the refresher and the clock, for ever.
-    pub async fn follow(
-        self,
-        mut sync: watch::Receiver<Sync>,
-        clock: Arc<dyn Clock>,
-        staleness: config::Staleness,
-    ) {
+    pub async fn follow(self, mut sync: watch::Receiver<Sync>, clock: Arc<dyn Clock>, freshness: Freshness) {
         loop {
             let Sync { published_as_of } = *sync.borrow_and_update();
             let now = clock.now();
-            let first_beyond = |as_of: Instant, age: Duration| (as_of + Span::from(age)).next();
-            let stale_from = published_as_of.map(|as_of| first_beyond(as_of, staleness.stale_after));
-            let too_old_from =
-                published_as_of.zip(staleness.unavailable_after).map(|(as_of, age)| first_beyond(as_of, age));
-            let is_before = |instant: Option<Instant>| instant.is_none_or(|instant| now < instant);
             self.update(|statuses| {
-                statuses.ready = published_as_of.is_some() && is_before(too_old_from);
-                statuses.in_sync = published_as_of.is_some() && is_before(stale_from);
+                statuses.ready = published_as_of.is_some_and(|as_of| !freshness.refuses_all(as_of, now));
+                statuses.in_sync = published_as_of.is_some_and(|as_of| !freshness.is_stale(as_of, now));
             });
-            let next = stale_from.into_iter().chain(too_old_from).filter(|instant| now < *instant).min();
+            let next = published_as_of.and_then(|as_of| freshness.next_turn(as_of, now));
             let aged = async {
                 match next {
                     Some(instant) => clock.sleep_until(instant).await,

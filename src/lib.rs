@@ -16,6 +16,7 @@
 //! | [`source`] | where facts come from |
 //! | [`cache`] | the published snapshots, read without a lock |
 //! | [`refresh`] | fetch, derive, publish, persist |
+//! | [`freshness`] | how old facts may be |
 //! | [`proto`], [`enforcement`] | the question on the wire and its answer |
 //! | [`health`] | ready, alive, in sync |
 //! | [`config`], [`telemetry`], [`edge`] | what an operator sets, sees, and opens |
@@ -32,6 +33,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod enforcement;
+pub mod freshness;
 pub mod health;
 pub mod names;
 pub mod proto;

@@ -31,6 +31,7 @@ use crate::{
     config::{self, Config},
     edge::listener::Listener,
     enforcement::Enforcement,
+    freshness::Freshness,
     health::{HealthService, LIVENESS, Monitor, Statuses},
     proto::{
         self, enforcement::enforcement_service_server::EnforcementServiceServer,
@@ -60,8 +61,8 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Runs until `stop`, its health told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get their answers, and after
-/// `limits.drain` whatever is left is cut off.
+/// Runs until `stop`, its health told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get
+/// their answers, facts just fetched are kept on disk, and after `limits.drain` whatever is left is cut off.
 pub async fn run<S: FactsSource>(
     config: Config,
     source: S,
@@ -73,20 +74,24 @@ pub async fn run<S: FactsSource>(
 ) -> Result<(), ServeError> {
     let Config { limits, staleness, refresh, .. } = config;
     let (cache, writer) = cache::new();
+    let freshness = Freshness::new(&staleness);
     let (refresher, handle) = Refresher::start(source, writer, store, Arc::clone(&clock), refresh);
-    let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), staleness.clone());
+    let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), freshness.clone());
     let streams_end = CancellationToken::new();
-    let enforcement = Enforcement::new(cache, clock, &staleness, limits.clone(), handle, streams_end.clone());
+    let enforcement = Enforcement::new(cache, clock, freshness, limits.clone(), handle, streams_end.clone());
     let enforcement = enforcement_routes(enforcement, monitor.service(), &limits)?;
     let probes = probe_routes(monitor.service(), monitor.statuses());
 
     let servers_stop = CancellationToken::new();
     let servers = async {
-        tokio::try_join!(
+        let served = tokio::try_join!(
             serve(server(&limits), enforcement, listeners.enforcement, servers_stop.clone()),
             serve(server(&limits).accept_http1(true), probes, listeners.probes, servers_stop.clone()),
-        )
+        );
+        stop.cancel();
+        served
     };
+    let work = async { tokio::join!(servers, refresher.run(stop.clone())) };
     let drain = async {
         stop.cancelled().await;
         tracing::info!("stopping: open calls have {:?} to end", limits.drain);
@@ -96,11 +101,10 @@ pub async fn run<S: FactsSource>(
         tokio::time::sleep(limits.drain).await;
     };
     tokio::select! {
-        served = servers => {
+        (served, ()) = work => {
             served?;
         }
         () = drain => tracing::warn!("calls were still open after {:?}; they are cut off", limits.drain),
-        () = refresher.run() => {}
         () = followed => {}
     }
     Ok(())

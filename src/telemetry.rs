@@ -1,10 +1,15 @@
 //! The log, on standard error: text for people or JSON for programs.
 //!
-//! Not here: what is logged. A failure is logged once, where it is handled.
+//! Not here: what is logged. A failure is logged once, where it is handled. Whoever logs never waits for whoever
+//! reads: lines go through a bounded queue to a thread of their own, and what finds no room is counted and told.
 
-use std::io;
+use std::{
+    io::{self, IsTerminal as _},
+    time::Duration,
+};
 
-use tracing::level_filters::LevelFilter;
+use tracing::{error, level_filters::LevelFilter};
+use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{EnvFilter, filter::Directive, fmt};
 
 use crate::config::{Log, LogFormat};
@@ -12,35 +17,54 @@ use crate::config::{Log, LogFormat};
 /// The log's target for what footnote 3 allowed; it is always logged (semantics 4.3).
 pub const ADMINISTRATOR_EXCEPTION: &str = "administrator_exception";
 
-/// Starts logging. Once for a process; a second call changes nothing.
-pub fn init(log: &Log) {
-    let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
-    let mut filter = EnvFilter::default().add_directive(level.into());
-    // Libraries have nothing to tell an operator below a warning.
-    for quiet in ["h2", "hyper", "hyper_util", "tonic", "tower"] {
-        filter = filter.add_directives_of(quiet, "warn");
+/// The log while it is written; dropping it writes what is left.
+pub struct Telemetry {
+    dropped: ErrorCounter,
+    _writer: WorkerGuard,
+}
+
+/// How often lines that found no room are told of.
+const TELL_DROPPED_EVERY: Duration = Duration::from_secs(10);
+
+impl Telemetry {
+    /// Starts logging. Where a log was started before, that one stays.
+    #[must_use]
+    pub fn start(log: &Log) -> Self {
+        let (writer, guard) =
+            NonBlockingBuilder::default().lossy(true).buffered_lines_limit(log.queue).finish(io::stderr());
+        let dropped = writer.error_counter();
+        let subscriber = fmt()
+            .with_env_filter(filter(log))
+            .with_writer(writer)
+            .with_ansi(io::stderr().is_terminal())
+            // A reader that has gone must not take the sidecar with it.
+            .log_internal_errors(false);
+        let _ = match log.format {
+            LogFormat::Text => subscriber.with_target(false).try_init(),
+            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+        };
+        Self { dropped, _writer: guard }
     }
-    filter = filter.add_directives_of(ADMINISTRATOR_EXCEPTION, "info");
-    let subscriber = fmt()
-        .with_env_filter(filter)
-        .with_writer(io::stderr)
-        .with_ansi(io::IsTerminal::is_terminal(&io::stderr()));
-    // Whoever embeds the sidecar may have a log of its own; that one then stays.
-    let _ = match log.format {
-        LogFormat::Text => subscriber.with_target(false).try_init(),
-        LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
-    };
-}
 
-trait AddDirectives {
-    fn add_directives_of(self, target: &str, level: &str) -> Self;
-}
-
-impl AddDirectives for EnvFilter {
-    fn add_directives_of(self, target: &str, level: &str) -> Self {
-        match format!("{target}={level}").parse::<Directive>() {
-            Ok(directive) => self.add_directive(directive),
-            Err(_) => self,
+    /// Tells, for ever, how many lines found no room.
+    pub async fn tell_dropped(&self) {
+        let mut told = 0;
+        loop {
+            tokio::time::sleep(TELL_DROPPED_EVERY).await;
+            let dropped = self.dropped.dropped_lines();
+            if told < dropped {
+                error!(lines = dropped - told, "lines of the log were dropped: whoever reads it is too slow");
+                told = dropped;
+            }
         }
     }
+}
+
+fn filter(log: &Log) -> EnvFilter {
+    let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
+    // Libraries have nothing to tell an operator below a warning.
+    let quiet = ["h2", "hyper", "hyper_util", "tonic", "tower"].map(|library| format!("{library}=warn"));
+    let directives = quiet.into_iter().chain([format!("{ADMINISTRATOR_EXCEPTION}=info")]);
+    let directives = directives.filter_map(|directive| directive.parse::<Directive>().ok());
+    directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive)
 }

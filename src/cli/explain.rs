@@ -104,7 +104,7 @@ fn answer_all(
 /// Reads one line without its end; of a line that is too long, one byte more than is allowed. False at the end.
 fn read_line(input: &mut impl BufRead, line: &mut Vec<u8>, most: usize) -> io::Result<bool> {
     line.clear();
-    let read = input.by_ref().take(most as u64 + 2).read_until(b'\n', line)?;
+    let read = input.by_ref().take((most as u64).saturating_add(2)).read_until(b'\n', line)?;
     if read == 0 {
         return Ok(false);
     }

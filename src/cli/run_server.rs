@@ -14,21 +14,25 @@ use crate::{
     refresh::persist::Store,
     server::{self, Listeners},
     source::FactsSource,
-    telemetry,
+    telemetry::Telemetry,
 };
 
 /// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed once it is ready, and
-/// is given the address that takes questions.
+/// is given the address that takes questions. Where it keeps facts, that is in `data_dir`.
 pub(super) fn until_signal<S: FactsSource>(
     config: Config,
     source: S,
-    store: Option<Store>,
+    keeps_facts: bool,
     clock: Arc<dyn Clock>,
     greeting: impl FnOnce(&ListenAddress) -> String,
 ) -> CommandResult {
-    telemetry::init(&config.log);
+    let telemetry = Telemetry::start(&config.log);
+    let store = keeps_facts.then(|| Store::open(config.data_dir.clone())).transpose()?;
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let sockets = [config.listen.enforcement.clone(), config.listen.probes.clone()];
     let ended = runtime.block_on(async {
+        // Before anything is printed: whoever reads an address may stop us at once.
+        let mut signals = Signals::new()?;
         let listeners = Listeners {
             enforcement: Listener::open(&config.listen.enforcement).await?,
             probes: Listener::open(&config.listen.probes).await?,
@@ -43,7 +47,6 @@ pub(super) fn until_signal<S: FactsSource>(
             "enforcement listening on {enforcement}\nprobes listening on {}\n",
             address(&listeners.probes)?
         ))?;
-        let mut signals = Signals::new()?;
         let stop = CancellationToken::new();
         let monitor = Monitor::new();
         let mut statuses = monitor.statuses();
@@ -59,8 +62,10 @@ pub(super) fn until_signal<S: FactsSource>(
         tokio::select! {
             ended = &mut run => return ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
             Err(error) = greeted => return Err(error),
-            () = signals.next() => stop.cancel(),
+            () = telemetry.tell_dropped() => {}
+            () = signals.next() => {}
         }
+        stop.cancel();
         tokio::select! {
             ended = &mut run => ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
             () = signals.next() => {
@@ -71,6 +76,9 @@ pub(super) fn until_signal<S: FactsSource>(
     });
     // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
     runtime.shutdown_background();
+    for address in sockets {
+        address.tidy_up();
+    }
     ended
 }
 

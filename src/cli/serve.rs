@@ -8,7 +8,6 @@ use super::{CommandError, CommandResult, run_server};
 use crate::{
     clock::SystemClock,
     config::{Config, FactsFile, Flag},
-    refresh::persist::Store,
     source::file::FileSource,
 };
 
@@ -56,9 +55,8 @@ impl Serve {
                  with a sample company",
             )
         })?;
-        let store = Store::open(config.data_dir.clone())?;
         let source = FileSource::new(path, poll_interval, max_bytes);
-        run_server::until_signal(config, source, Some(store), Arc::new(SystemClock::new()), |_| String::new())
+        run_server::until_signal(config, source, true, Arc::new(SystemClock::new()), |_| String::new())
     }
 }
 

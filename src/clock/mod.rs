@@ -40,6 +40,8 @@ pub struct SystemClock {
     /// Nanoseconds by which the present is ahead of the time since boot, at the least. One number, so that a
     /// reader needs one load; it grows with the wall clock and falls only by `heard`.
     ahead_of_boot: Arc<AtomicI64>,
+    /// The same for what the backend signed: the latest of it, which the floor never falls beneath.
+    signed: Arc<AtomicI64>,
 }
 
 /// However far an instant is, the clock is looked at again after this long, because it may have been set, or the
@@ -50,7 +52,7 @@ impl SystemClock {
     /// The machine's clock.
     #[must_use]
     pub fn new() -> Self {
-        Self { ahead_of_boot: Arc::new(AtomicI64::new(i64::MIN)) }
+        Self { ahead_of_boot: Arc::new(AtomicI64::new(i64::MIN)), signed: Arc::new(AtomicI64::new(i64::MIN)) }
     }
 }
 
@@ -66,7 +68,8 @@ impl Clock for SystemClock {
     }
 
     fn heard(&self, issued_at: Instant) {
-        self.ahead_of_boot.store(ahead(issued_at.unix_nanos(), nanos(ClockId::Boottime)), Ordering::Relaxed);
+        let heard = ahead(issued_at.unix_nanos(), nanos(ClockId::Boottime));
+        heal(heard, &self.signed, &self.ahead_of_boot);
     }
 
     fn sleep_until(&self, instant: Instant) -> BoxFuture<'static, ()> {
@@ -93,6 +96,12 @@ fn present(wall: i128, boot: i128, ahead_of_boot: &AtomicI64) -> Instant {
         ahead_of_boot.fetch_max(seen, Ordering::Relaxed);
     }
     Instant::from_unix_nanos(boot + i128::from(seen.max(floor)))
+}
+
+/// Lowers the floor to the latest that was signed; an older signature lowers nothing.
+fn heal(heard: i64, signed: &AtomicI64, ahead_of_boot: &AtomicI64) {
+    let latest = signed.fetch_max(heard, Ordering::Relaxed).max(heard);
+    ahead_of_boot.store(latest, Ordering::Relaxed);
 }
 
 fn ahead(instant: i128, boot: i128) -> i64 {
@@ -139,8 +148,13 @@ mod tests {
         let floor = AtomicI64::new(i64::MIN);
         assert_eq!(at(4000 * DAY, 0, &floor), 4000 * DAY);
         assert_eq!(at(100 * DAY, DAY, &floor), 4001 * DAY, "set right, but nobody vouches for it yet");
-        floor.store(ahead(100 * DAY, DAY), Ordering::Relaxed);
+        let signed = AtomicI64::new(i64::MIN);
+        heal(ahead(100 * DAY, DAY), &signed, &floor);
         assert_eq!(at(100 * DAY + 1, DAY + 1, &floor), 100 * DAY + 1);
+
+        // An older signature, replayed, sets nothing back.
+        heal(ahead(50 * DAY, DAY), &signed, &floor);
+        assert_eq!(at(60 * DAY, DAY, &floor), 100 * DAY);
     }
 
     #[test]

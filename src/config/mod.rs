@@ -63,6 +63,8 @@ pub struct Refresh {
     pub retry_first: Duration,
     /// `refresh.retry_most`: the longest wait, default `5m`.
     pub retry_most: Duration,
+    /// `refresh.timeout`: how long the source, or the disk, may take, default `30s`.
+    pub timeout: Duration,
     /// `refresh.at_most_every`: however many callers ask, default `1s`.
     pub at_most_every: Duration,
     /// `refresh.requests_waiting`: callers that may wait for a refresh at a time, default 1024.
@@ -101,7 +103,7 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
     pub keepalive_timeout: Duration,
-    /// `limits.drain`: how long calls may take to end once the sidecar stops, default `10s`.
+    /// `limits.drain`: how long calls may take to end once the sidecar stops, default `8s`.
     pub drain: Duration,
 }
 
@@ -110,6 +112,8 @@ pub struct Limits {
 pub struct Log {
     /// `log.format`: `text` or `json`, default `text`.
     pub format: LogFormat,
+    /// `log.queue`: lines that may wait to be written, default 8,192; more are dropped, counted and told of.
+    pub queue: usize,
     /// `log.level`: `error`, `warn`, `info`, `debug` or `trace`, default `info`.
     pub level: String,
 }
@@ -168,6 +172,7 @@ impl Refresh {
             jitter_percent: reader.number("refresh.jitter_percent", 10, 0..=100),
             retry_first: reader.duration("refresh.retry_first", Duration::from_secs(1)),
             retry_most: reader.duration("refresh.retry_most", Duration::from_secs(300)),
+            timeout: reader.duration("refresh.timeout", Duration::from_secs(30)),
             at_most_every: reader.duration("refresh.at_most_every", Duration::from_secs(1)),
             requests_waiting: reader.number("refresh.requests_waiting", 1024, 1..=1_000_000),
             remembered_sms: reader.number("refresh.remembered_sms", 100_000, 1..=100_000_000),
@@ -203,7 +208,7 @@ impl Limits {
             header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
             keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
             keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),
-            drain: reader.duration("limits.drain", Duration::from_secs(10)),
+            drain: reader.duration("limits.drain", Duration::from_secs(8)),
         }
     }
 }
@@ -221,6 +226,7 @@ impl Log {
         };
         Self {
             format: reader.parsed("log.format", LogFormat::Text, format),
+            queue: reader.number("log.queue", 8_192, 1..=10_000_000),
             level: reader.parsed("log.level", "info".to_owned(), level),
         }
     }

@@ -2,16 +2,20 @@
 //!
 //! Not here: which keys there are (see the parent).
 
-use std::{collections::BTreeSet, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
+use std::{collections::BTreeSet, env, fmt, ops::RangeInclusive, path::PathBuf, time::Duration};
 
 use figment::{
     Figment, Metadata, Profile, Provider,
-    providers::{Env, Format as _, Toml},
+    providers::{Format as _, Toml},
     value::{Dict, Map, Value},
 };
 
+const SHORTEST: Duration = Duration::from_millis(1);
+const LONGEST: Duration = Duration::from_hours(3_650 * 24);
+
 const PREFIX: &str = "ESA_SIDECAR__";
 const FLAGS: &str = "flags";
+const ENVIRONMENT: &str = "environment";
 
 /// A setting given on the command line.
 #[derive(Clone, Debug)]
@@ -43,27 +47,33 @@ pub struct Faults(pub Vec<Fault>);
 /// Reads keys and remembers which were read and what was wrong with them.
 pub(super) struct Reader {
     figment: Figment,
+    file: Option<PathBuf>,
     flags: Vec<Flag>,
     known: BTreeSet<String>,
     faults: Vec<Fault>,
 }
 
-struct Flags(Vec<Flag>);
+/// Settings that are texts, whatever they look like: a folder may be called `007`.
+struct Layer {
+    name: &'static str,
+    set: Vec<(String, String)>,
+}
 
 impl Reader {
     pub(super) fn new(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
         let mut figment = Figment::new();
-        if let Some(file) = file {
+        if let Some(file) = &file {
             let whole = |what: String| {
                 Faults(vec![Fault { key: String::new(), place: format!("`{}`", file.display()), what }])
             };
-            let text = std::fs::read_to_string(&file).map_err(|error| whole(error.to_string()))?;
-            // Read once more by figment below; here only to say where the text stops being TOML.
-            Toml::string(&text).data().map_err(|error| whole(error.to_string()))?;
-            figment = figment.merge(Toml::file_exact(&file));
+            // Read once: it may be a pipe.
+            let text = std::fs::read_to_string(file).map_err(|error| whole(error.to_string()))?;
+            let toml = Toml::string(&text);
+            toml.data().map_err(|error| whole(error.to_string()))?;
+            figment = figment.merge(toml);
         }
-        let figment = figment.merge(Env::prefixed(PREFIX).split("__")).merge(Flags(flags.clone()));
-        Ok(Self { figment, flags, known: BTreeSet::new(), faults: Vec::new() })
+        let figment = figment.merge(environment()).merge(Layer { name: FLAGS, set: set_by(&flags) });
+        Ok(Self { figment, file, flags, known: BTreeSet::new(), faults: Vec::new() })
     }
 
     /// A path, if one is set.
@@ -74,7 +84,7 @@ impl Reader {
         )
     }
 
-    /// A length of time such as `90s`, `5m` or `3d`, longer than nothing.
+    /// A length of time such as `90s`, `5m` or `3d`, from a millisecond to ten years.
     pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
         self.optional_duration(key).unwrap_or(default)
     }
@@ -82,7 +92,9 @@ impl Reader {
     /// The same, if one is set.
     pub(super) fn optional_duration(&mut self, key: &str) -> Option<Duration> {
         self.optional(key, |text| match humantime::parse_duration(text) {
-            Ok(duration) if duration.is_zero() => Err("it must be longer than nothing".to_owned()),
+            Ok(duration) if !(SHORTEST..=LONGEST).contains(&duration) => {
+                Err(format!("`{text}` is not within 1ms and 3650d"))
+            }
             Ok(duration) => Ok(duration),
             Err(_) => {
                 Err(format!("`{text}` is not a length of time; write it like `200ms`, `90s`, `5m` or `3d`"))
@@ -162,29 +174,36 @@ impl Reader {
     }
 
     fn place(&self, key: &str) -> String {
-        let Some(metadata) = self.figment.find_metadata(key) else { return String::new() };
-        if metadata.name == FLAGS {
-            return self
-                .flags
-                .iter()
-                .find(|flag| flag.key == key)
-                .map(|flag| flag.flag.to_owned())
-                .unwrap_or_default();
-        }
-        match metadata.source.as_ref().and_then(figment::Source::file_path) {
-            Some(path) => format!("`{}`", path.display()),
-            None => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
+        match self.figment.find_metadata(key).map(|metadata| metadata.name.as_ref()) {
+            Some(FLAGS) => {
+                let flag = self.flags.iter().find(|flag| flag.key == key);
+                flag.map(|flag| flag.flag.to_owned()).unwrap_or_default()
+            }
+            Some(ENVIRONMENT) => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
+            _ => self.file.as_ref().map(|file| format!("`{}`", file.display())).unwrap_or_default(),
         }
     }
 }
 
-impl Provider for Flags {
+fn environment() -> Layer {
+    let variables = env::vars_os().filter_map(|(name, value)| {
+        let key = name.to_str()?.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+        Some((key, value.to_string_lossy().into_owned()))
+    });
+    Layer { name: ENVIRONMENT, set: variables.collect() }
+}
+
+fn set_by(flags: &[Flag]) -> Vec<(String, String)> {
+    flags.iter().map(|flag| (flag.key.to_owned(), flag.value.clone())).collect()
+}
+
+impl Provider for Layer {
     fn metadata(&self) -> Metadata {
-        Metadata::named(FLAGS)
+        Metadata::named(self.name)
     }
 
     fn data(&self) -> Result<Map<Profile, Dict>, figment::Error> {
-        let nested = self.0.iter().map(|flag| figment::util::nest(flag.key, Value::from(flag.value.clone())));
+        let nested = self.set.iter().map(|(key, value)| figment::util::nest(key, Value::from(value.clone())));
         let dict = nested.filter_map(Value::into_dict).fold(Dict::new(), merged);
         Ok(Profile::Default.collect(dict))
     }

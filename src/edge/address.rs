@@ -40,6 +40,14 @@ impl ListenAddress {
     pub const fn loopback(port: u16) -> Self {
         Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
     }
+
+    /// Removes what listening here leaves behind.
+    pub fn tidy_up(&self) {
+        if let Self::Unix(path) = self {
+            // One that is left behind is taken over at the next start.
+            let _ = std::fs::remove_file(path);
+        }
+    }
 }
 
 impl FromStr for ListenAddress {

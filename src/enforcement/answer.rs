@@ -2,19 +2,17 @@
 //!
 //! Not here: the transport. The same code answers `Authorize`, a batch and a stream.
 
-use std::time::Duration;
-
 use tracing::info;
 
 use crate::{
     cache::{Missing, Snapshot},
-    config,
-    domain::{Instant, Operation, Question, Span, SubscriptionId, decision},
+    domain::{Instant, Question, SubscriptionId, decision},
     enforcement::{
         caller::{Caller, VouchedRole},
         convert::{self, Unreadable},
         refusal::Refusal,
     },
+    freshness::{self, Freshness},
     names::Named as _,
     proto::enforcement as api,
 };
@@ -29,15 +27,6 @@ pub(super) struct Asked<'a> {
     question: Question,
     role_not_vouched: bool,
     actor_id: &'a str,
-}
-
-/// How old facts may be, in the shape the decision path needs (semantics 5.3).
-#[derive(Clone, Debug)]
-pub(super) struct Freshness {
-    stale_after: Duration,
-    unavailable_after: Option<Duration>,
-    /// In the order of `Operation::ALL`.
-    operations: [Option<Duration>; 12],
 }
 
 impl<'a> Asked<'a> {
@@ -86,22 +75,24 @@ impl<'a> Asked<'a> {
         freshness: &Freshness,
         now: Instant,
     ) -> Result<api::AuthorizeResponse, Refusal> {
-        let age = age(snapshot.as_of, now);
-        if let Some(most) = freshness.unavailable_after(self.question.operation)
-            && most < age
-            && decision::without_facts(self.question).is_none()
-        {
-            return Err(Refusal::FactsTooOld { age, most });
+        let Question { operation, .. } = self.question;
+        // What is the same in every state needs no facts, so none are too old for it (semantics 4.5).
+        let needs_facts = decision::without_facts(self.question).is_none();
+        if let Some(most) = freshness.refuses(operation, snapshot.as_of, now).filter(|_| needs_facts) {
+            return Err(Refusal::FactsTooOld { age: freshness::age(snapshot.as_of, now), most });
         }
         let decision = decision::decide(&snapshot.timeline, self.question, now);
+        // An answer that may be remembered must not outlive the facts it may be given from.
+        let refused_from = freshness.refused_from(operation, snapshot.as_of).filter(|_| needs_facts);
+        let until = decision.until.into_iter().chain(refused_from).min();
         Ok(api::AuthorizeResponse {
             access: api::Access::from(decision.access()).into(),
             state: api::SubscriptionState::from(decision.state).into(),
             reason: api::Reason::from(decision.reason).into(),
-            until: decision.until.and_then(convert::timestamp),
+            until: until.and_then(convert::timestamp),
             as_of: convert::timestamp(snapshot.as_of),
             revision: snapshot.revision,
-            stale: freshness.is_stale(age),
+            stale: freshness.is_stale(snapshot.as_of, now),
             role_not_vouched: self.role_not_vouched,
         })
     }
@@ -129,36 +120,6 @@ impl<'a> Asked<'a> {
             "allowed to an administrator by footnote 3"
         );
     }
-}
-
-impl Freshness {
-    pub(super) fn new(staleness: &config::Staleness) -> Self {
-        let config::Staleness { stale_after, unavailable_after, operations } = staleness;
-        Self {
-            stale_after: *stale_after,
-            unavailable_after: *unavailable_after,
-            operations: Operation::ALL.map(|operation| operations.get(operation.name()).copied()),
-        }
-    }
-
-    pub(super) fn is_stale(&self, age: Duration) -> bool {
-        self.stale_after < age
-    }
-
-    /// The instant from which facts of `as_of` are stale.
-    pub(super) fn stale_from(&self, as_of: Instant) -> Instant {
-        (as_of + Span::from(self.stale_after)).next()
-    }
-
-    fn unavailable_after(&self, operation: Operation) -> Option<Duration> {
-        let own = self.operations.get(operation as usize).copied().flatten();
-        own.into_iter().chain(self.unavailable_after).min()
-    }
-}
-
-/// How old facts of `as_of` are at `now`.
-pub(super) fn age(as_of: Instant, now: Instant) -> Duration {
-    u64::try_from((now - as_of).nanos().max(0)).map_or(Duration::MAX, Duration::from_nanos)
 }
 
 #[cfg(test)]

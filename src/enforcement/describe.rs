@@ -8,14 +8,12 @@ use crate::{
     cache::Snapshot,
     domain::{
         Decision, Facts, Instant, Operation, Question, Role, SmsDelivery,
-        decision::decide,
+        decision::{decide, without_facts},
         facts::SmsCredits,
-        timeline::{Timeline, Turn},
+        timeline::Turn,
     },
-    enforcement::{
-        answer::{self, Freshness},
-        convert, table,
-    },
+    enforcement::{convert, table},
+    freshness::{self, Freshness},
     proto::enforcement as api,
 };
 
@@ -23,20 +21,22 @@ use crate::{
 pub(super) fn describe(snapshot: &Snapshot, freshness: &Freshness, now: Instant) -> api::Subscription {
     let Snapshot { facts, timeline, as_of, revision, origin } = snapshot;
     let held = timeline.at(now);
-    let age = answer::age(*as_of, now);
     api::Subscription {
         subscription_id: facts.subscription_id.to_string(),
         state: api::SubscriptionState::from(held.state).into(),
         conditions: held.conditions.iter().map(|condition| convert::condition(condition, facts)).collect(),
         usage: Some(usage(facts)),
         timeline: timeline.after(now).iter().filter_map(turn).collect(),
-        operations: Operation::ALL.iter().map(|operation| access(timeline, *operation, now)).collect(),
+        operations: Operation::ALL
+            .iter()
+            .map(|operation| access(snapshot, freshness, *operation, now))
+            .collect(),
         provenance: Some(api::Provenance {
             as_of: convert::timestamp(*as_of),
-            age: Some(duration(age)),
+            age: freshness::age(*as_of, now).map(duration),
             revision: *revision,
             origin: api::Origin::from(*origin).into(),
-            stale: freshness.is_stale(age),
+            stale: freshness.is_stale(*as_of, now),
         }),
         restriction_table_sha256: table::sha256().to_owned(),
         facts: Some(facts.into()),
@@ -67,21 +67,37 @@ fn turn(turn: &Turn) -> Option<api::Turn> {
     })
 }
 
-fn access(timeline: &Timeline, operation: Operation, now: Instant) -> api::OperationAccess {
+/// The answers `Authorize` would give; none where it would refuse to answer from facts this old.
+fn access(
+    snapshot: &Snapshot,
+    freshness: &Freshness,
+    operation: Operation,
+    now: Instant,
+) -> api::OperationAccess {
+    let Snapshot { timeline, as_of, .. } = snapshot;
+    let answered = freshness.refuses(operation, *as_of, now).is_none();
     let asked_by = |role| {
         let question = Question { operation, role, sms_delivery: SmsDelivery::VendorCredits };
-        decide(timeline, question, now)
+        let decision = decide(timeline, question, now);
+        (answered || without_facts(question).is_some()).then_some(decision)
     };
-    let Decision { state: _, reason, until } = asked_by(Role::User);
+    let user = asked_by(Role::User);
     let administrator = asked_by(Role::Administrator);
+    let access = |decision: Option<Decision>| {
+        decision.map_or(0, |decision| api::Access::from(decision.access()).into())
+    };
+    let reason =
+        |decision: Option<Decision>| decision.map_or(0, |decision| api::Reason::from(decision.reason).into());
+    let until =
+        user.map(|user| user.until.into_iter().chain(freshness.refused_from(operation, *as_of)).min());
     api::OperationAccess {
         operation: api::Operation::from(operation).into(),
         row: api::RestrictionRow::from(operation.row()).into(),
-        access: api::Access::from(reason.access()).into(),
-        reason: api::Reason::from(reason).into(),
-        until: until.and_then(convert::timestamp),
-        administrator_access: api::Access::from(administrator.access()).into(),
-        administrator_reason: api::Reason::from(administrator.reason).into(),
+        access: access(user),
+        reason: reason(user),
+        until: until.flatten().and_then(convert::timestamp),
+        administrator_access: access(administrator),
+        administrator_reason: reason(administrator),
     }
 }
 

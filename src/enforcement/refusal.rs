@@ -36,11 +36,11 @@ pub enum Refusal {
     #[error("no facts have been received yet; ask again when the sidecar is ready")]
     NoFacts,
     /// The operator wants no answers from facts this old (semantics 5.3).
-    #[error("facts are {} old, and this is not answered from facts older than {}; see why they are not refreshed",
-        humantime::format_duration(Duration::from_secs(age.as_secs())), humantime::format_duration(*most))]
+    #[error("facts are {}, and this is not answered from facts older than {}; see why they are not refreshed",
+        in_words(*age), humantime::format_duration(*most))]
     FactsTooOld {
-        /// Their age.
-        age: Duration,
+        /// Their age, if it is known.
+        age: Option<Duration>,
         /// The most it may be.
         most: Duration,
     },
@@ -105,6 +105,13 @@ impl Refusal {
             message: self.to_string(),
         }
     }
+}
+
+fn in_words(age: Option<Duration>) -> String {
+    age.map_or_else(
+        || "dated after the present".to_owned(),
+        |age| format!("{} old", humantime::format_duration(Duration::from_secs(age.as_secs()))),
+    )
 }
 
 impl From<Missing> for Refusal {

@@ -11,7 +11,7 @@ use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
 use super::{
-    answer::{Asked, Freshness},
+    answer::Asked,
     caller::Caller,
     convert::{self, Unreadable},
     describe::describe,
@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     config,
     domain::{SubscriptionId, Timeline},
+    freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
     refresh::{self, Outcome, book::SmsSent},
     source::{Counts, Origin},
@@ -54,13 +55,13 @@ impl Enforcement {
     pub fn new(
         cache: Arc<Cache>,
         clock: Arc<dyn Clock>,
-        staleness: &config::Staleness,
+        freshness: Freshness,
         limits: config::Limits,
         refresh: refresh::Handle,
         drain: CancellationToken,
     ) -> Self {
         let watches = Arc::new(Semaphore::new(limits.watches));
-        let freshness = Arc::new(Freshness::new(staleness));
+        let freshness = Arc::new(freshness);
         Self(Arc::new(Inner { cache, clock, freshness, limits, refresh, watches, drain }))
     }
 }

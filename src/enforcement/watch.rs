@@ -11,8 +11,9 @@ use tonic::Status;
 use crate::{
     cache::{self, Snapshot},
     clock::Clock,
-    domain::{Facts, Instant, SubscriptionState},
-    enforcement::{answer, answer::Freshness, describe::describe, refusal::Refusal},
+    domain::{Conditions, Facts, Instant, Operation, SubscriptionState},
+    enforcement::{describe::describe, refusal::Refusal},
+    freshness::Freshness,
     proto::enforcement as api,
     source::Origin,
 };
@@ -32,10 +33,11 @@ pub(super) struct SubscriptionWatch {
 struct Essence {
     facts: Facts,
     state: SubscriptionState,
-    conditions: crate::domain::Conditions,
+    conditions: Conditions,
     revision: u64,
     origin: Origin,
     stale: bool,
+    refused: [bool; 12],
 }
 
 impl SubscriptionWatch {
@@ -95,14 +97,15 @@ impl SubscriptionWatch {
             conditions: held.conditions,
             revision: snapshot.revision,
             origin: snapshot.origin,
-            stale: self.freshness.is_stale(answer::age(snapshot.as_of, now)),
+            stale: self.freshness.is_stale(snapshot.as_of, now),
+            refused: Operation::ALL
+                .map(|operation| self.freshness.refuses(operation, snapshot.as_of, now).is_some()),
         }
     }
 
     /// The next instant at which time alone changes the description.
     fn next_turn(&self, snapshot: &Snapshot, now: Instant) -> Option<Instant> {
         let turn = snapshot.timeline.after(now).first().map(|turn| turn.from);
-        let stale = Some(self.freshness.stale_from(snapshot.as_of)).filter(|stale| now < *stale);
-        turn.into_iter().chain(stale).min()
+        turn.into_iter().chain(self.freshness.next_turn(snapshot.as_of, now)).min()
     }
 }

@@ -20,6 +20,8 @@ use crate::{
 pub struct Book {
     writer: Writer,
     records: BTreeMap<SubscriptionId, Record>,
+    /// Subscriptions that went: should one come back, its overuse began when it began and its SMS are still spent.
+    gone: BTreeMap<SubscriptionId, Record>,
     /// The last number given to facts. It grows with every change, whichever subscription it is of, and is kept
     /// across restarts, so that a subscription that leaves and comes back never gets an older one.
     revision: u64,
@@ -35,6 +37,8 @@ pub struct Telling {
     pub origin: Origin,
     /// The present.
     pub now: Instant,
+    /// Whether the backend's signature vouches that the present is not far ahead.
+    pub vouched: bool,
 }
 
 /// An SMS an authentication server sent.
@@ -79,6 +83,7 @@ impl Book {
         Self {
             writer,
             records: BTreeMap::new(),
+            gone: BTreeMap::new(),
             revision: 0,
             counted_sms: CountedSms::remembering(remembered_sms),
         }
@@ -94,10 +99,12 @@ impl Book {
             let last = before.remove(&told.subscription_id);
             let same = last.as_ref().is_some_and(|last| last.told == told);
             changed |= !same;
+            let last = last.or_else(|| self.gone.remove(&told.subscription_id));
             let record = Record::told(told, last, if same { None } else { Some(next) }, telling);
             self.records.insert(record.told.subscription_id, record);
         }
         changed |= !before.is_empty();
+        self.gone.append(&mut before);
         if changed {
             self.revision = next;
         }
@@ -115,7 +122,7 @@ impl Book {
 
     /// Takes what was kept from an earlier run into an empty book.
     pub fn restore(&mut self, persisted: Persisted, now: Instant) {
-        let telling = Telling { as_of: persisted.as_of, origin: Origin::Persisted, now };
+        let telling = Telling { as_of: persisted.as_of, origin: Origin::Persisted, now, vouched: false };
         self.revision = persisted.revision;
         for PersistedRecord { facts, revision, overuse_seen } in persisted.records {
             let mut record = Record::told(facts, None, Some(revision), telling);
@@ -152,7 +159,7 @@ impl Book {
         }
         if 0 < counted {
             let Snapshot { as_of, origin, .. } = record.published;
-            record.derive(Telling { as_of, origin, now });
+            record.derive(Telling { as_of, origin, now, vouched: false });
             self.writer.replace(record.published.clone());
         }
         let credits = record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining);
@@ -199,10 +206,16 @@ impl Record {
 
     /// Works out what to publish.
     fn derive(&mut self, telling: Telling) {
-        let Telling { as_of, origin, now } = telling;
+        let Telling { as_of, origin, now, vouched } = telling;
         let clock_needed = self.told.users.excess().is_some() && self.told.users.overused_since.is_none();
-        // Seen at the latest now: an instant noted while the clock was far ahead must not grant grace.
-        self.overuse_seen = clock_needed.then(|| self.overuse_seen.unwrap_or(now).min(now));
+        self.overuse_seen = clock_needed.then(|| match self.overuse_seen {
+            // Noted while the clock was far ahead, which a signed time has set right: that must not grant grace.
+            Some(seen) if vouched => seen.min(now),
+            // Without a signature it may as well be the present that is wrong, as on a machine that starts before it
+            // has asked for the time: what was noted stays.
+            Some(seen) => seen,
+            None => now,
+        });
         let mut facts = self.told.clone();
         if let Some(seen) = self.overuse_seen {
             facts = facts.with_overuse_seen(seen);

@@ -9,13 +9,14 @@ pub mod book;
 pub mod persist;
 mod sms;
 
-use std::{sync::Arc, time::Duration};
+use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    task::spawn_blocking,
+    task::{JoinError, spawn_blocking},
     time::Instant as Tick,
 };
+use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
 use self::{
@@ -144,34 +145,41 @@ impl<S: FactsSource> Refresher<S> {
         (refresher, handle)
     }
 
-    /// Refreshes for ever; it may be dropped at any point.
-    pub async fn run(mut self) {
+    /// Refreshes until `stop`. What was fetched by then is published and kept on disk before this returns.
+    pub async fn run(mut self, stop: CancellationToken) {
         let mut due = Tick::now();
-        loop {
-            let mut waiting = Vec::new();
-            tokio::select! {
-                () = tokio::time::sleep_until(due) => {}
-                () = self.source.changed() => {}
-                Some(caller) = self.requests.recv() => {
-                    waiting.push(caller);
-                    // However many ask, the source is not asked more often than this.
-                    if let Some(last) = self.last_fetch {
-                        tokio::time::sleep_until(last + self.settings.at_most_every).await;
-                    }
-                }
-            }
+        while let Some(mut waiting) = stop.run_until_cancelled(self.occasion(due)).await {
             // Whoever asks from here on asks for the next fetch: this one may tell what was so before they asked.
             while let Ok(caller) = self.requests.try_recv() {
                 waiting.push(caller);
             }
             self.last_fetch = Some(Tick::now());
-            let outcome = self.refresh().await;
+            let asked_at = self.clock.now();
+            let Some(fetched) = stop.run_until_cancelled(self.fetch()).await else { return };
+            let outcome = self.take(fetched, asked_at).await;
             due = Tick::now() + self.next_in(&outcome);
             for caller in waiting {
                 // A caller that has gone needs no answer.
                 let _ = caller.send(outcome.clone());
             }
         }
+    }
+
+    /// Waits until the source is to be asked; the first of the callers who want it to be.
+    async fn occasion(&mut self, due: Tick) -> Vec<oneshot::Sender<Outcome>> {
+        let mut waiting = Vec::new();
+        tokio::select! {
+            () = tokio::time::sleep_until(due) => {}
+            () = self.source.changed() => {}
+            Some(caller) = self.requests.recv() => {
+                waiting.push(caller);
+                // However many ask, the source is not asked more often than this.
+                if let Some(last) = self.last_fetch {
+                    tokio::time::sleep_until(last + self.settings.at_most_every).await;
+                }
+            }
+        }
+        waiting
     }
 
     /// How long until the source is asked of our own accord.
@@ -185,18 +193,26 @@ impl<S: FactsSource> Refresher<S> {
         }
     }
 
-    async fn refresh(&mut self) -> Outcome {
-        let asked_at = self.clock.now();
-        let fetched = match self.source.fetch().await {
-            Ok(fetched) => fetched,
+    async fn fetch(&self) -> Result<Fetched, SourceError> {
+        let within = self.settings.timeout;
+        tokio::time::timeout(within, self.source.fetch()).await.unwrap_or_else(|_| {
+            let what = format!("{} did not answer within {within:?}", self.source.identity());
+            Err(SourceError::Unreachable(what))
+        })
+    }
+
+    async fn take(&mut self, fetched: Result<Fetched, SourceError>, asked_at: Instant) -> Outcome {
+        match fetched {
+            Ok(fetched) => {
+                let (as_of, changed) = self.publish(fetched, asked_at).await;
+                self.persist(as_of, changed).await;
+                if changed { Outcome::Updated } else { Outcome::Unchanged }
+            }
             Err(error) => {
                 warn!(retried = error.is_retried(), "facts not refreshed: {error}");
-                return Outcome::Failed(error);
+                Outcome::Failed(error)
             }
-        };
-        let (as_of, changed) = self.publish(fetched, asked_at).await;
-        self.persist(as_of, changed).await;
-        if changed { Outcome::Updated } else { Outcome::Unchanged }
+        }
     }
 
     /// Publishes what was fetched; as of when it is, and whether it differs.
@@ -206,7 +222,8 @@ impl<S: FactsSource> Refresher<S> {
             self.clock.heard(*issued_at);
         }
         let as_of = self.issued_at.unwrap_or(asked_at);
-        let telling = Telling { as_of, origin: self.source.origin(), now: self.clock.now() };
+        let vouched = self.issued_at.is_some();
+        let telling = Telling { as_of, origin: self.source.origin(), now: self.clock.now(), vouched };
         let mut book = Arc::clone(&self.book).lock_owned().await;
         // A hundred thousand timelines take a while; no worker that answers questions is kept by it.
         let changed = spawn_blocking(move || match fetched {
@@ -216,12 +233,11 @@ impl<S: FactsSource> Refresher<S> {
                 false
             }
         });
-        let changed = match changed.await {
+        let changed = match changed.await.map_err(JoinError::try_into_panic) {
             Ok(changed) => changed,
-            Err(failure) => {
-                error!("facts were not published: {failure}");
-                return (as_of, false);
-            }
+            // Half a book must neither be gone on with nor be kept on disk: the next start has the last whole one.
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_stopping)) => return (as_of, false),
         };
         // Ready only now that they are in the cache.
         self.sync.send_replace(Sync { published_as_of: Some(as_of) });
@@ -239,16 +255,18 @@ impl<S: FactsSource> Refresher<S> {
         }
         self.on_disk = None;
         let persisted = self.book.lock().await.to_persist(self.source.identity(), as_of, self.issued_at);
-        match spawn_blocking(move || store.save(&persisted)).await {
-            Ok(Ok(())) => self.on_disk = Some(as_of),
-            Ok(Err(error)) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
-            Err(failure) => error!("facts not kept on disk: {failure}"),
+        let within = self.settings.timeout;
+        match tokio::time::timeout(within, spawn_blocking(move || store.save(&persisted))).await {
+            Ok(Ok(Ok(()))) => self.on_disk = Some(as_of),
+            Ok(Ok(Err(error))) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
+            Ok(Err(failure)) => error!("facts not kept on disk: {failure}"),
+            Err(_) => error!("facts not kept on disk: it took longer than {within:?}"),
         }
     }
 }
 
 impl Handle {
-    /// Asks for a refresh and waits for its end. Callers who ask while one is awaited share it.
+    /// Asks for a refresh and waits for its end: the next one to begin, which all who wait for it share.
     pub async fn refresh(&self) -> Result<Outcome, NotRefreshed> {
         let (caller, outcome) = oneshot::channel();
         self.requests.try_send(caller).map_err(|error| match error {

@@ -11,6 +11,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
+use tracing::warn;
 
 use crate::{
     domain::{Facts, Instant},
@@ -47,7 +48,8 @@ pub struct PersistedRecord {
 #[derive(Debug)]
 pub struct Store {
     folder: PathBuf,
-    _lock: File,
+    /// None where nothing can be written: then nobody else writes here, either.
+    _lock: Option<File>,
 }
 
 /// Why something could not be kept or read back.
@@ -99,20 +101,19 @@ struct Line {
 impl Store {
     /// Opens the data folder, making it when it is missing.
     pub fn open(folder: PathBuf) -> Result<Self, PersistError> {
-        let at = |path: &Path| {
-            let path = path.to_owned();
-            |error| PersistError::Io(path, error)
-        };
-        fs::create_dir_all(&folder).map_err(at(&folder))?;
         let lock_path = folder.join("lock");
-        let lock = File::options()
-            .create(true)
-            .write(true)
-            .truncate(false)
-            .open(&lock_path)
-            .map_err(at(&lock_path))?;
+        let opened = fs::create_dir_all(&folder)
+            .and_then(|()| File::options().create(true).write(true).truncate(false).open(&lock_path));
+        let lock = match opened {
+            Ok(lock) => lock,
+            Err(error) if folder.is_dir() && cannot_write(&error) => {
+                warn!("`{}` cannot be written: the last facts are read, no newer are kept", folder.display());
+                return Ok(Self { folder, _lock: None });
+            }
+            Err(error) => return Err(PersistError::Io(lock_path, error)),
+        };
         match lock.try_lock() {
-            Ok(()) => Ok(Self { folder, _lock: lock }),
+            Ok(()) => Ok(Self { folder, _lock: Some(lock) }),
             Err(TryLockError::WouldBlock) => Err(PersistError::InUse(folder)),
             Err(TryLockError::Error(error)) => Err(PersistError::Io(lock_path, error)),
         }
@@ -128,7 +129,7 @@ impl Store {
             Err(error) => return Err(PersistError::Io(path, error)),
         }
         parse(&contents).map(Some).map_err(|what| {
-            let aside = path.with_extension("jsonl.damaged");
+            let aside = free_name(&path.with_extension("jsonl.damaged"));
             match fs::rename(&path, &aside) {
                 Ok(()) => PersistError::Damaged { path, what, aside },
                 Err(error) => PersistError::Io(path, error),
@@ -142,6 +143,8 @@ impl Store {
         let temporary = self.folder.join("facts.jsonl.new");
         let write = || -> io::Result<()> {
             let (header, body) = render(persisted)?;
+            // Somebody may have tidied up while we ran.
+            fs::create_dir_all(&self.folder)?;
             let mut file = BufWriter::new(File::create(&temporary)?);
             file.write_all(&header)?;
             file.write_all(&body)?;
@@ -151,6 +154,17 @@ impl Store {
         };
         write().map_err(|error| PersistError::Io(path.clone(), error))
     }
+}
+
+fn cannot_write(error: &io::Error) -> bool {
+    [io::ErrorKind::ReadOnlyFilesystem, io::ErrorKind::PermissionDenied].contains(&error.kind())
+}
+
+/// `path`, or the first of `path.1`, `path.2` and so on that is free: what was set aside stays.
+fn free_name(path: &Path) -> PathBuf {
+    let numbered = (1..1_000).map(|number| PathBuf::from(format!("{}.{number}", path.display())));
+    let mut names = [path.to_owned()].into_iter().chain(numbered);
+    names.find(|name| !name.exists()).unwrap_or_else(|| path.to_owned())
 }
 
 fn render(persisted: &Persisted) -> io::Result<(Vec<u8>, Vec<u8>)> {

@@ -27,6 +27,23 @@ pub struct JsonError {
     pub what: String,
 }
 
+impl JsonError {
+    /// A fault; what is repeated of the text is kept short and on one line, for it goes into logs.
+    fn new(path: &str, what: &str) -> Self {
+        Self { path: one_line(path, 100), what: one_line(what, 500) }
+    }
+}
+
+fn one_line(text: &str, most: usize) -> String {
+    let mut characters =
+        text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
+    let mut shown: String = characters.by_ref().take(most).collect();
+    if characters.next().is_some() {
+        shown.push('…');
+    }
+    shown
+}
+
 /// Longest name of a licensing reason, in bytes.
 pub const LONGEST_REASON: usize = 64;
 
@@ -37,9 +54,9 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
         let mut reader = serde_json::Deserializer::from_slice(json);
         let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
             let path = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
-            JsonError { path, what: error.inner().to_string() }
+            JsonError::new(&path, &error.inner().to_string())
         })?;
-        reader.end().map_err(|error| JsonError { path: String::new(), what: error.to_string() })?;
+        reader.end().map_err(|error| JsonError::new("", &error.to_string()))?;
         Ok(read)
     })
 }
@@ -49,16 +66,16 @@ pub fn read_all(json: &[u8]) -> Result<Vec<Facts>, JsonError> {
     let facts: Vec<FactsJson> = match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => read(json)?,
         Some(_) => vec![read(json)?],
-        None => return Err(JsonError { path: String::new(), what: "the text is empty".to_owned() }),
+        None => return Err(JsonError::new("", "the text is empty")),
     };
     if facts.is_empty() {
-        return Err(JsonError { path: String::new(), what: "no subscription in the array".to_owned() });
+        return Err(JsonError::new("", "no subscription in the array"));
     }
     let mut seen = HashSet::with_capacity(facts.len());
     for (position, facts) in facts.iter().enumerate() {
         if !seen.insert(facts.0.subscription_id.0) {
             let what = format!("`{}` is told twice", facts.0.subscription_id.0);
-            return Err(JsonError { path: format!("[{position}].subscription_id"), what });
+            return Err(JsonError::new(&format!("[{position}].subscription_id"), &what));
         }
     }
     Ok(facts.into_iter().map(Facts::from).collect())

@@ -6,12 +6,13 @@
 use std::{
     fs::{self, Metadata},
     io::{self, Read as _},
-    os::unix::fs::MetadataExt as _,
-    path::{Path, PathBuf},
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
+    path::{self, Path, PathBuf},
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     time::Duration,
 };
 
+use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
@@ -30,7 +31,7 @@ pub struct FileSource {
 /// What is remembered of the file between looks.
 #[derive(Debug, Default)]
 struct Memory {
-    /// Its marks when it was last read; none while it could not be.
+    /// Its marks when it was last read, or tried to be; none when there was no file.
     read: Option<Marks>,
     /// Time stamps tick a few times in a hundredth of a second, so that an edit right after a reading may not show
     /// in the marks: what was just edited is read once more.
@@ -49,10 +50,15 @@ struct Marks {
     changed: (i64, i64),
 }
 
+/// A file that changes between any two looks is read after this many.
+const MOST_UNSETTLED_LOOKS: u32 = 3;
+
 impl FileSource {
     /// The file at `path`, looked at every `poll_interval`, refused when larger than `max_bytes`.
     #[must_use]
     pub fn new(path: PathBuf, poll_interval: Duration, max_bytes: u64) -> Self {
+        // The whole path names the source: the same name in another folder is another file.
+        let path = path::absolute(&path).unwrap_or(path);
         Self { path: path.into(), poll_interval, max_bytes, memory: Arc::default() }
     }
 
@@ -85,8 +91,14 @@ impl FileSource {
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {
+        // A named pipe without a writer must not be waited for.
+        let without_waiting = i32::try_from(OFlags::NONBLOCK.bits()).unwrap_or_default();
+        let file = fs::File::options().read(true).custom_flags(without_waiting).open(&self.path)?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::new(io::ErrorKind::InvalidInput, "it is not a regular file"));
+        }
         let mut contents = Vec::new();
-        fs::File::open(&self.path)?.take(self.max_bytes.saturating_add(1)).read_to_end(&mut contents)?;
+        file.take(self.max_bytes.saturating_add(1)).read_to_end(&mut contents)?;
         Ok(contents)
     }
 
@@ -121,14 +133,16 @@ impl FactsSource for FileSource {
 
     async fn changed(&self) {
         let mut last_look = None;
+        let mut unsettled_looks = 0;
         loop {
             tokio::time::sleep(self.poll_interval).await;
             let source = self.clone();
             let Ok(marks) = spawn_blocking(move || source.look()).await else { continue };
-            // Two looks alike: whoever writes in place has come to an end.
+            // Two looks alike: whoever writes in place has come to an end. Whoever never does is read all the same.
             let settled = last_look.replace(marks) == Some(marks);
+            unsettled_looks = if settled { 0 } else { unsettled_looks + 1 };
             let mut memory = self.memory();
-            if settled && memory.read != marks {
+            if memory.read != marks && (settled || MOST_UNSETTLED_LOOKS < unsettled_looks) {
                 return;
             }
             if memory.read == marks && memory.read_again {

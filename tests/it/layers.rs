@@ -12,7 +12,7 @@ const FLOORS: [&[&str]; 9] = [
     &["names", "rfc3339", "proto"],
     &["clock", "edge"],
     &["config", "source"],
-    &["cache", "telemetry"],
+    &["cache", "freshness", "telemetry"],
     &["refresh"],
     &["enforcement", "health"],
     &["server"],

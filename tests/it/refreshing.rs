@@ -17,6 +17,7 @@ use esa_sidecar::{
     source::SourceError,
 };
 use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
 use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy, question};
@@ -49,7 +50,7 @@ type Waiting = Pin<Box<dyn Future<Output = Result<Outcome, NotRefreshed>>>>;
 async fn callers_who_ask_together_share_one_fetch() {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
     let (refresher, callers) = waiting(&source, 50, 1_000).await;
-    let running = tokio::spawn(refresher.run());
+    let running = tokio::spawn(refresher.run(CancellationToken::new()));
     for caller in callers {
         assert_eq!(caller.unwrap().await, Ok(Outcome::Updated));
     }
@@ -75,7 +76,7 @@ async fn however_many_ask_the_source_is_asked_once_in_its_time() {
     let (_, writer) = cache::new();
     let (refresher, handle) =
         Refresher::start(source.clone(), writer, None, Arc::new(ManualClock::at(START)), settings);
-    let running = tokio::spawn(refresher.run());
+    let running = tokio::spawn(refresher.run(CancellationToken::new()));
     handle.refresh().await.unwrap();
     let before = (source.fetches(), Instant::now());
     for _ in 0..5 {
@@ -98,7 +99,7 @@ async fn a_source_that_is_away_is_retried_with_back_off_and_a_refused_answer_is_
         let (refresher, _handle) =
             Refresher::start(source.clone(), writer, None, Arc::new(ManualClock::at(START)), settings);
         // 1 + 2 + 4 … 256 s is nine fetches in about ten minutes, each wait halved at the most.
-        let _ = tokio::time::timeout(Duration::from_secs(600), refresher.run()).await;
+        let _ = tokio::time::timeout(Duration::from_secs(600), refresher.run(CancellationToken::new())).await;
         let fetches = source.fetches();
         assert!(error.is_retried() == (9 < fetches) && fetches < most, "{error:?}: {fetches} fetches");
     }

@@ -1,9 +1,10 @@
-//! Who may vouch, and how old facts may be.
+//! Who may vouch.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, time::Duration};
 
 use super::*;
 use crate::{
+    config,
     domain::{
         Activation, Facts, Span, Timeline,
         facts::{ActiveUsers, FairUse, LicensedUsers, Users},
@@ -28,11 +29,11 @@ fn disabled() -> Snapshot {
     Snapshot { timeline: Timeline::of(&facts), facts, as_of: T, revision: 1, origin: Origin::Live }
 }
 
-fn freshness(operations: &[(&'static str, Duration)]) -> Freshness {
+fn freshness() -> Freshness {
     Freshness::new(&config::Staleness {
         stale_after: Duration::from_secs(1),
         unavailable_after: None,
-        operations: operations.iter().copied().collect::<BTreeMap<_, _>>(),
+        operations: BTreeMap::new(),
     })
 }
 
@@ -48,29 +49,12 @@ fn a_role_that_is_not_vouched_for_counts_as_user_and_the_answer_says_so() {
                 let asked = Asked::read(&request, caller).unwrap();
                 let claims = role == i32::from(api::ActorRole::Administrator);
                 let excepted = claims && caller.vouches_for_administrators && [2, 11].contains(&operation);
-                let with_facts = asked.answer(Ok(&disabled()), &freshness(&[]), T).unwrap();
+                let with_facts = asked.answer(Ok(&disabled()), &freshness(), T).unwrap();
                 assert_eq!(with_facts.access() == api::Access::Allowed, excepted, "{request:?} {caller:?}");
                 assert_eq!(with_facts.role_not_vouched, claims && caller == NOBODY);
-                let without = asked.answer(Err(Missing::NoFacts), &freshness(&[]), T);
+                let without = asked.answer(Err(Missing::NoFacts), &freshness(), T);
                 assert_eq!(without.is_ok(), excepted, "{request:?} {caller:?}");
             }
         }
     }
-}
-
-/// Each operation has the age that was set for it and no other's.
-#[test]
-fn the_age_of_facts_is_bounded_for_the_operation_it_was_set_for() {
-    for bounded in Operation::ALL {
-        let freshness = freshness(&[(bounded.name(), Duration::from_secs(60))]);
-        for operation in Operation::ALL {
-            let expected = (operation == bounded).then_some(Duration::from_secs(60));
-            assert_eq!(freshness.unavailable_after(operation), expected, "{operation:?}");
-        }
-    }
-}
-
-#[test]
-fn facts_dated_after_the_present_are_of_no_age() {
-    assert_eq!(age(T + Span::days(1), T), Duration::ZERO);
 }

@@ -25,7 +25,7 @@ fn facts(active: u64, overused_since: Option<Instant>) -> Vec<Facts> {
 }
 
 fn at(now: Instant) -> Telling {
-    Telling { as_of: now, origin: Origin::Live, now }
+    Telling { as_of: now, origin: Origin::Live, now, vouched: true }
 }
 
 #[test]
@@ -57,6 +57,8 @@ fn an_overuse_seen_while_the_clock_was_far_ahead_grants_no_grace_once_it_is_righ
     book.tell(facts(101, None), at(T + Span::days(3_650)));
     book.tell(facts(101, None), at(T));
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T));
+    // Without a signature the present may be what is wrong: the beginning stays, and counts for nothing meanwhile.
+    book.confirm(Telling { vouched: false, ..at(T - Span::days(30)) });
     book.confirm(at(T + Span::days(1)));
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T), "and holds");
 }
