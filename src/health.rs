@@ -89,8 +89,8 @@ impl Monitor {
             tokio::select! {
                 () = aged => {}
                 changed = sync.changed() => if changed.is_err() {
-                    // The refresher is gone: so is the process, soon.
-                    return;
+                    // The refresher has stopped, and the sidecar is about to: nothing more will change.
+                    std::future::pending::<()>().await;
                 }
             }
         }

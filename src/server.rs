@@ -97,6 +97,8 @@ pub async fn run<S: FactsSource>(
         tracing::info!("stopping: open calls have {:?} to end", limits.drain);
         monitor.drain();
         streams_end.cancel();
+        // A connection closed at once may take the last words with it.
+        tokio::time::sleep(limits.hold).await;
         servers_stop.cancel();
         tokio::time::sleep(limits.drain).await;
     };

@@ -103,6 +103,9 @@ pub struct Limits {
     pub keepalive_interval: Duration,
     /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
     pub keepalive_timeout: Duration,
+    /// `limits.hold`: how long connections stay open after their streams have ended, so that the last words arrive and
+    /// balancers look elsewhere, default `100ms`.
+    pub hold: Duration,
     /// `limits.drain`: how long calls may take to end once the sidecar stops, default `8s`.
     pub drain: Duration,
 }
@@ -208,6 +211,7 @@ impl Limits {
             header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
             keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
             keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),
+            hold: reader.duration("limits.hold", Duration::from_millis(100)),
             drain: reader.duration("limits.drain", Duration::from_secs(8)),
         }
     }

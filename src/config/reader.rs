@@ -179,6 +179,7 @@ impl Reader {
                 let flag = self.flags.iter().find(|flag| flag.key == key);
                 flag.map(|flag| flag.flag.to_owned()).unwrap_or_default()
             }
+            Some(ENVIRONMENT) if key.starts_with(PREFIX) => "environment".to_owned(),
             Some(ENVIRONMENT) => format!("{PREFIX}{}", key.replace('.', "__").to_uppercase()),
             _ => self.file.as_ref().map(|file| format!("`{}`", file.display())).unwrap_or_default(),
         }
@@ -187,7 +188,10 @@ impl Reader {
 
 fn environment() -> Layer {
     let variables = env::vars_os().filter_map(|(name, value)| {
-        let key = name.to_str()?.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+        let name = name.to_str()?;
+        let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
+        // A name that is no path of keys is told as it is, as a key there is not.
+        let key = if key.split('.').all(|part| !part.is_empty()) { key } else { name.to_owned() };
         Some((key, value.to_string_lossy().into_owned()))
     });
     Layer { name: ENVIRONMENT, set: variables.collect() }

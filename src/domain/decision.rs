@@ -1,4 +1,4 @@
-//! The question and its answer: which conditions deny, what the footnotes except, why, and until when.
+//! A question's answer: which conditions deny, what the footnotes except, why, and until when.
 //!
 //! Not here: who may vouch for an administrator, and how old facts may be; both are settled before the question
 //! gets here.
@@ -6,69 +6,10 @@
 use super::{
     instant::Instant,
     matrix::{Access, Row, cell},
+    question::{Operation, Question, Role, SmsDelivery},
     state::{ConditionKind, Conditions, SubscriptionState},
     timeline::Timeline,
 };
-
-/// What a caller wants to do.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Operation {
-    /// Enable users for 2FA.
-    EnableUsers,
-    /// Disable users for 2FA.
-    DisableUsers,
-    /// The *Send Application* step (footnote 1).
-    ProvisionUsers,
-    /// A user enrolls by themselves (footnote 2).
-    SelfEnroll,
-    /// Asked before an SMS is sent.
-    AuthenticateWithSmsOtp,
-    /// An OTP of the mobile app.
-    AuthenticateWithMobileOtp,
-    /// A push to the mobile app.
-    AuthenticateWithMobilePush,
-    /// A hard token.
-    AuthenticateWithHardToken,
-    /// FIDO.
-    AuthenticateWithFido,
-    /// The system configuration.
-    ManageConfiguration,
-    /// Turn off authentication for all users (footnote 3).
-    TurnOffAuthentication,
-    /// Verify an SMS OTP that was already sent.
-    VerifySmsOtp,
-}
-
-/// In which role somebody acts, once the caller's right to say so is settled (semantics 4.4).
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Role {
-    /// A user.
-    User,
-    /// An administrator a trusted caller vouches for.
-    Administrator,
-    /// A service acting on its own.
-    Service,
-}
-
-/// How an SMS is delivered.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum SmsDelivery {
-    /// By the vendor, for credits.
-    VendorCredits,
-    /// By a gateway of the customer's own (semantics 4.2).
-    OwnGateway,
-}
-
-/// One question.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub struct Question {
-    /// What is about to be done.
-    pub operation: Operation,
-    /// By whom.
-    pub role: Role,
-    /// How the SMS goes.
-    pub sms_delivery: SmsDelivery,
-}
 
 /// Why an answer is what it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -146,42 +87,6 @@ pub(super) struct Reasons {
     manage_configuration: Reason,
     disable_users_as_administrator: Reason,
     turn_off_authentication_as_administrator: Reason,
-}
-
-impl Operation {
-    /// Every operation, in the order of the public contract.
-    pub const ALL: [Self; 12] = [
-        Self::EnableUsers,
-        Self::DisableUsers,
-        Self::ProvisionUsers,
-        Self::SelfEnroll,
-        Self::AuthenticateWithSmsOtp,
-        Self::AuthenticateWithMobileOtp,
-        Self::AuthenticateWithMobilePush,
-        Self::AuthenticateWithHardToken,
-        Self::AuthenticateWithFido,
-        Self::ManageConfiguration,
-        Self::TurnOffAuthentication,
-        Self::VerifySmsOtp,
-    ];
-
-    /// The row of the table it follows (semantics 4).
-    #[must_use]
-    pub const fn row(self) -> Row {
-        match self {
-            Self::EnableUsers => Row::EnableUsers,
-            Self::DisableUsers => Row::DisableUsers,
-            Self::ProvisionUsers => Row::ProvisionUsers,
-            Self::AuthenticateWithSmsOtp | Self::VerifySmsOtp => Row::AuthenticateWithSmsOtp,
-            Self::SelfEnroll | Self::AuthenticateWithMobileOtp | Self::AuthenticateWithMobilePush => {
-                Row::AuthenticateWithMobileApp
-            }
-            Self::AuthenticateWithHardToken | Self::AuthenticateWithFido => {
-                Row::AuthenticateWithHardTokenOrFido
-            }
-            Self::ManageConfiguration | Self::TurnOffAuthentication => Row::ManageConfiguration,
-        }
-    }
 }
 
 impl Reason {

@@ -7,13 +7,15 @@ pub mod facts;
 pub mod instant;
 pub mod limits;
 pub mod matrix;
+pub mod question;
 pub mod rules;
 pub mod state;
 pub mod timeline;
 
-pub use decision::{Decision, Operation, Question, Reason, Role, SmsDelivery};
+pub use decision::{Decision, Reason};
 pub use facts::{Activation, Facts, SubscriptionId};
 pub use instant::{Instant, Span};
 pub use matrix::{Access, Row};
+pub use question::{Operation, Question, Role, SmsDelivery};
 pub use state::{Condition, ConditionKind, Conditions, SubscriptionState};
 pub use timeline::Timeline;

@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod book;
+mod handle;
 pub mod persist;
 mod sms;
 
@@ -19,17 +20,18 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info, warn};
 
+pub use self::handle::{Handle, NotRefreshed};
 use self::{
     backoff::Backoff,
-    book::{Book, NotInBook, SmsReport, SmsSent, Telling},
+    book::{Book, Telling},
     persist::{PersistError, Store},
 };
 use crate::{
     cache::Writer,
     clock::Clock,
     config,
-    domain::{Instant, Span, SubscriptionId},
-    source::{Counts, FactsSource, Fetched, SourceError},
+    domain::{Instant, Span},
+    source::{FactsSource, Fetched, SourceError},
 };
 
 /// Keeps the cache as fresh as its source.
@@ -48,16 +50,6 @@ pub struct Refresher<S> {
     issued_at: Option<Instant>,
 }
 
-/// The other rooms' way to the refresher.
-#[derive(Clone)]
-pub struct Handle {
-    requests: mpsc::Sender<oneshot::Sender<Outcome>>,
-    sync: watch::Receiver<Sync>,
-    book: Arc<Mutex<Book>>,
-    report: Arc<dyn Fn(SubscriptionId, Counts) -> bool + Send + std::marker::Sync>,
-    clock: Arc<dyn Clock>,
-}
-
 /// How far the refresher has come.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
@@ -74,15 +66,6 @@ pub enum Outcome {
     Unchanged,
     /// None were told, or what was told is refused.
     Failed(SourceError),
-}
-
-/// Why no refresh was tried.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum NotRefreshed {
-    /// As many callers as may already wait.
-    TooManyWaiting,
-    /// The sidecar is stopping.
-    Stopping,
 }
 
 /// Facts that did not change are written again when what is on disk is older than this, so that a restart knows
@@ -262,39 +245,6 @@ impl<S: FactsSource> Refresher<S> {
             Ok(Err(failure)) => error!("facts not kept on disk: {failure}"),
             Err(_) => error!("facts not kept on disk: it took longer than {within:?}"),
         }
-    }
-}
-
-impl Handle {
-    /// Asks for a refresh and waits for its end: the next one to begin, which all who wait for it share.
-    pub async fn refresh(&self) -> Result<Outcome, NotRefreshed> {
-        let (caller, outcome) = oneshot::channel();
-        self.requests.try_send(caller).map_err(|error| match error {
-            mpsc::error::TrySendError::Full(_) => NotRefreshed::TooManyWaiting,
-            mpsc::error::TrySendError::Closed(_) => NotRefreshed::Stopping,
-        })?;
-        outcome.await.map_err(|_| NotRefreshed::Stopping)
-    }
-
-    /// Subtracts SMS that were sent.
-    pub async fn count_sms(
-        &self,
-        subscription_id: SubscriptionId,
-        sent: &[SmsSent],
-    ) -> Result<SmsReport, NotInBook> {
-        self.book.lock().await.count_sms(subscription_id, sent, self.clock.now())
-    }
-
-    /// Hands counts to the source; whether it takes any.
-    #[must_use]
-    pub fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool {
-        (self.report)(subscription_id, counts)
-    }
-
-    /// How far the refresher has come, now and at every change.
-    #[must_use]
-    pub fn sync(&self) -> watch::Receiver<Sync> {
-        self.sync.clone()
     }
 }
 

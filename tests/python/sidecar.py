@@ -61,10 +61,11 @@ def explain_bytes(written):
 class Sidecar:
     """One `serve`, from its first line to SIGTERM. Settings are configuration keys: FILE__POLL_INTERVAL="50ms"."""
 
-    def __init__(self, facts, data, listen="127.0.0.1:0", **settings):
-        self.facts, self.data, self.listen = facts, data, listen
+    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, **settings):
+        self.facts, self.data, self.listen, self.stderr = facts, data, listen, stderr
         self.settings = {"FILE__POLL_INTERVAL": "50ms"} | settings
         self.addresses = {}
+        self._told_to_stop = False
         self._printed = queue.SimpleQueue()
 
     def __enter__(self):
@@ -74,7 +75,8 @@ class Sidecar:
         environment |= {f"ESA_SIDECAR__{key}": value for key, value in self.settings.items()}
         self._log = Path(f"{self.data}.log")
         with self._log.open("ab") as log:
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=log, env=environment)
+            stderr = log if self.stderr is None else self.stderr
+            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
         threading.Thread(target=self._read, daemon=True).start()
         try:
             self._wait_for_addresses()
@@ -100,8 +102,10 @@ class Sidecar:
         return self.addresses["probes"]
 
     def terminate(self):
-        """Sends SIGTERM and does not wait."""
-        self.process.send_signal(signal.SIGTERM)
+        """Sends SIGTERM and does not wait. Only one is ever sent: a second one would cut off what is still open."""
+        if not self._told_to_stop:
+            self._told_to_stop = True
+            self.process.send_signal(signal.SIGTERM)
 
     def stop(self):
         """SIGTERM, if it still runs; then it has to end by itself, in time and with status 0."""

@@ -61,3 +61,23 @@ fn any_flipped_bit_and_any_missing_end_is_seen_and_the_file_set_aside() {
     assert!(folder.path().join("facts.jsonl.damaged").exists(), "nothing is lost");
     assert_eq!(store.load().unwrap(), None, "and the next start is not kept from starting");
 }
+
+#[test]
+fn what_is_set_aside_stays_when_more_is_damaged() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().to_owned()).unwrap();
+    for (damage, aside) in [("one", "facts.jsonl.damaged"), ("two", "facts.jsonl.damaged.1")] {
+        fs::write(folder.path().join(FACTS), damage).unwrap();
+        assert!(matches!(store.load(), Err(PersistError::Damaged { .. })));
+        assert_eq!(fs::read_to_string(folder.path().join(aside)).unwrap(), damage);
+    }
+}
+
+#[test]
+fn a_folder_that_was_tidied_away_is_made_again() {
+    let folder = tempfile::tempdir().unwrap();
+    let store = Store::open(folder.path().join("data")).unwrap();
+    fs::remove_dir_all(folder.path().join("data")).unwrap();
+    store.save(&persisted()).unwrap();
+    assert_eq!(store.load().unwrap(), Some(persisted()));
+}
