@@ -6,6 +6,13 @@ use std::{
     process::{Command, Output, Stdio},
 };
 
+use esa_sidecar::domain::{
+    Facts,
+    facts::{ActiveUsers, LicensedUsers, SmsCredits, Users},
+};
+
+use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy};
+
 fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esa-sidecar"));
     command.args(arguments).env_clear().stdin(Stdio::null());
@@ -115,6 +122,39 @@ fn explain_answers_line_by_line_and_never_stops() {
     let mut child = command(&["explain"]).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
     child.stdin.take().unwrap().write_all(lines.join("\n").as_bytes()).unwrap();
     insta::assert_snapshot!("explain", shown(&child.wait_with_output().unwrap()));
+}
+
+/// Standing still, so that what is shown is the same every time.
+#[tokio::test(flavor = "multi_thread")]
+async fn status_and_authorize_show_what_a_running_sidecar_holds() {
+    let overused = Facts {
+        expires_at: START + days(20),
+        users: Users {
+            active: ActiveUsers(105),
+            licensed: LicensedUsers(100),
+            overused_since: Some(START - days(1)),
+        },
+        sms_credits: Some(SmsCredits(0)),
+        ..healthy(ID)
+    };
+    let sidecar = Sidecar::start(ScriptedSource::telling(vec![overused])).await.ready().await;
+    let server = sidecar.address.clone();
+    let asked = tokio::task::spawn_blocking(move || {
+        let ask = |arguments: &[&str]| run(&[arguments, &["--server", &server]].concat());
+        insta::assert_snapshot!("status", ask(&["status"]));
+        insta::assert_snapshot!("status_json", ask(&["status", "--json"]).replace(",\"", ",\n\""));
+        insta::assert_snapshot!("authorize", ask(&["authorize", "enable_users"]));
+        insta::assert_snapshot!(
+            "authorize_denied",
+            ask(&["authorize", "authenticate_with_sms_otp", "--json"])
+        );
+        insta::assert_snapshot!(
+            "authorize_unknown",
+            ask(&["authorize", "enable_users", "--subscription", "CCC-CCC-CCC"])
+        );
+    });
+    asked.await.unwrap();
+    sidecar.stop().await;
 }
 
 #[test]

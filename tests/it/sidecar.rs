@@ -136,6 +136,8 @@ impl FactsSource for ScriptedSource {
 /// A running sidecar and clients of it.
 pub(crate) struct Sidecar {
     pub(crate) clock: ManualClock,
+    /// Where it takes questions.
+    pub(crate) address: String,
     pub(crate) client: EnforcementServiceClient<Channel>,
     pub(crate) health: HealthClient<Channel>,
     pub(crate) stop: CancellationToken,
@@ -156,7 +158,7 @@ impl Sidecar {
         let store = folder.map(|folder| Store::open(folder.to_owned()).unwrap());
         let enforcement = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
         let probes = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
-        let uri = format!("http://{}", enforcement.address().unwrap());
+        let address = enforcement.address().unwrap().to_string();
         let stop = CancellationToken::new();
         let run = server::run(
             config,
@@ -168,9 +170,10 @@ impl Sidecar {
             stop.clone(),
         );
         let ended = tokio::spawn(run);
-        let channel = Channel::from_shared(uri).unwrap().connect().await.unwrap();
+        let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
         Self {
             clock,
+            address,
             client: EnforcementServiceClient::new(channel.clone()),
             health: HealthClient::new(channel),
             stop,
