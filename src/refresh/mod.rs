@@ -24,7 +24,7 @@ pub use self::handle::{Handle, NotRefreshed};
 use self::{
     backoff::Backoff,
     book::{Book, Telling},
-    persist::{PersistError, Store},
+    persist::{PersistError, Persisted, Store},
 };
 use crate::{
     cache::Writer,
@@ -86,23 +86,26 @@ impl<S: FactsSource> Refresher<S> {
         let (asked, requests) = mpsc::channel(settings.requests_waiting);
         let (sync, _) = watch::channel(Sync::default());
         let mut book = Book::new(writer, settings.remembered_sms);
-        let mut issued_at = None;
-        if let Some(persisted) = store.as_ref().and_then(load) {
-            if persisted.source == source.identity() {
-                issued_at = persisted.issued_at;
-                issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));
+        let issued_at = match store.as_ref().and_then(load) {
+            Some(persisted) if persisted.source == source.identity() => {
                 info!(subscriptions = persisted.records.len(), "going on from the facts kept on disk");
-                sync.send_replace(Sync { published_as_of: Some(persisted.as_of) });
+                let Persisted { as_of, issued_at, .. } = persisted;
+                issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));
                 book.restore(persisted, clock.now());
-            } else {
+                sync.send_replace(Sync { published_as_of: Some(as_of) });
+                issued_at
+            }
+            Some(Persisted { source: kept, revision, .. }) => {
                 warn!(
-                    kept = persisted.source,
+                    kept,
                     now = source.identity(),
                     "the facts kept on disk are of another source; not used"
                 );
-                book.number_after(persisted.revision);
+                book.number_after(revision);
+                None
             }
-        }
+            None => None,
+        };
         let book = Arc::new(Mutex::new(book));
         let takes_report = Arc::clone(&source);
         let handle = Handle {
@@ -248,7 +251,7 @@ impl<S: FactsSource> Refresher<S> {
     }
 }
 
-fn load(store: &Store) -> Option<persist::Persisted> {
+fn load(store: &Store) -> Option<Persisted> {
     store.load().unwrap_or_else(|error: PersistError| {
         error!("starting without the facts of the last run: {error}");
         None
