@@ -122,11 +122,12 @@ impl Cache {
 
 impl Writer {
     /// Publishes these snapshots, each as it comes, and lets go of every subscription that is not among them.
-    pub fn replace_all(&mut self, snapshots: impl IntoIterator<Item = Snapshot>) {
+    pub fn replace_all(&mut self, snapshots: impl IntoIterator<Item: Into<Arc<Snapshot>>>) {
         let published = self.cache.published.load_full();
         let mut named = HashSet::with_capacity_and_hasher(published.cells.len(), RandomState::default());
         let mut come = Vec::new();
         for snapshot in snapshots {
+            let snapshot = snapshot.into();
             named.insert(snapshot.facts.subscription_id);
             match published.cells.get(&snapshot.facts.subscription_id) {
                 Some(cell) => cell.publish(snapshot),
@@ -148,7 +149,7 @@ impl Writer {
     }
 
     /// Publishes the snapshot of a subscription that is held.
-    pub fn replace(&mut self, snapshot: Snapshot) {
+    pub fn replace(&mut self, snapshot: Arc<Snapshot>) {
         if let Some(cell) = self.cache.published.load().cells.get(&snapshot.facts.subscription_id) {
             cell.publish(snapshot);
         }
@@ -202,16 +203,12 @@ impl Published {
 }
 
 impl Cell {
-    fn new(snapshot: Snapshot) -> Self {
-        Self {
-            snapshot: ArcSwap::from_pointee(snapshot),
-            changed: Notify::new(),
-            retired: AtomicBool::new(false),
-        }
+    fn new(snapshot: Arc<Snapshot>) -> Self {
+        Self { snapshot: ArcSwap::new(snapshot), changed: Notify::new(), retired: AtomicBool::new(false) }
     }
 
-    fn publish(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    fn publish(&self, snapshot: Arc<Snapshot>) {
+        self.snapshot.store(snapshot);
         self.changed.notify_waiters();
     }
 

@@ -3,7 +3,7 @@
 //! Not here: when to ask the source and what to do when it is away (see the parent). Readers never see the book;
 //! they see the snapshots it publishes.
 
-use std::collections::BTreeMap;
+use std::{collections::BTreeMap, sync::Arc};
 
 use super::{
     persist::{Persisted, PersistedRecord},
@@ -73,7 +73,8 @@ struct Record {
     overuse_seen: Option<Instant>,
     /// SMS credits reported spent since the source told how many there are.
     sms_spent: u64,
-    published: Snapshot,
+    /// Shared with the cache.
+    published: Arc<Snapshot>,
 }
 
 impl Book {
@@ -158,9 +159,9 @@ impl Book {
             }
         }
         if 0 < counted {
-            let Snapshot { as_of, origin, .. } = record.published;
+            let Snapshot { as_of, origin, .. } = *record.published;
             record.derive(Telling { as_of, origin, now, vouched: false });
-            self.writer.replace(record.published.clone());
+            self.writer.replace(Arc::clone(&record.published));
         }
         let credits = record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining);
         Ok(SmsReport { counted, repeated, credits })
@@ -178,7 +179,7 @@ impl Book {
     }
 
     fn publish_all(&mut self) {
-        self.writer.replace_all(self.records.values().map(|record| record.published.clone()));
+        self.writer.replace_all(self.records.values().map(|record| Arc::clone(&record.published)));
     }
 }
 
@@ -186,8 +187,13 @@ impl Record {
     /// What was told now, on top of what was told last; `number` when it differs.
     fn told(told: Facts, last: Option<Self>, number: Option<u64>, telling: Telling) -> Self {
         let Telling { as_of, origin, .. } = telling;
-        let published =
-            Snapshot { timeline: Timeline::of(&told), facts: told.clone(), as_of, revision: 0, origin };
+        let published = Arc::new(Snapshot {
+            timeline: Timeline::of(&told),
+            facts: told.clone(),
+            as_of,
+            revision: 0,
+            origin,
+        });
         let mut record = Self { told, revision: 0, overuse_seen: None, sms_spent: 0, published };
         if let Some(last) = last {
             record.revision = last.revision;
@@ -227,7 +233,7 @@ impl Record {
         } else {
             Timeline::of(&facts)
         };
-        self.published = Snapshot { facts, timeline, as_of, revision: self.revision, origin };
+        self.published = Arc::new(Snapshot { facts, timeline, as_of, revision: self.revision, origin });
     }
 }
 

@@ -62,3 +62,21 @@ fn an_overuse_seen_while_the_clock_was_far_ahead_grants_no_grace_once_it_is_righ
     book.confirm(at(T + Span::days(1)));
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T), "and holds");
 }
+
+#[test]
+fn a_subscription_that_comes_back_keeps_its_overuse_and_its_spent_sms() {
+    let (cache, writer) = cache::new();
+    let mut book = Book::new(writer, 10);
+    let id = "3A8-WN7-7TD".parse().unwrap();
+    let with_credits = || vec![Facts { sms_credits: Some(SmsCredits(5)), ..facts(101, None).remove(0) }];
+    let other =
+        || vec![Facts { subscription_id: "BBB-BBB-BBB".parse().unwrap(), ..facts(1, None).remove(0) }];
+    book.tell(with_credits(), at(T));
+    book.count_sms(id, &[SmsSent { id: "a".to_owned(), credits: 2 }], T).unwrap();
+    book.tell(other(), at(T + Span::days(1)));
+    assert!(cache.load(Some(&id)).is_err());
+    book.tell(with_credits(), at(T + Span::days(2)));
+    let held = cache.load(Some(&id)).unwrap();
+    assert_eq!(held.facts.users.overused_since, Some(T));
+    assert_eq!(held.facts.sms_credits, Some(SmsCredits(3)));
+}
