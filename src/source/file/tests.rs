@@ -67,6 +67,19 @@ async fn an_edit_in_the_same_tick_as_the_reading_is_seen() {
     }
 }
 
+/// Where time stamps are coarse, the marks do not show such an edit; so whatever is new is read twice.
+#[tokio::test]
+async fn what_was_just_edited_is_read_once_more() {
+    let folder = tempfile::tempdir().unwrap();
+    let path = folder.path().join("facts.json");
+    fs::write(&path, facts("AAA-AAA-AAA", 1)).unwrap();
+    let source = FileSource::new(path, POLL, 1 << 20);
+    told(source.fetch().await);
+    tokio::time::timeout(Duration::from_secs(5), source.changed()).await.expect("worth a second look");
+    assert_eq!(source.fetch().await, Ok(Fetched::Unchanged));
+    assert!(!source.memory().read_again, "and not a third time");
+}
+
 #[tokio::test]
 async fn a_broken_edit_is_refused_with_the_path_and_its_mending_is_seen() {
     let folder = tempfile::tempdir().unwrap();
