@@ -7,6 +7,7 @@ use std::{collections::HashMap, sync::Arc};
 use futures_util::stream;
 use tokio::sync::watch;
 use tonic::{Request, Response, Status};
+use tracing::info;
 
 use crate::{
     clock::Clock,
@@ -105,6 +106,14 @@ impl Monitor {
         self.statuses.send_if_modified(|statuses| {
             let before = *statuses;
             change(statuses);
+            if statuses.ready != before.ready {
+                let now =
+                    if statuses.ready { "ready" } else { "not ready: facts are too old to answer from" };
+                info!("{now}");
+            }
+            if statuses.in_sync != before.in_sync {
+                info!("facts are {}", if statuses.in_sync { "fresh" } else { "stale" });
+            }
             *statuses != before
         });
     }

@@ -147,7 +147,10 @@ fn probe_routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> R
 async fn unknown(headers: HeaderMap) -> Response {
     let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
     if content_type.starts_with(b"application/grpc") {
-        Status::unimplemented("no such call is taken here").into_http()
+        Status::unimplemented(
+            "no such call is taken here: this listener takes probes, another takes questions",
+        )
+        .into_http()
     } else {
         (StatusCode::NOT_FOUND, "no such page; there are /livez and /readyz\n").into_response()
     }

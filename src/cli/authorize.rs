@@ -2,18 +2,21 @@
 
 use std::process::ExitCode;
 
-use clap::Args;
+use clap::{
+    Args,
+    builder::{PossibleValue, PossibleValuesParser, TypedValueParser},
+};
 use serde_json::json;
 
 use super::{
     CommandResult,
     client::{self, Server, Subscription},
     output,
-    status::values,
+    status::{text, values},
 };
 use crate::{
     domain::{Operation, Role, SmsDelivery},
-    names::{NameError, Named as _},
+    names::{NameError, Named},
     proto::enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
 };
 
@@ -22,17 +25,17 @@ use crate::{
 /// Exit status 0: allowed. 1: disabled. 2: no answer, and why on standard error.
 #[derive(Args)]
 pub(super) struct Authorize {
-    /// What is about to be done, such as `enable_users` or `authenticate_with_mobile_push`
-    #[arg(value_parser = Operation::named as fn(&str) -> Result<Operation, NameError>)]
+    /// What is about to be done
+    #[arg(value_parser = named::<Operation>())]
     operation: Operation,
-    /// In which role somebody acts: `user`, `administrator` or `service`
-    #[arg(long, value_name = "ROLE", default_value = "user", value_parser = Role::named as fn(&str) -> Result<Role, NameError>)]
+    /// In which role somebody acts
+    #[arg(long, value_name = "ROLE", default_value = "user", value_parser = named::<Role>())]
     actor: Role,
     /// Who acts, for the sidecar's log
     #[arg(long, value_name = "ID", default_value = "", hide_default_value = true)]
     actor_id: String,
-    /// How an SMS goes: `vendor_credits` or `own_gateway`
-    #[arg(long, value_name = "HOW", default_value = "vendor_credits", value_parser = SmsDelivery::named as fn(&str) -> Result<SmsDelivery, NameError>)]
+    /// How an SMS goes
+    #[arg(long, value_name = "HOW", default_value = "vendor_credits", value_parser = named::<SmsDelivery>())]
     sms_delivery: SmsDelivery,
     /// Print JSON
     #[arg(long)]
@@ -41,6 +44,13 @@ pub(super) struct Authorize {
     subscription: Subscription,
     #[command(flatten)]
     server: Server,
+}
+
+/// Reads a name, and tells help and completions which there are.
+fn named<T: Named + Send + Sync>() -> impl TypedValueParser<Value = T> {
+    let names =
+        T::ALL.iter().map(|value| PossibleValue::new(value.name()).alias(value.name().replace('_', "-")));
+    PossibleValuesParser::new(names).try_map(|name| -> Result<T, NameError> { T::named(&name) })
 }
 
 impl Authorize {
@@ -84,13 +94,13 @@ fn json_line(answer: &api::AuthorizeResponse) -> String {
 
 fn sentence(answer: &api::AuthorizeResponse) -> String {
     let style = values::access_style(answer.access);
-    let until = answer.until.as_ref().map_or_else(
-        || "as long as no fact changes".to_owned(),
-        |until| format!("until {}", values::instant_for_people(until)),
-    );
+    let until = format!("{} if no fact changes", text::until(answer.until.as_ref()));
     let as_of = answer.as_of.as_ref().map_or_else(|| "none".to_owned(), values::instant_for_people);
     let rows = [
-        ("state", values::state(answer.state)),
+        (
+            "state",
+            if answer.as_of.is_some() { values::state(answer.state) } else { "no facts held".to_owned() },
+        ),
         ("reason", values::reason(answer.reason)),
         ("holds", until),
         ("facts of", format!("{as_of}{}", if answer.stale { " (stale)" } else { "" })),

@@ -28,7 +28,7 @@ pub(super) struct Server {
 /// How long to wait.
 #[derive(Args)]
 pub(super) struct Patience {
-    /// How long to wait for an answer
+    /// How long to wait for an answer, such as `500ms` or `5s`
     #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
     timeout: Duration,
 }
@@ -75,7 +75,16 @@ pub(super) fn runtime() -> Result<Runtime, CommandError> {
 pub(super) fn failed(status: &Status) -> CommandError {
     let reason =
         status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
-    CommandError::new(format!("{}{reason}", status.message()))
+    let hint = if reason.contains("SUBSCRIPTION_ID_REQUIRED") { ": use --subscription" } else { "" };
+    CommandError::new(format!("{}{hint}{reason}", status.message()))
+}
+
+/// A stream that ended before it was ended, for people.
+pub(super) fn lost(status: &Status) -> CommandError {
+    if status.get_details_error_info().is_some() {
+        return failed(status);
+    }
+    CommandError::new(format!("the connection to the sidecar was lost ({})", status.message()))
 }
 
 async fn connect(address: &ListenAddress, timeout: Option<Duration>) -> Result<Channel, CommandError> {

@@ -21,7 +21,10 @@ impl Completions {
     pub(super) fn run(self) -> CommandResult {
         let mut script = Vec::new();
         generate(self.shell, &mut Arguments::command(), "esa-sidecar", &mut script);
-        output::print(&String::from_utf8_lossy(&script))?;
+        // For bash the generator writes the hyphen of our name in two ways (clap-rs/clap issue 6421), so that nothing
+        // completes after the subcommand; written one way, it does.
+        let script = String::from_utf8_lossy(&script).replace("esa__subcmd__sidecar", "esa__sidecar");
+        output::print(&script)?;
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -23,7 +23,8 @@ use crate::{
 /// "sms_delivery": "own_gateway"}; `at` is now when left out, `role` is user, `sms_delivery` is vendor_credits.
 ///
 /// Out: {"access", "state", "reason", "conditions", "until"}, or {"error"} in place of a line that cannot be read.
-/// One line out for each line in.
+/// One line out for each line in; the exit status is 0 whatever they say. From a facts file:
+/// jq -c '{facts: ., operation: "enable_users"}' facts.json | esa-sidecar explain
 #[derive(Args)]
 pub(super) struct Explain {
     /// Longest line that is read; a longer one is answered with an error

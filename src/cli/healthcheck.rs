@@ -17,7 +17,8 @@ use crate::{
 /// Ask a running sidecar for its health: exit status 0 serving, 1 not
 #[derive(Args)]
 pub(super) struct Healthcheck {
-    /// Which service: empty for the sidecar as a whole, `liveness`, or `licensing.sync`
+    /// Which service: empty for the sidecar as a whole, `esa.enforcement.v1.EnforcementService`, `liveness`, or
+    /// `licensing.sync`
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
     /// Where the sidecar takes probes

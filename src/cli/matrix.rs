@@ -3,7 +3,7 @@
 use std::{fmt::Write as _, fs, path::PathBuf, process::ExitCode};
 
 use clap::Args;
-use comfy_table::{Attribute, Cell};
+use comfy_table::{Cell, ColumnConstraint, Width};
 
 use super::{CommandError, CommandResult, output};
 use crate::{
@@ -23,7 +23,7 @@ pub(super) struct Matrix {
     #[arg(long, value_name = "FILE")]
     facts: Option<PathBuf>,
     /// At which instant, such as `2027-06-30T12:00:00Z`
-    #[arg(long, value_name = "INSTANT", default_value = "now", value_parser = super::instant::parse)]
+    #[arg(long, value_name = "INSTANT", requires = "facts", default_value = "now", value_parser = super::instant::parse)]
     at: Instant,
 }
 
@@ -59,25 +59,23 @@ impl Matrix {
             // Writing to a string cannot fail.
             let _ = write!(text, " ({})", conditions.join(", "));
         }
-        let mut table = output::table(&["operation", "user", "administrator", "reason", "until"]);
-        for operation in Operation::ALL {
+        let line = |operation: Operation| {
             let ask = |role| {
-                decide(
-                    &timeline,
-                    Question { operation, role, sms_delivery: SmsDelivery::VendorCredits },
-                    self.at,
-                )
+                let question = Question { operation, role, sms_delivery: SmsDelivery::VendorCredits };
+                decide(&timeline, question, self.at)
             };
             let Decision { reason, until, .. } = ask(Role::User);
-            table.add_row([
-                Cell::new(operation.name()),
-                output::access_cell(reason.access()),
-                output::access_cell(ask(Role::Administrator).access()),
-                Cell::new(reason.name()),
-                Cell::new(until.map_or_else(|| "for good".to_owned(), rfc3339::format_for_people)),
-            ]);
-        }
-        format!("{text}\n\n{}\n\n{table}\n", printed(Some(held.state)))
+            let until = until.map(|until| format!("until {}", rfc3339::format_for_people(until)));
+            output::OperationLine {
+                operation: operation.name().to_owned(),
+                user: Some(reason.access()),
+                administrator: Some(ask(Role::Administrator).access()),
+                reason: reason.name().to_owned(),
+                until: until.unwrap_or_else(|| "for good".to_owned()),
+            }
+        };
+        let operations = output::operations(&Operation::ALL.map(line));
+        format!("{text}\n\n{operations}\n{}\n", printed(Some(held.state)))
     }
 }
 
@@ -86,26 +84,39 @@ fn printed(current: Option<SubscriptionState>) -> String {
     let mut table = output::table(&[]);
     let is_current = |column: &matrix::Column| current.is_some_and(|state| column.1.contains(&state));
     let title = |column: &matrix::Column| {
-        let title = Cell::new(format!("{}{}", column.0, superscript(column.2)));
-        if is_current(column) { title.add_attribute(Attribute::Reverse) } else { title }
+        let mark = if is_current(column) { "▶ " } else { "" };
+        Cell::new(format!("{mark}{}{}", short(column), superscript(column.2)))
     };
     table.set_header([Cell::new("Restrictions")].into_iter().chain(matrix::COLUMNS.iter().map(title)));
     for row in Row::ALL {
         let mut cells = vec![Cell::new(format!("{}{}", row.title(), superscript(row.footnote())))];
         for column in &matrix::COLUMNS {
             let access = column.1.first().map_or(Access::Disabled, |state| matrix::cell(row, *state));
-            let cell = output::access_cell(access);
-            cells.push(if is_current(column) { cell.add_attribute(Attribute::Reverse) } else { cell });
+            cells.push(output::access_cell(Some(access)));
         }
         table.add_row(cells);
+    }
+    if output::is_narrow() {
+        // Room for the longest word.
+        table.set_constraints([ColumnConstraint::LowerBoundary(Width::Fixed(17))]);
     }
     table.to_string()
 }
 
+/// The printed title, or a shorter one where there is little room.
+fn short(column: &matrix::Column) -> &'static str {
+    match column.1.first() {
+        Some(SubscriptionState::SmsCreditsDepleted) if output::is_narrow() => "No SMS credits",
+        Some(SubscriptionState::ViolationFullFunctionality) if output::is_narrow() => "Violation, full",
+        Some(SubscriptionState::ViolationLimitedFunctionality) if output::is_narrow() => "Violation, limited",
+        Some(SubscriptionState::NotActivated) if output::is_narrow() => "Not active, disabled",
+        _ => column.0,
+    }
+}
+
 fn footnotes() -> String {
-    matrix::FOOTNOTES.iter().fold("✔ allowed  ✘ disabled\n".to_owned(), |text, (number, footnote)| {
-        format!("{text}{} {footnote}\n", superscript(Some(*number)))
-    })
+    let footnotes = matrix::FOOTNOTES.map(|(number, text)| (superscript(Some(number)), text));
+    format!("✔ allowed  ✘ disabled\n{}", output::paragraphs(&footnotes))
 }
 
 fn superscript(footnote: Option<u32>) -> &'static str {

@@ -5,7 +5,7 @@
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
-use comfy_table::{Cell, Color, ContentArrangement, Table, presets};
+use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, presets};
 
 use crate::domain::{Access, SubscriptionState};
 
@@ -29,22 +29,75 @@ pub(super) fn error(what: &str) {
     let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {}", what.trim_end().replace('\n', "\n       "));
 }
 
+/// What one operation is answered, in words.
+pub(super) struct OperationLine {
+    pub(super) operation: String,
+    pub(super) user: Option<Access>,
+    pub(super) administrator: Option<Access>,
+    pub(super) reason: String,
+    pub(super) until: String,
+}
+
+/// The answer of each operation; an end they all share is told once, beneath.
+pub(super) fn operations(lines: &[OperationLine]) -> String {
+    let shared = lines.first().map(|first| first.until.as_str());
+    let shared = shared.filter(|until| lines.iter().all(|line| line.until == *until));
+    let until_header = shared.is_none().then_some("until");
+    let header = ["operation", "user", "admin", "reason"].into_iter().chain(until_header);
+    let mut table = table(&header.collect::<Vec<_>>());
+    for line in lines {
+        let mut cells = vec![
+            Cell::new(&line.operation),
+            access_cell(line.user),
+            access_cell(line.administrator),
+            Cell::new(&line.reason),
+        ];
+        cells.extend(until_header.map(|_| Cell::new(&line.until)));
+        table.add_row(cells);
+    }
+    // Names are not to be broken: whoever copies one wants it whole.
+    table.set_constraints([ColumnConstraint::ContentWidth]);
+    let shared = shared.map(|until| format!("each {until} if no fact changes\n")).unwrap_or_default();
+    format!("{table}\n{shared}")
+}
+
+/// Whether there is little room.
+pub(super) fn is_narrow() -> bool {
+    Table::new().width().is_some_and(|width| width < 100)
+}
+
+/// Text beneath a marker, broken between words where the terminal ends.
+pub(super) fn paragraphs(paragraphs: &[(&str, &str)]) -> String {
+    let mut table = fitting(presets::NOTHING);
+    for (marker, text) in paragraphs {
+        table.add_row([Cell::new(marker), Cell::new(text)]);
+    }
+    let lines = table.lines().map(|line| line.trim_end().to_owned() + "\n");
+    lines.collect()
+}
+
 /// An empty table that fits the terminal, or 110 columns where there is none.
 pub(super) fn table(header: &[&str]) -> Table {
-    let mut table = Table::new();
-    table.load_style(presets::UTF8_BORDERS_ONLY).set_content_arrangement(ContentArrangement::Dynamic);
+    let mut table = fitting(presets::UTF8_BORDERS_ONLY);
     table.set_header(header.to_vec());
+    table
+}
+
+fn fitting(style: TableStyle) -> Table {
+    let mut table = Table::new();
+    table.load_style(style).set_content_arrangement(ContentArrangement::Dynamic);
     if table.width().is_none() {
         table.set_width(110);
     }
     table
 }
 
-/// A tick or a cross.
-pub(super) fn access_cell(access: Access) -> Cell {
+/// A tick or a cross; a question mark where there is no answer.
+pub(super) fn access_cell(access: Option<Access>) -> Cell {
     match access {
-        Access::Allowed => Cell::new("✔").fg(Color::Green),
-        Access::Disabled => Cell::new("✘").fg(Color::Red),
+        Some(Access::Allowed) => Cell::new("✔").fg(Color::Green),
+        Some(Access::Disabled) => Cell::new("✘").fg(Color::Red),
+        None => Cell::new("?").fg(Color::Yellow),
     }
 }
 

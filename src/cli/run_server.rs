@@ -28,6 +28,9 @@ pub(super) fn until_signal<S: FactsSource>(
 ) -> CommandResult {
     let telemetry = Telemetry::start(&config.log);
     let store = keeps_facts.then(|| Store::open(config.data_dir.clone())).transpose()?;
+    if store.is_some() {
+        tracing::info!(folder = %config.data_dir.display(), "the last facts are kept");
+    }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
     let sockets = [config.listen.enforcement.clone(), config.listen.probes.clone()];
     let ended = runtime.block_on(async {

@@ -143,7 +143,33 @@ impl Config {
             limits: Limits::read(&mut reader),
             log: Log::read(&mut reader),
         };
+        config.check_together(&mut reader);
         reader.finish(config)
+    }
+}
+
+impl Config {
+    /// What is wrong only in company.
+    fn check_together(&self, reader: &mut Reader) {
+        let Listen { enforcement, probes } = &self.listen;
+        if enforcement == probes && !enforcement.takes_any_port() {
+            reader.fault(
+                "listen.probes",
+                "the same address as `listen.enforcement`; choose another".to_owned(),
+            );
+        }
+        let Staleness { unavailable_after, operations, .. } = &self.staleness;
+        let bounds = operations.iter().map(|(name, age)| (format!("staleness.operations.{name}"), *age));
+        let bounds =
+            bounds.chain(unavailable_after.map(|age| ("staleness.unavailable_after".to_owned(), age)));
+        for (key, age) in bounds.filter(|(_, age)| *age < self.refresh.interval) {
+            let what = format!(
+                "{} is shorter than `refresh.interval`, {}: facts would be too old between two refreshes that went well",
+                humantime::format_duration(age),
+                humantime::format_duration(self.refresh.interval)
+            );
+            reader.fault(&key, what);
+        }
     }
 }
 

@@ -169,7 +169,8 @@ impl Reader {
         self.fault(key, format!("there is no such key{hint}"));
     }
 
-    fn fault(&mut self, key: &str, what: String) {
+    /// Notes that `key` is wrong.
+    pub(super) fn fault(&mut self, key: &str, what: String) {
         self.faults.push(Fault { key: key.to_owned(), place: self.place(key), what });
     }
 

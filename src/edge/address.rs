@@ -41,6 +41,12 @@ impl ListenAddress {
         Self::Tcp(SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), port))
     }
 
+    /// Whether it leaves the choice of the port to the operating system.
+    #[must_use]
+    pub const fn takes_any_port(&self) -> bool {
+        matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
     /// Removes what listening here leaves behind.
     pub fn tidy_up(&self) {
         if let Self::Unix(path) = self {

@@ -35,7 +35,7 @@ impl Listener {
         };
         opened.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::AddrInUse {
-                "; another program listens there: choose another address, or port 0 for any"
+                "; another program listens there: choose another address with --listen or --probe-listen, or port 0 for any"
             } else {
                 ""
             };

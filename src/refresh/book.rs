@@ -167,6 +167,12 @@ impl Book {
         Ok(SmsReport { counted, repeated, credits })
     }
 
+    /// How many subscriptions are held, and the last number given to facts.
+    #[must_use]
+    pub fn size(&self) -> (usize, u64) {
+        (self.records.len(), self.revision)
+    }
+
     /// What to keep on disk, if anything was told.
     #[must_use]
     pub fn to_persist(&self, source: String, as_of: Instant, issued_at: Option<Instant>) -> Persisted {

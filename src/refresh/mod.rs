@@ -18,7 +18,7 @@ use tokio::{
     time::Instant as Tick,
 };
 use tokio_util::sync::CancellationToken;
-use tracing::{error, info, warn};
+use tracing::{debug, error, info, warn};
 
 pub use self::handle::{Handle, NotRefreshed};
 use self::{
@@ -48,6 +48,8 @@ pub struct Refresher<S> {
     /// As of when the facts on disk are; nothing while what is published is not on disk.
     on_disk: Option<Instant>,
     issued_at: Option<Instant>,
+    /// Why the source told nothing the last time, if it did not.
+    failing: Option<SourceError>,
 }
 
 /// How far the refresher has come.
@@ -127,6 +129,7 @@ impl<S: FactsSource> Refresher<S> {
             last_fetch: None,
             on_disk: None,
             issued_at,
+            failing: None,
         };
         (refresher, handle)
     }
@@ -192,12 +195,26 @@ impl<S: FactsSource> Refresher<S> {
             Ok(fetched) => {
                 let (as_of, changed) = self.publish(fetched, asked_at).await;
                 self.persist(as_of, changed).await;
+                if self.failing.take().is_some() && !changed {
+                    info!(source = self.source.identity(), "facts are told again, unchanged");
+                }
                 if changed { Outcome::Updated } else { Outcome::Unchanged }
             }
             Err(error) => {
-                warn!(retried = error.is_retried(), "facts not refreshed: {error}");
+                self.log_failure(&error);
                 Outcome::Failed(error)
             }
+        }
+    }
+
+    /// The same failure again, as in an outage, is told only to who asks for details.
+    fn log_failure(&mut self, error: &SourceError) {
+        let next = if error.is_retried() { "trying again" } else { "waiting for the next edit" };
+        if self.failing.as_ref() == Some(error) {
+            debug!("facts not refreshed, {next}: {error}");
+        } else {
+            warn!("facts not refreshed, {next}: {error}");
+            self.failing = Some(error.clone());
         }
     }
 
@@ -228,7 +245,8 @@ impl<S: FactsSource> Refresher<S> {
         // Ready only now that they are in the cache.
         self.sync.send_replace(Sync { published_as_of: Some(as_of) });
         if changed {
-            info!("facts updated");
+            let (subscriptions, revision) = self.book.lock().await.size();
+            info!(source = self.source.identity(), subscriptions, revision, "facts updated");
         }
         (as_of, changed)
     }

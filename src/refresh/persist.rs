@@ -58,6 +58,9 @@ pub enum PersistError {
     /// Another process holds the folder.
     #[error("data folder `{0}` is in use by another esa-sidecar; give this one its own with --data-dir")]
     InUse(PathBuf),
+    /// It cannot be made or opened.
+    #[error("data folder `{0}` cannot be used: {1}; name another with --data-dir or `data_dir`")]
+    Unusable(PathBuf, io::Error),
     /// The operating system refused.
     #[error("`{0}`: {1}")]
     Io(PathBuf, io::Error),
@@ -110,7 +113,7 @@ impl Store {
                 warn!("`{}` cannot be written: the last facts are read, no newer are kept", folder.display());
                 return Ok(Self { folder, _lock: None });
             }
-            Err(error) => return Err(PersistError::Io(lock_path, error)),
+            Err(error) => return Err(PersistError::Unusable(folder, error)),
         };
         match lock.try_lock() {
             Ok(()) => Ok(Self { folder, _lock: Some(lock) }),

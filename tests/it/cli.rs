@@ -164,3 +164,22 @@ fn completions_are_there_for_every_shell() {
         assert!(script.starts_with("exit status 0\n") && script.contains("authorize"), "{shell}");
     }
 }
+
+#[test]
+fn bash_completes_operations_roles_and_flags() {
+    let (_folder, path) =
+        file("completions.bash", &run(&["completions", "bash"]).replacen("exit status 0", "", 1));
+    let completed = |words: &str| {
+        let script = format!(
+            "source {path}; COMP_WORDS=(esa-sidecar {words}); COMP_CWORD=$((${{#COMP_WORDS[@]}} - 1)); \
+             _esa__sidecar esa-sidecar \"${{COMP_WORDS[COMP_CWORD]}}\" \"${{COMP_WORDS[COMP_CWORD-1]}}\"; \
+             echo \"${{COMPREPLY[*]}}\""
+        );
+        let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
+        String::from_utf8(output.stdout).unwrap().trim().to_owned()
+    };
+    assert_eq!(completed("authorize enable"), "enable_users");
+    assert_eq!(completed("authorize enable_users --actor a"), "administrator");
+    assert_eq!(completed("status --wa"), "--watch");
+    assert_eq!(completed("completions z"), "zsh");
+}

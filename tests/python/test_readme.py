@@ -38,7 +38,7 @@ def test_the_python_client_of_the_readme_gets_its_answer():
     with demo() as (address, _):
         program = block("python", "grpc_reflection").replace("127.0.0.1:50051", address)
         done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
-    assert (done.returncode, done.stdout) == (0, "disabled 3\n"), done.stderr
+    assert (done.returncode, done.stdout) == (0, "disabled REASON_SMS_CREDITS_DEPLETED\n"), done.stderr
 
 
 def test_the_answer_shown_in_the_readme_is_the_one_given():

@@ -105,9 +105,10 @@ def test_an_answer_does_not_outlive_the_facts_it_may_be_given_from(protocol, ser
 
 
 def test_what_is_refused_for_its_age_is_described_as_unanswered(protocol, serve, facts_file):
-    settings = {"STALENESS__OPERATIONS__ENABLE_USERS": "300ms", "REFRESH__INTERVAL": "1h", **POLL}
+    settings = {"STALENESS__OPERATIONS__ENABLE_USERS": "300ms", "REFRESH__INTERVAL": "100ms", **POLL}
     with serve(facts(time.time_ns()), **settings) as client:
         watching = client.stub.WatchSubscription(protocol.messages.WatchSubscriptionRequest(), timeout=CALL_WITHIN)
+        facts_file.unlink()
         for update in watching:
             access = {each.operation: each.access for each in update.subscription.operations}
             if access[1] == 0:
@@ -147,6 +148,14 @@ def test_a_stop_as_soon_as_an_address_is_told_is_a_clean_one(tmp_path):
             process.send_signal(signal.SIGTERM)
             assert process.wait(START_WITHIN) == 0
         assert not (tmp_path / f"s{round_}").exists(), "the socket is tidied up"
+
+
+def test_a_bound_on_age_that_every_interval_would_break_is_refused(tmp_path):
+    path = tmp_path / "sidecar.toml"
+    path.write_text("refresh.interval = '1h'\nstaleness.unavailable_after = '4s'\nlisten.probes = '127.0.0.1:50051'\n")
+    check = subprocess.run([binary(), "check-config", path], capture_output=True, text=True, check=False)
+    assert check.returncode == 64 and len(check.stderr.splitlines()) == 2, check
+    assert "4s is shorter than `refresh.interval`, 1h" in check.stderr
 
 
 def test_a_configuration_from_a_pipe_is_read(tmp_path):

@@ -1,7 +1,7 @@
 //! `status`: what a running sidecar holds, for people or as JSON.
 
 mod json;
-mod text;
+pub(super) mod text;
 pub(super) mod values;
 
 use std::process::ExitCode;
@@ -50,10 +50,17 @@ impl Status {
             api::WatchSubscriptionRequest { subscription_id: self.subscription.subscription_id.clone() };
         let answers = client.watch_subscription(request).await.map_err(|status| client::failed(&status))?;
         let mut answers = answers.into_inner();
-        while let Some(answer) = answers.message().await.map_err(|status| client::failed(&status))? {
+        while let Some(answer) = answers.message().await.map_err(|status| client::lost(&status))? {
+            if let Some(at) = answer.subscription.as_ref().and_then(|told| told.evaluated_at.as_ref())
+                && !self.json
+            {
+                output::print(&format!("── {} ──\n", values::instant_for_people(at)))?;
+            }
             self.show(answer.subscription)?;
         }
-        // The sidecar stopped, and said so.
+        if !self.json {
+            output::print("the sidecar is stopping\n")?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 

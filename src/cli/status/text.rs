@@ -2,10 +2,15 @@
 
 use std::{fmt::Write as _, time::Duration};
 
-use comfy_table::{Cell, Color};
+use prost_types::Timestamp;
 
 use super::values;
-use crate::{cli::output, domain::SubscriptionState, names::Named as _, proto::enforcement as api};
+use crate::{
+    cli::output,
+    domain::{Access, SubscriptionState},
+    names::Named as _,
+    proto::enforcement as api,
+};
 
 /// The state, what causes it, what it means for each operation, and what is to come.
 pub(super) fn of(subscription: &api::Subscription) -> String {
@@ -23,14 +28,8 @@ pub(super) fn of(subscription: &api::Subscription) -> String {
 }
 
 fn headline(subscription: &api::Subscription) -> String {
-    let state = values::state(subscription.state);
-    let title = SubscriptionState::named(&state).map_or_else(
-        |_| state.clone(),
-        |state| {
-            let style = output::state_style(state);
-            format!("{style}{}{style:#}", output::state_title(state))
-        },
-    );
+    let style = state(subscription.state).map(output::state_style).unwrap_or_default();
+    let title = format!("{style}{}{style:#}", title(subscription.state));
     let facts = subscription.provenance.as_ref().map(|provenance| {
         let age = provenance.age.as_ref().and_then(|age| u64::try_from(age.seconds).ok()).unwrap_or_default();
         format!(
@@ -41,7 +40,15 @@ fn headline(subscription: &api::Subscription) -> String {
             if provenance.stale { ", stale" } else { "" }
         )
     });
-    format!("{}  {title}  ({})\n", subscription.subscription_id, facts.unwrap_or_default())
+    format!("{}  {title}\n  {}\n", subscription.subscription_id, facts.unwrap_or_default())
+}
+
+fn state(number: i32) -> Option<SubscriptionState> {
+    SubscriptionState::named(&values::state(number)).ok()
+}
+
+fn title(number: i32) -> String {
+    state(number).map_or_else(|| values::state(number), |state| output::state_title(state).to_owned())
 }
 
 fn sentence(condition: &api::Condition) -> String {
@@ -57,9 +64,9 @@ fn sentence(condition: &api::Condition) -> String {
         }
         api::ConditionKind::SeatsLow => format!("{count} of {limit} seats are taken"),
         api::ConditionKind::SmsCreditsLow => format!("{count} SMS credits remain"),
-        api::ConditionKind::AllUsersNearLimit => format!("{count} users of a fair-use limit of {limit}"),
+        api::ConditionKind::AllUsersNearLimit => format!("{count} users, of a fair-use limit of {limit}"),
         api::ConditionKind::ComponentsNearLimit => {
-            format!("{count} components of a fair-use limit of {limit}")
+            format!("{count} components, of a fair-use limit of {limit}")
         }
         api::ConditionKind::SmsCreditsDepleted => "no SMS credit remains".to_owned(),
         api::ConditionKind::Expired => format!("expired {since}"),
@@ -81,7 +88,7 @@ fn usage(usage: &api::Usage) -> String {
         limit => format!("{count} of {limit}"),
     };
     format!(
-        "\nusers {} of {} seats · all users {} · components {} · SMS credits {}\n\n",
+        "\nusers {} of {} seats\nall users {} · components {} · SMS credits {}\n\n",
         usage.active_users,
         usage.licensed_users,
         fair_use(usage.all_users, usage.all_users_limit),
@@ -91,23 +98,29 @@ fn usage(usage: &api::Usage) -> String {
 }
 
 fn operations(operations: &[api::OperationAccess]) -> String {
-    let mut table = output::table(&["operation", "user", "administrator", "reason", "until"]);
-    let access = |number: i32| {
-        let allowed = number == i32::from(api::Access::Allowed);
-        Cell::new(if allowed { "✔" } else { "✘" }).fg(if allowed { Color::Green } else { Color::Red })
+    let access = |number: i32| match api::Access::try_from(number) {
+        Ok(api::Access::Allowed) => Some(Access::Allowed),
+        Ok(api::Access::Disabled) => Some(Access::Disabled),
+        Ok(api::Access::Unspecified) | Err(_) => None,
     };
-    for operation in operations {
-        table.add_row([
-            Cell::new(values::operation(operation.operation)),
-            access(operation.access),
-            access(operation.administrator_access),
-            Cell::new(values::reason(operation.reason)),
-            Cell::new(
-                operation.until.as_ref().map_or_else(|| "for good".to_owned(), values::instant_for_people),
-            ),
-        ]);
-    }
-    format!("{table}\n")
+    let line = |operation: &api::OperationAccess| output::OperationLine {
+        operation: values::operation(operation.operation),
+        user: access(operation.access),
+        administrator: access(operation.administrator_access),
+        reason: if access(operation.access).is_some() {
+            values::reason(operation.reason)
+        } else {
+            "facts too old".to_owned()
+        },
+        until: until(operation.until.as_ref()),
+    };
+    output::operations(&operations.iter().map(line).collect::<Vec<_>>())
+}
+
+/// How long an answer holds.
+pub(in crate::cli) fn until(until: Option<&Timestamp>) -> String {
+    until
+        .map_or_else(|| "for good".to_owned(), |until| format!("until {}", values::instant_for_people(until)))
 }
 
 fn timeline(turns: &[api::Turn]) -> String {
@@ -120,7 +133,7 @@ fn timeline(turns: &[api::Turn]) -> String {
         let conditions: Vec<String> =
             turn.conditions.iter().map(|kind| values::condition_kind(*kind)).collect();
         // Writing to a string cannot fail.
-        let _ = writeln!(text, "  {at:<20} {} ({})", values::state(turn.state), conditions.join(", "));
+        let _ = writeln!(text, "  {at:<20} {} ({})", title(turn.state), conditions.join(", "));
     }
     text
 }

@@ -45,7 +45,8 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
     serde_json::from_slice(json).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(json);
         let read = serde_path_to_error::deserialize(&mut reader).map_err(|error| {
-            let path = Some(error.path().to_string()).filter(|path| path != ".").unwrap_or_default();
+            let path =
+                Some(error.path().to_string()).filter(|path| path != "." && path != "?").unwrap_or_default();
             JsonError::new(&path, &error.inner().to_string())
         })?;
         reader.end().map_err(|error| JsonError::new("", &error.to_string()))?;
