@@ -74,7 +74,7 @@ impl Monitor {
     /// Follows the refresher and the clock, for ever.
     pub async fn follow(self, mut sync: watch::Receiver<Sync>, clock: Arc<dyn Clock>, freshness: Freshness) {
         loop {
-            let Sync { published_as_of } = *sync.borrow_and_update();
+            let published_as_of = sync.borrow_and_update().published_as_of;
             let now = clock.now();
             self.update(|statuses| {
                 statuses.ready = published_as_of.is_some_and(|as_of| !freshness.refuses_all(as_of, now));

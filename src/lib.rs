@@ -11,7 +11,7 @@
 //! | module | what it is |
 //! |---|---|
 //! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
-//! | [`names`], [`rfc3339`] | how the domain's values and instants are written |
+//! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
 //! | [`clock`] | the only door for the present |
 //! | [`source`] | where facts come from |
 //! | [`cache`] | the published snapshots, read without a lock |
@@ -40,5 +40,6 @@ pub mod proto;
 pub mod refresh;
 pub mod rfc3339;
 pub mod server;
+pub mod sha256;
 pub mod source;
 pub mod telemetry;

@@ -15,10 +15,16 @@ use crate::{
     enforcement::{convert, table},
     freshness::{self, Freshness},
     proto::enforcement as api,
+    source::SourceError,
 };
 
-/// Describes `snapshot` at `now`.
-pub(super) fn describe(snapshot: &Snapshot, freshness: &Freshness, now: Instant) -> api::Subscription {
+/// Describes `snapshot` at `now`; `failure` is why the source told nothing the last time, if it did not.
+pub(super) fn describe(
+    snapshot: &Snapshot,
+    freshness: &Freshness,
+    failure: Option<&SourceError>,
+    now: Instant,
+) -> api::Subscription {
     let Snapshot { facts, timeline, as_of, revision, origin } = snapshot;
     let held = timeline.at(now);
     api::Subscription {
@@ -37,6 +43,7 @@ pub(super) fn describe(snapshot: &Snapshot, freshness: &Freshness, now: Instant)
             revision: *revision,
             origin: api::Origin::from(*origin).into(),
             stale: freshness.is_stale(*as_of, now),
+            last_failure: failure.map(ToString::to_string).unwrap_or_default(),
         }),
         restriction_table_sha256: table::sha256().to_owned(),
         facts: Some(facts.into()),

@@ -135,7 +135,7 @@ impl Inner {
         };
         let facts = simulate::changed(base, changes.as_ref(), change_mask.as_ref())?.with_overuse_seen(at);
         let timeline = Timeline::of(&facts);
-        Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, at))
+        Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, None, at))
     }
 
     fn sms_sent(&self, sent: Vec<api::SmsSent>) -> Result<Vec<SmsSent>, Refusal> {
@@ -240,7 +240,9 @@ impl EnforcementService for Enforcement {
         request: Request<api::GetSubscriptionRequest>,
     ) -> Result<Response<api::GetSubscriptionResponse>, Status> {
         let held = self.0.held(&request.get_ref().subscription_id)?;
-        let subscription = Some(describe(&held, &self.0.freshness, self.0.clock.now()));
+        let Inner { freshness, clock, refresh, .. } = &*self.0;
+        let failure = refresh.sync().borrow().failure.clone();
+        let subscription = Some(describe(&held, freshness, failure.as_ref(), clock.now()));
         Ok(Response::new(api::GetSubscriptionResponse { subscription }))
     }
 
@@ -256,6 +258,7 @@ impl EnforcementService for Enforcement {
             watch: self.0.cache.watch(id.as_ref()).map_err(Refusal::from)?,
             clock: Arc::clone(&self.0.clock),
             freshness: Arc::clone(&self.0.freshness),
+            sync: self.0.refresh.sync(),
             drain: self.0.drain.clone(),
             _place: place.map_err(|_| Refusal::TooManyWatches(self.0.limits.watches))?,
         };

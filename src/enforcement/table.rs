@@ -2,25 +2,18 @@
 //!
 //! Not here: the table itself (see `domain::matrix`).
 
-use std::{fmt::Write as _, sync::LazyLock};
-
-use sha2::{Digest as _, Sha256};
+use std::sync::LazyLock;
 
 use crate::{
     domain::{Operation, Row, matrix},
     names::{Named as _, column_name},
     proto::enforcement as api,
+    sha256,
 };
 
 /// The hash of the table in force, as the proto file defines it.
 pub(super) fn sha256() -> &'static str {
-    static HASH: LazyLock<String> = LazyLock::new(|| {
-        Sha256::digest(canonical_text()).iter().fold(String::new(), |mut text, byte| {
-            // Writing to a string cannot fail.
-            let _ = write!(text, "{byte:02x}");
-            text
-        })
-    });
+    static HASH: LazyLock<String> = LazyLock::new(|| sha256::hex(canonical_text().as_bytes()));
     &HASH
 }
 

@@ -15,7 +15,8 @@ use crate::{
     enforcement::{describe::describe, refusal::Refusal},
     freshness::Freshness,
     proto::enforcement as api,
-    source::Origin,
+    refresh::Sync,
+    source::{Origin, SourceError},
 };
 
 /// One open watch.
@@ -23,6 +24,7 @@ pub(super) struct SubscriptionWatch {
     pub(super) watch: cache::Watch,
     pub(super) clock: Arc<dyn Clock>,
     pub(super) freshness: Arc<Freshness>,
+    pub(super) sync: tokio::sync::watch::Receiver<Sync>,
     pub(super) drain: CancellationToken,
     /// Given back when the watch ends.
     pub(super) _place: OwnedSemaphorePermit,
@@ -38,6 +40,7 @@ struct Essence {
     origin: Origin,
     stale: bool,
     refused: [bool; 12],
+    failure: Option<SourceError>,
 }
 
 impl SubscriptionWatch {
@@ -60,7 +63,7 @@ impl SubscriptionWatch {
             let now = self.clock.now();
             let essence = self.essence(&snapshot, now);
             if last.as_ref() != Some(&essence) {
-                let subscription = Some(describe(&snapshot, &self.freshness, now));
+                let subscription = Some(describe(&snapshot, &self.freshness, essence.failure.as_ref(), now));
                 // A slow caller keeps only itself waiting; it then hears the newest, not everything in between.
                 if caller.send(Ok(api::WatchSubscriptionResponse { subscription })).await.is_err() {
                     return;
@@ -76,6 +79,8 @@ impl SubscriptionWatch {
             };
             tokio::select! {
                 () = turned => {}
+                // Without a refresher nothing more will fail, or succeed.
+                Ok(()) = self.sync.changed() => {}
                 changed = self.watch.changed() => match changed {
                     Some(published) => snapshot = published,
                     None => {
@@ -89,7 +94,7 @@ impl SubscriptionWatch {
         }
     }
 
-    fn essence(&self, snapshot: &Snapshot, now: Instant) -> Essence {
+    fn essence(&mut self, snapshot: &Snapshot, now: Instant) -> Essence {
         let held = snapshot.timeline.at(now);
         Essence {
             facts: snapshot.facts.clone(),
@@ -100,6 +105,7 @@ impl SubscriptionWatch {
             stale: self.freshness.is_stale(snapshot.as_of, now),
             refused: Operation::ALL
                 .map(|operation| self.freshness.refuses(operation, snapshot.as_of, now).is_some()),
+            failure: self.sync.borrow_and_update().failure.clone(),
         }
     }
 

@@ -48,15 +48,15 @@ pub struct Refresher<S> {
     /// As of when the facts on disk are; nothing while what is published is not on disk.
     on_disk: Option<Instant>,
     issued_at: Option<Instant>,
-    /// Why the source told nothing the last time, if it did not.
-    failing: Option<SourceError>,
 }
 
 /// How far the refresher has come.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
     /// As of when the facts in the cache are; nothing before any are published.
     pub published_as_of: Option<Instant>,
+    /// Why the source told nothing the last time, if it did not.
+    pub failure: Option<SourceError>,
 }
 
 /// How a refresh ended.
@@ -94,7 +94,7 @@ impl<S: FactsSource> Refresher<S> {
                 let Persisted { as_of, issued_at, .. } = persisted;
                 issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));
                 book.restore(persisted, clock.now());
-                sync.send_replace(Sync { published_as_of: Some(as_of) });
+                sync.send_modify(|sync| sync.published_as_of = Some(as_of));
                 issued_at
             }
             Some(Persisted { source: kept, revision, .. }) => {
@@ -129,7 +129,6 @@ impl<S: FactsSource> Refresher<S> {
             last_fetch: None,
             on_disk: None,
             issued_at,
-            failing: None,
         };
         (refresher, handle)
     }
@@ -195,7 +194,7 @@ impl<S: FactsSource> Refresher<S> {
             Ok(fetched) => {
                 let (as_of, changed) = self.publish(fetched, asked_at).await;
                 self.persist(as_of, changed).await;
-                if self.failing.take().is_some() && !changed {
+                if self.failure_becomes(None) && !changed {
                     info!(source = self.source.identity(), "facts are told again, unchanged");
                 }
                 if changed { Outcome::Updated } else { Outcome::Unchanged }
@@ -208,14 +207,24 @@ impl<S: FactsSource> Refresher<S> {
     }
 
     /// The same failure again, as in an outage, is told only to who asks for details.
-    fn log_failure(&mut self, error: &SourceError) {
+    fn log_failure(&self, error: &SourceError) {
         let next = if error.is_retried() { "trying again" } else { "waiting for the next edit" };
-        if self.failing.as_ref() == Some(error) {
+        if !self.failure_becomes(Some(error)) {
             debug!("facts not refreshed, {next}: {error}");
         } else {
             warn!("facts not refreshed, {next}: {error}");
-            self.failing = Some(error.clone());
         }
+    }
+
+    /// Notes why the source told nothing, if it did not; whether that is news.
+    fn failure_becomes(&self, failure: Option<&SourceError>) -> bool {
+        self.sync.send_if_modified(|sync| {
+            let is_news = sync.failure.as_ref() != failure;
+            if is_news {
+                sync.failure = failure.cloned();
+            }
+            is_news
+        })
     }
 
     /// Publishes what was fetched; as of when it is, and whether it differs.
@@ -243,7 +252,7 @@ impl<S: FactsSource> Refresher<S> {
             Err(Err(_stopping)) => return (as_of, false),
         };
         // Ready only now that they are in the cache.
-        self.sync.send_replace(Sync { published_as_of: Some(as_of) });
+        self.sync.send_modify(|sync| sync.published_as_of = Some(as_of));
         if changed {
             let (subscriptions, revision) = self.book.lock().await.size();
             info!(source = self.source.identity(), subscriptions, revision, "facts updated");

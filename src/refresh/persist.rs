@@ -10,11 +10,11 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest as _, Sha256};
 use tracing::warn;
 
 use crate::{
     domain::{Facts, Instant},
+    sha256,
     source::facts_json::{self, FactsJson, InstantJson, Object},
 };
 
@@ -186,7 +186,7 @@ fn render(persisted: &Persisted) -> io::Result<(Vec<u8>, Vec<u8>)> {
         issued_at: issued_at.map(InstantJson),
         revision: *revision,
         subscriptions: records.len(),
-        sha256: digest(&body),
+        sha256: sha256::hex(&body),
     })?;
     header.push(b'\n');
     Ok((header, body))
@@ -200,7 +200,7 @@ fn parse(contents: &[u8]) -> Result<Persisted, String> {
     if header.format != FORMAT {
         return Err(format!("its format is `{}`, not `{FORMAT}`", header.format));
     }
-    if header.sha256 != digest(body) {
+    if header.sha256 != sha256::hex(body) {
         return Err("its SHA-256 does not match its contents".to_owned());
     }
     let lines = body.split_inclusive(|byte| *byte == b'\n').zip(2..);
@@ -224,15 +224,6 @@ fn parse(contents: &[u8]) -> Result<Persisted, String> {
         issued_at: header.issued_at.map(|issued| issued.0),
         revision: header.revision,
         records,
-    })
-}
-
-fn digest(bytes: &[u8]) -> String {
-    use std::fmt::Write as _;
-    Sha256::digest(bytes).iter().fold(String::new(), |mut text, byte| {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-        text
     })
 }
 

@@ -9,7 +9,7 @@ use std::{
 /// one another.
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
-    &["names", "rfc3339", "proto"],
+    &["names", "rfc3339", "proto", "sha256"],
     &["clock", "edge"],
     &["config", "source"],
     &["cache", "freshness", "telemetry"],

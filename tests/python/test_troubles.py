@@ -175,3 +175,16 @@ def test_environment_values_are_texts_whatever_they_look_like(tmp_path):
         [binary(), "check-config", path], env={"ESA_SIDECAR__": "x"}, capture_output=True, text=True, check=False
     )
     assert check.returncode == 64, check
+
+
+def test_a_refused_edit_shows_in_what_is_held_until_it_is_mended(protocol, serve, facts_file):
+    told = facts(time.time_ns())
+    with serve(told, **POLL) as client:
+        watching = client.stub.WatchSubscription(protocol.messages.WatchSubscriptionRequest(), timeout=CALL_WITHIN)
+        failures = (update.subscription.provenance.last_failure for update in watching)
+        assert next(failures) == ""
+        put(facts_file, told | {"sms_credits": -1})
+        assert "`sms_credits`: invalid type: integer `-1`" in next(failures)
+        put(facts_file, told)
+        assert next(failures) == ""
+        watching.cancel()

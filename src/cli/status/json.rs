@@ -98,13 +98,14 @@ fn operation(operation: &api::OperationAccess) -> Value {
 }
 
 fn provenance(provenance: &api::Provenance) -> Value {
-    let api::Provenance { as_of, age, revision, origin, stale } = provenance;
+    let api::Provenance { as_of, age, revision, origin, stale, last_failure } = provenance;
     json!({
         "as_of": as_of.as_ref().map(values::instant),
         "age_seconds": age.as_ref().map(|age| age.seconds),
         "revision": revision,
         "origin": values::origin(*origin),
         "stale": stale,
+        "last_failure": Some(last_failure).filter(|failure| !failure.is_empty()),
     })
 }
 

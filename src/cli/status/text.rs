@@ -2,6 +2,7 @@
 
 use std::{fmt::Write as _, time::Duration};
 
+use anstyle::AnsiColor;
 use prost_types::Timestamp;
 
 use super::values;
@@ -15,6 +16,12 @@ use crate::{
 /// The state, what causes it, what it means for each operation, and what is to come.
 pub(super) fn of(subscription: &api::Subscription) -> String {
     let mut text = headline(subscription);
+    if let Some(failure) =
+        subscription.provenance.as_ref().map(|told| &told.last_failure).filter(|told| !told.is_empty())
+    {
+        let red = AnsiColor::Red.on_default();
+        let _ = writeln!(text, "  {red}the last refresh failed:{red:#} {failure}");
+    }
     for condition in &subscription.conditions {
         // Writing to a string cannot fail.
         let _ = writeln!(text, "  • {}", sentence(condition));
