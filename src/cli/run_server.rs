@@ -32,14 +32,15 @@ pub(super) fn until_signal<S: FactsSource>(
         tracing::info!(folder = %config.data_dir.display(), "the last facts are kept");
     }
     let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let sockets = [config.listen.enforcement.clone(), config.listen.probes.clone()];
+    let mut opened = Vec::new();
     let ended = runtime.block_on(async {
         // Before anything is printed: whoever reads an address may stop us at once.
         let mut signals = Signals::new()?;
-        let listeners = Listeners {
-            enforcement: Listener::open(&config.listen.enforcement).await?,
-            probes: Listener::open(&config.listen.probes).await?,
-        };
+        let enforcement = Listener::open(&config.listen.enforcement).await?;
+        opened.push(config.listen.enforcement.clone());
+        let probes = Listener::open(&config.listen.probes).await?;
+        opened.push(config.listen.probes.clone());
+        let listeners = Listeners { enforcement, probes };
         let address = |listener: &Listener| {
             listener
                 .address()
@@ -79,9 +80,8 @@ pub(super) fn until_signal<S: FactsSource>(
     });
     // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
     runtime.shutdown_background();
-    for address in sockets {
-        address.tidy_up();
-    }
+    // Only what was opened here: a socket that could not be opened may be another sidecar's.
+    opened.iter().for_each(ListenAddress::tidy_up);
     ended
 }
 

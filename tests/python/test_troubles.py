@@ -150,6 +150,18 @@ def test_a_stop_as_soon_as_an_address_is_told_is_a_clean_one(tmp_path):
         assert not (tmp_path / f"s{round_}").exists(), "the socket is tidied up"
 
 
+def test_a_sidecar_that_finds_its_socket_taken_leaves_it_to_the_other(protocol, serve, tmp_path, tmp_path_factory):
+    socket = tmp_path_factory.mktemp("s") / "s"
+    with serve(facts(time.time_ns()), listen=f"unix:{socket}") as client:
+        command = [binary(), "demo", "--listen", f"unix:{socket}", "--probe-listen", "127.0.0.1:0"]
+        second = subprocess.run(command, capture_output=True, text=True, timeout=STOP_WITHIN, check=False)
+        assert second.returncode == 2 and "another program listens there" in second.stderr, second
+        asking = [binary(), "authorize", "enable_users", "--server", f"unix:{socket}"]
+        asked = subprocess.run(asking, capture_output=True, text=True, check=False)
+        assert asked.returncode == 0, asked
+        ask(protocol, client)
+
+
 def test_a_bound_on_age_that_every_interval_would_break_is_refused(tmp_path):
     path = tmp_path / "sidecar.toml"
     path.write_text("refresh.interval = '1h'\nstaleness.unavailable_after = '4s'\nlisten.probes = '127.0.0.1:50051'\n")
