@@ -241,8 +241,7 @@ impl EnforcementService for Enforcement {
     ) -> Result<Response<api::GetSubscriptionResponse>, Status> {
         let held = self.0.held(&request.get_ref().subscription_id)?;
         let Inner { freshness, clock, refresh, .. } = &*self.0;
-        let failure = refresh.sync().borrow().failure.clone();
-        let subscription = Some(describe(&held, freshness, failure.as_ref(), clock.now()));
+        let subscription = Some(describe(&held, freshness, refresh.failure().as_ref(), clock.now()));
         Ok(Response::new(api::GetSubscriptionResponse { subscription }))
     }
 

@@ -193,12 +193,15 @@ impl Record {
     /// What was told now, on top of what was told last; `number` when it differs.
     fn told(told: Facts, last: Option<Self>, number: Option<u64>, telling: Telling) -> Self {
         let Telling { as_of, origin, .. } = telling;
-        let published = Arc::new(Snapshot {
-            timeline: Timeline::of(&told),
-            facts: told.clone(),
-            as_of,
-            revision: 0,
-            origin,
+        // What was published last spares its timeline where the facts are the same.
+        let published = last.as_ref().map(|last| Arc::clone(&last.published)).unwrap_or_else(|| {
+            Arc::new(Snapshot {
+                timeline: Timeline::of(&told),
+                facts: told.clone(),
+                as_of,
+                revision: 0,
+                origin,
+            })
         });
         let mut record = Self { told, revision: 0, overuse_seen: None, sms_spent: 0, published };
         if let Some(last) = last {

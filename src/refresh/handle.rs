@@ -10,7 +10,11 @@ use super::{
     Outcome, Sync,
     book::{Book, NotInBook, SmsReport, SmsSent},
 };
-use crate::{clock::Clock, domain::SubscriptionId, source::Counts};
+use crate::{
+    clock::Clock,
+    domain::SubscriptionId,
+    source::{Counts, SourceError},
+};
 
 /// The other rooms' way to the refresher.
 #[derive(Clone)]
@@ -55,6 +59,12 @@ impl Handle {
     #[must_use]
     pub fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool {
         (self.report)(subscription_id, counts)
+    }
+
+    /// Why the source told nothing the last time, if it did not.
+    #[must_use]
+    pub fn failure(&self) -> Option<SourceError> {
+        self.sync.borrow().failure.clone()
     }
 
     /// How far the refresher has come, now and at every change.

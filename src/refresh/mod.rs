@@ -209,10 +209,10 @@ impl<S: FactsSource> Refresher<S> {
     /// The same failure again, as in an outage, is told only to who asks for details.
     fn log_failure(&self, error: &SourceError) {
         let next = if error.is_retried() { "trying again" } else { "waiting for the next edit" };
-        if !self.failure_becomes(Some(error)) {
-            debug!("facts not refreshed, {next}: {error}");
-        } else {
+        if self.failure_becomes(Some(error)) {
             warn!("facts not refreshed, {next}: {error}");
+        } else {
+            debug!("facts not refreshed, {next}: {error}");
         }
     }
 
