@@ -4,7 +4,15 @@ use std::{env, error::Error, fs, path::PathBuf};
 
 use prost::Message as _;
 
-const PROTOS: [&str; 2] = ["esa/enforcement/v1/enforcement_service.proto", "grpc/health/v1/health.proto"];
+const PROTOS: [&str; 7] = [
+    "esa/enforcement/v1/enforcement_service.proto",
+    "esa/licensing/v1/account_service.proto",
+    "esa/licensing/v1/audit_service.proto",
+    "esa/licensing/v1/license_service.proto",
+    "esa/licensing/v1/sync_service.proto",
+    "esa/licensing/v1/unit_service.proto",
+    "grpc/health/v1/health.proto",
+];
 
 fn main() -> Result<(), Box<dyn Error>> {
     println!("cargo::rerun-if-changed=proto");

@@ -2,16 +2,37 @@
 //!
 //! Not here: anything written by hand (see `enforcement::convert`).
 
-/// `esa.enforcement.v1`
-#[expect(
-    unused_qualifications,
-    clippy::all,
-    clippy::allow_attributes,
-    clippy::allow_attributes_without_reason,
-    reason = "generated from the proto files, which carry the documentation"
-)]
-pub mod enforcement {
-    tonic::include_proto!("esa.enforcement.v1");
+pub use self::esa::{enforcement::v1 as enforcement, licensing::v1 as licensing};
+
+/// Modules nested as packages are: that is how generated code of one finds the other.
+mod esa {
+    pub(super) mod enforcement {
+        /// `esa.enforcement.v1`
+        #[expect(
+            unused_qualifications,
+            clippy::all,
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            reason = "generated from the proto files, which carry the documentation"
+        )]
+        pub mod v1 {
+            tonic::include_proto!("esa.enforcement.v1");
+        }
+    }
+
+    pub(super) mod licensing {
+        /// `esa.licensing.v1`
+        #[expect(
+            unused_qualifications,
+            clippy::all,
+            clippy::allow_attributes,
+            clippy::allow_attributes_without_reason,
+            reason = "generated from the proto files, which carry the documentation"
+        )]
+        pub mod v1 {
+            tonic::include_proto!("esa.licensing.v1");
+        }
+    }
 }
 
 /// `grpc.health.v1`. Ours rather than the one of `tonic-health`, which has no `List` and ends a `Watch` of an
