@@ -25,3 +25,9 @@ pub const OVERUSE_GRACE: Span = Span::days(7);
 
 /// One part in so many: a tenth of the seats (semantics 2.2, 2.9).
 pub const TENTH: u128 = 10;
+
+/// A unit that has not connected for longer than this is orange (semantics 6.3).
+pub const CONNECTION_ORANGE: Span = Span::days(14);
+
+/// A unit that has not connected for longer than this is red (semantics 6.3).
+pub const CONNECTION_RED: Span = Span::days(30);

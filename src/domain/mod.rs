@@ -5,12 +5,14 @@
 pub mod decision;
 pub mod facts;
 pub mod instant;
+pub mod license;
 pub mod limits;
 pub mod matrix;
 pub mod question;
 pub mod rules;
 pub mod state;
 pub mod timeline;
+pub mod unit;
 
 pub use decision::{Decision, Reason};
 pub use facts::{Activation, Facts, SubscriptionId};

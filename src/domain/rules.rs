@@ -52,13 +52,13 @@ pub fn turns(facts: &Facts) -> impl Iterator<Item = Instant> {
 }
 
 /// 2.1: exactly 30 days left is not soon yet.
-fn expires_soon(expires_at: Instant, t: Instant) -> Option<State> {
+pub(super) fn expires_soon(expires_at: Instant, t: Instant) -> Option<State> {
     let left = expires_at - t;
     (Span::ZERO < left && left < EXPIRES_SOON).then_some(State::Warning)
 }
 
 /// 2.2: fewer than a tenth and fewer than ten free; none free is a warning, not a violation.
-fn seats_low(users: Users) -> Option<State> {
+pub(super) fn seats_low(users: Users) -> Option<State> {
     let licensed = u128::from(users.licensed.0);
     let available = licensed.checked_sub(u128::from(users.active.0))?;
     // With no seats at all, nothing is less than a tenth of them.
