@@ -35,6 +35,7 @@ pub mod edge;
 pub mod enforcement;
 pub mod freshness;
 pub mod health;
+pub mod licensing;
 pub mod names;
 pub mod proto;
 pub mod refresh;

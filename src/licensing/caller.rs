@@ -1,0 +1,184 @@
+//! Who is calling: a session, an API credential or a unit, by the bearer token of the call.
+//!
+//! Secrets are 256 random bits, of which only the SHA-256 is kept; looking one up by its hash tells nothing of others.
+//! Not here: passwords (see `accounts`).
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use sqlx::{Row as _, any::AnyRow};
+use tonic::metadata::MetadataMap;
+
+use super::{
+    Backend,
+    refusal::Refusal,
+    store::{StoreError, nanos},
+};
+use crate::{domain::unit::Deactivating, proto::licensing::AccountRole, sha256};
+
+/// The account a call is made with.
+#[derive(Clone, Debug)]
+pub(super) struct Caller {
+    pub(super) account_id: String,
+    pub(super) customer_id: String,
+    pub(super) name: String,
+    pub(super) role: AccountRole,
+    pub(super) may_issue: bool,
+    /// Hash of the session's token; nothing for an API credential.
+    pub(super) session: Option<String>,
+    must_change_password: bool,
+}
+
+/// A token: what kind it is, what it names, and its secret.
+#[derive(Debug, PartialEq, Eq)]
+enum Token<'a> {
+    /// `esas_<secret>`
+    Session(&'a str),
+    /// `esac_<ID>_<secret>`
+    Credential { id: &'a str, secret: &'a str },
+    /// `esau_<ID>_<secret>`
+    Unit { id: &'a str, secret: &'a str },
+}
+
+const NONE: &str = "no credential: send `authorization: Bearer <token>`; a token comes from signing in";
+const UNKNOWN: &str = "the credential opens nothing: it is unknown, has ended or was revoked; sign in again";
+
+impl Backend {
+    /// The account of a call, which may do all that its role may.
+    pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
+        let caller = self.any_caller(metadata).await?;
+        if caller.must_change_password { Err(Refusal::PasswordChangeRequired) } else { Ok(caller) }
+    }
+
+    /// The account of a call, even one that has to change its password first.
+    pub(super) async fn any_caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
+        match token(metadata)? {
+            Token::Session(secret) => {
+                let session = sha256::hex(secret.as_bytes());
+                let row = sqlx::query(
+                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password
+                     FROM sessions s JOIN accounts a ON a.account_id = s.account_id
+                     WHERE s.token_sha256 = $1 AND $2 < s.expires_at AND a.disabled = 0",
+                );
+                let row = row.bind(&session).bind(nanos(self.clock.now()));
+                let row = row.fetch_optional(self.store.reads()).await?;
+                Ok(account(&row.ok_or(Refusal::Unauthenticated(UNKNOWN))?, Some(session))?)
+            }
+            Token::Credential { id, secret } => {
+                let row = sqlx::query(
+                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password
+                     FROM api_credentials c JOIN accounts a ON a.account_id = c.account_id
+                     WHERE c.credential_id = $1 AND c.secret_sha256 = $2 AND c.revoked_at IS NULL
+                       AND a.disabled = 0",
+                );
+                let row = row.bind(id.to_owned()).bind(sha256::hex(secret.as_bytes()));
+                let row = row.fetch_optional(self.store.reads()).await?;
+                Ok(account(&row.ok_or(Refusal::Unauthenticated(UNKNOWN))?, None)?)
+            }
+            Token::Unit { .. } => {
+                Err(Refusal::Unauthenticated("this is a unit's credential; an account's is needed here"))
+            }
+        }
+    }
+}
+
+impl Caller {
+    /// What requests of this caller are remembered under.
+    pub(super) fn key(&self) -> &str {
+        &self.account_id
+    }
+
+    pub(super) fn is_owner(&self) -> bool {
+        self.role == AccountRole::Owner
+    }
+
+    pub(super) fn must_be_owner(&self) -> Result<(), Refusal> {
+        let refused = Refusal::NotAllowed("only an owner may do this; ask one of your customer's owners");
+        if self.is_owner() { Ok(()) } else { Err(refused) }
+    }
+
+    pub(super) fn must_issue(&self) -> Result<(), Refusal> {
+        let refused = Refusal::NotAllowed("this account may not issue licenses; ask the operator of this backend");
+        if self.may_issue { Ok(()) } else { Err(refused) }
+    }
+
+    pub(super) fn deactivating(&self) -> Deactivating<'_> {
+        if self.is_owner() { Deactivating::Owner } else { Deactivating::SecurityAdmin(&self.account_id) }
+    }
+}
+
+/// The unit a call is made by: its ID and the hash of its secret.
+pub(super) fn unit(metadata: &MetadataMap) -> Result<(&str, String), Refusal> {
+    match token(metadata)? {
+        Token::Unit { id, secret } => Ok((id, sha256::hex(secret.as_bytes()))),
+        Token::Session(_) | Token::Credential { .. } => {
+            Err(Refusal::Unauthenticated("this is an account's credential; a unit's is needed here"))
+        }
+    }
+}
+
+/// Whether the call comes with any credential.
+pub(super) fn is_anonymous(metadata: &MetadataMap) -> bool {
+    metadata.get("authorization").is_none()
+}
+
+/// 256 random bits, as text.
+pub(super) fn secret() -> Result<String, Refusal> {
+    let mut bytes = [0_u8; 32];
+    getrandom::fill(&mut bytes)
+        .map_err(|error| Refusal::Precondition(format!("the operating system has no random bytes: {error}")))?;
+    Ok(URL_SAFE_NO_PAD.encode(bytes))
+}
+
+fn token(metadata: &MetadataMap) -> Result<Token<'_>, Refusal> {
+    let header = metadata.get("authorization").ok_or(Refusal::Unauthenticated(NONE))?;
+    let bearer = header.to_str().ok().and_then(|text| {
+        let (scheme, token) = text.split_once(' ')?;
+        scheme.eq_ignore_ascii_case("bearer").then_some(token.trim())
+    });
+    bearer.and_then(read).ok_or(Refusal::Unauthenticated(NONE))
+}
+
+fn read(token: &str) -> Option<Token<'_>> {
+    let (kind, rest) = token.split_once('_')?;
+    match kind {
+        "esas" => Some(Token::Session(rest)),
+        "esac" => rest.split_once('_').map(|(id, secret)| Token::Credential { id, secret }),
+        "esau" => rest.split_once('_').map(|(id, secret)| Token::Unit { id, secret }),
+        _ => None,
+    }
+}
+
+fn account(row: &AnyRow, session: Option<String>) -> Result<Caller, StoreError> {
+    let flag = |column: &str| row.try_get::<i64, _>(column).map(|flag| flag != 0);
+    Ok(Caller {
+        account_id: row.try_get("account_id")?,
+        customer_id: row.try_get("customer_id")?,
+        name: row.try_get("name")?,
+        role: role(row.try_get("role")?),
+        may_issue: flag("may_issue")?,
+        must_change_password: flag("must_change_password")?,
+        session,
+    })
+}
+
+/// A role as it is kept: the number of the protocol. What is unknown may do the least.
+pub(super) fn role(kept: i64) -> AccountRole {
+    match i32::try_from(kept).ok().and_then(|role| AccountRole::try_from(role).ok()) {
+        Some(AccountRole::Owner) => AccountRole::Owner,
+        Some(AccountRole::SecurityAdmin | AccountRole::Unspecified) | None => AccountRole::SecurityAdmin,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_token_says_what_it_is_and_its_secret_may_hold_underscores() {
+        assert_eq!(read("esas_a_b"), Some(Token::Session("a_b")));
+        assert_eq!(read("esac_1_b_c"), Some(Token::Credential { id: "1", secret: "b_c" }));
+        assert_eq!(read("esau_1_b"), Some(Token::Unit { id: "1", secret: "b" }));
+        for token in ["", "esas", "esac_1", "esax_1_b", "b"] {
+            assert_eq!(read(token), None, "{token}");
+        }
+    }
+}

@@ -1,0 +1,161 @@
+//! One change: what it does to the database, its entries in the audit log, and its answer, all of it or nothing.
+//!
+//! Not here: what is changed, and who may (see the rooms that change things).
+
+use std::collections::BTreeSet;
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use prost::Message;
+use sqlx::{AssertSqlSafe, Row as _};
+use uuid::Uuid;
+
+use super::{
+    refusal::Refusal,
+    store::{CHANNEL, Store, StoreError, Tx, nanos, placeholders},
+};
+use crate::{domain::Instant, sha256};
+
+/// A change that is being made.
+pub(super) struct Change {
+    /// Its transaction.
+    pub(super) tx: Tx,
+    /// Its instant: everything in it happens then.
+    pub(super) at: Instant,
+    for_update: &'static str,
+    shared: bool,
+    entries: Vec<Entry>,
+    subscriptions: BTreeSet<String>,
+    answers: Option<(String, String)>,
+}
+
+/// An entry of the audit log (semantics 6.10).
+#[derive(Clone, Debug)]
+pub(super) struct Entry {
+    /// Whom it concerns.
+    pub(super) customer_id: String,
+    /// Who.
+    pub(super) actor: String,
+    /// What, such as `unit.deactivate`.
+    pub(super) action: &'static str,
+    /// On what.
+    pub(super) target: String,
+    /// Done, or refused.
+    pub(super) done: bool,
+    /// More, for people.
+    pub(super) detail: String,
+}
+
+/// What was changed, once it is kept.
+#[derive(Debug)]
+#[must_use = "watchers have to be told"]
+pub(super) struct Changed(pub(super) BTreeSet<String>);
+
+/// Longest request ID, in bytes.
+const LONGEST_REQUEST_ID: usize = 64;
+
+/// Rows of the audit log in one statement.
+const ROWS: usize = 500;
+
+impl Change {
+    pub(super) async fn begin(store: &Store, at: Instant) -> Result<Self, StoreError> {
+        Ok(Self {
+            tx: store.begin().await?,
+            at,
+            for_update: store.for_update(),
+            shared: store.is_shared(),
+            entries: Vec::new(),
+            subscriptions: BTreeSet::new(),
+            answers: None,
+        })
+    }
+
+    /// `sql` with the rows it reads held until this change is whole.
+    pub(super) fn holding(&self, sql: &str) -> AssertSqlSafe<String> {
+        AssertSqlSafe(format!("{sql}{}", self.for_update))
+    }
+
+    /// The answer to the same request made before, if it was. While another call makes the same change, this waits.
+    pub(super) async fn answered<R: Message + Default>(
+        &mut self,
+        caller: &str,
+        request_id: &str,
+        request: &impl Message,
+    ) -> Result<Option<R>, Refusal> {
+        if !(1..=LONGEST_REQUEST_ID).contains(&request_id.len()) {
+            let what = format!("{} bytes; a request ID has 1 to {LONGEST_REQUEST_ID}", request_id.len());
+            return Err(Refusal::unreadable("request_id", what));
+        }
+        // The name of the type sets requests apart that happen to be written alike.
+        let written = [std::any::type_name_of_val(request).as_bytes(), &request.encode_to_vec()].concat();
+        let sha256 = sha256::hex(&written);
+        let inserted = sqlx::query(
+            "INSERT INTO requests (caller, request_id, sha256, response, made_at) VALUES ($1, $2, $3, '', $4)
+             ON CONFLICT DO NOTHING",
+        );
+        let inserted = inserted.bind(caller).bind(request_id).bind(&sha256).bind(nanos(self.at));
+        if 0 < inserted.execute(&mut *self.tx).await?.rows_affected() {
+            self.answers = Some((caller.to_owned(), request_id.to_owned()));
+            return Ok(None);
+        }
+        let before = sqlx::query("SELECT sha256, response FROM requests WHERE caller = $1 AND request_id = $2");
+        let before = before.bind(caller).bind(request_id).fetch_one(&mut *self.tx).await?;
+        if before.try_get::<String, _>("sha256")? != sha256 {
+            return Err(Refusal::RequestIdReused(request_id.to_owned()));
+        }
+        let response: String = before.try_get("response")?;
+        let response = BASE64.decode(response).ok().and_then(|bytes| R::decode(bytes.as_slice()).ok());
+        let unreadable = || StoreError::Unreadable(format!("the answer to request {request_id}"));
+        Ok(Some(response.ok_or_else(unreadable)?))
+    }
+
+    /// Adds an entry to the audit log.
+    pub(super) fn audit(&mut self, entry: Entry) {
+        self.entries.push(entry);
+    }
+
+    /// Watchers of this subscription are to be told.
+    pub(super) fn touches(&mut self, subscription_id: impl Into<String>) {
+        self.subscriptions.insert(subscription_id.into());
+    }
+
+    /// Keeps everything, and `response` as the answer should the same be asked again: without its secrets.
+    pub(super) async fn answer(mut self, response: &impl Message) -> Result<Changed, Refusal> {
+        if let Some((caller, request_id)) = self.answers.take() {
+            let kept = sqlx::query("UPDATE requests SET response = $1 WHERE caller = $2 AND request_id = $3");
+            let response = BASE64.encode(response.encode_to_vec());
+            kept.bind(response).bind(caller).bind(request_id).execute(&mut *self.tx).await?;
+        }
+        self.keep().await
+    }
+
+    /// Keeps everything.
+    pub(super) async fn keep(mut self) -> Result<Changed, Refusal> {
+        for entries in self.entries.chunks(ROWS) {
+            write(&mut self.tx, self.at, entries).await?;
+        }
+        if self.shared {
+            for subscription_id in &self.subscriptions {
+                // Told to the other replicas when, and only if, the change is kept.
+                let notify = sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)");
+                notify.bind(CHANNEL).bind(subscription_id).execute(&mut *self.tx).await?;
+            }
+        }
+        self.tx.commit().await?;
+        Ok(Changed(self.subscriptions))
+    }
+}
+
+async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreError> {
+    let sql = format!(
+        "INSERT INTO audit (entry_id, customer_id, at, actor, action, target, done, detail) VALUES {}",
+        placeholders(1, entries.len(), 8)
+    );
+    let mut insert = sqlx::query(AssertSqlSafe(sql));
+    for Entry { customer_id, actor, action, target, done, detail } in entries {
+        // Version 7: IDs grow with time, so the log is read in its order.
+        insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at)).bind(actor);
+        insert = insert.bind(*action).bind(target).bind(i64::from(*done)).bind(detail);
+    }
+    insert.execute(&mut **tx).await?;
+    Ok(())
+}

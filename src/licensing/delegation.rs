@@ -1,0 +1,103 @@
+//! A licence in the hands of a security admin: offered by the owner, of use once it is accepted.
+//!
+//! Not here: what a security admin may do with it (see `units`).
+
+use sqlx::Row as _;
+
+use super::{
+    Backend,
+    accounts,
+    caller::Caller,
+    change::Change,
+    issue::entry,
+    licenses::{self, Eye, Kept},
+    refusal::Refusal,
+    store::StoreError,
+};
+use crate::proto::licensing::{AccountRole, Delegation, DelegationState};
+
+impl Backend {
+    /// Offers a licence. One that was offered or accepted already stays as it is.
+    pub(super) async fn delegate(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+        account: &str,
+    ) -> Result<Delegation, Refusal> {
+        let (license, to) = self.owned(change, caller, license_id, account).await?;
+        let insert = sqlx::query(
+            "INSERT INTO delegations (license_id, account_id, accepted) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
+        );
+        insert.bind(&license.id).bind(&to).execute(&mut *change.tx).await?;
+        let accepted = sqlx::query("SELECT accepted FROM delegations WHERE license_id = $1 AND account_id = $2");
+        let accepted = accepted.bind(&license.id).bind(&to).fetch_one(&mut *change.tx).await?;
+        let detail = format!("offered to {account}");
+        change.audit(entry(caller, &license.customer_id, "license.delegate", &license.id, detail));
+        Ok(told(account.to_owned(), accepted.try_get::<i64, _>("accepted")? != 0))
+    }
+
+    /// Accepts a licence that was offered to the caller.
+    pub(super) async fn accept(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+    ) -> Result<Delegation, Refusal> {
+        let license = licenses::seen(&mut *change.tx, caller, Eye::Delegated, license_id).await?;
+        let update =
+            sqlx::query("UPDATE delegations SET accepted = 1 WHERE license_id = $1 AND account_id = $2");
+        update.bind(&license.id).bind(&caller.account_id).execute(&mut *change.tx).await?;
+        change.audit(entry(caller, &license.customer_id, "license.accept", &license.id, ""));
+        Ok(told(caller.name.clone(), true))
+    }
+
+    /// Takes a licence back. Units activated with it stay active; the owner may deactivate them.
+    pub(super) async fn revoke(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+        account: &str,
+    ) -> Result<(), Refusal> {
+        let (license, from) = self.owned(change, caller, license_id, account).await?;
+        let delete = sqlx::query("DELETE FROM delegations WHERE license_id = $1 AND account_id = $2");
+        delete.bind(&license.id).bind(&from).execute(&mut *change.tx).await?;
+        let detail = format!("taken back from {account}");
+        change.audit(entry(caller, &license.customer_id, "license.revoke", &license.id, detail));
+        Ok(())
+    }
+
+    /// A licence of the caller's customer, and the ID of one of its security admins.
+    async fn owned(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+        account: &str,
+    ) -> Result<(Kept, String), Refusal> {
+        let license = licenses::seen(&mut *change.tx, caller, Eye::on_units(caller), license_id).await?;
+        caller.must_be_owner()?;
+        let admin = accounts::named(change, &caller.customer_id, account).await?;
+        if admin.role != AccountRole::SecurityAdmin {
+            let what = format!("`{account}` is an owner, who sees every license of the customer already");
+            return Err(Refusal::unreadable("account", what));
+        }
+        Ok((license, admin.account_id))
+    }
+}
+
+/// Whom a licence is delegated to.
+pub(super) async fn of_license(backend: &Backend, license_id: &str) -> Result<Vec<Delegation>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT a.name, d.accepted FROM delegations d JOIN accounts a ON a.account_id = d.account_id
+         WHERE d.license_id = $1 ORDER BY a.name",
+    );
+    let rows = rows.bind(license_id.to_owned()).fetch_all(backend.store.reads()).await?;
+    rows.iter().map(|row| Ok(told(row.try_get("name")?, row.try_get::<i64, _>("accepted")? != 0))).collect()
+}
+
+fn told(account: String, accepted: bool) -> Delegation {
+    let state = if accepted { DelegationState::Accepted } else { DelegationState::Offered };
+    Delegation { account, state: state.into() }
+}

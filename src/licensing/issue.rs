@@ -1,0 +1,239 @@
+//! Issuing licences and changing them, each change worked into the facts of its subscription at once.
+//!
+//! Not here: how requests read (see `service::licenses`), and delegation.
+
+use std::collections::BTreeMap;
+
+use sqlx::Row as _;
+
+use super::{
+    Backend,
+    caller::Caller,
+    change::{Change, Entry},
+    keys,
+    licenses::{self, Eye, Kept},
+    refusal::Refusal,
+    store::{Store, StoreError, kept, nanos},
+    subscriptions::Subscription,
+};
+use crate::{
+    domain::{
+        Instant, SubscriptionId,
+        facts::SmsCredits,
+        license::{License, LicenseState},
+    },
+    proto::licensing::{LicenseState as ApiState, SeatKind},
+    sha256,
+};
+
+/// What to issue.
+#[derive(Clone, Debug)]
+pub(super) struct New {
+    pub(super) id: Option<SubscriptionId>,
+    /// The customer's name; the caller's own when empty.
+    pub(super) customer: String,
+    pub(super) product: String,
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) seat_kind: SeatKind,
+    pub(super) attributes: BTreeMap<String, String>,
+    pub(super) grants: License,
+}
+
+/// What to change of a licence; nothing where it stays.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Edit {
+    pub(super) name: Option<String>,
+    pub(super) kind: Option<String>,
+    pub(super) attributes: Option<BTreeMap<String, String>>,
+    pub(super) seats: Option<u64>,
+    pub(super) all_users_limit: Option<u64>,
+    pub(super) components_limit: Option<u64>,
+    /// The inner nothing: SMS is not bought from the vendor any more.
+    pub(super) sms_credits: Option<Option<u64>>,
+    pub(super) expires_at: Option<Instant>,
+    pub(super) state: Option<LicenseState>,
+}
+
+/// A licence and the key that was made for it.
+pub(super) struct Issued {
+    pub(super) license_id: String,
+    pub(super) key: String,
+}
+
+impl Backend {
+    /// Issues a licence within `change`.
+    pub(super) async fn issue(&self, change: &mut Change, caller: &Caller, new: &New) -> Result<Issued, Refusal> {
+        caller.must_issue()?;
+        let customer_id = hold_customer(change, caller, &new.customer).await?;
+        let id = match new.id {
+            Some(id) => id,
+            None => keys::public_license_id()?,
+        };
+        let taken = sqlx::query("SELECT 1 AS taken FROM licenses WHERE license_id = $1").bind(id.to_string());
+        if taken.fetch_optional(&mut *change.tx).await?.is_some() {
+            return Err(Refusal::Taken { what: "license", id: id.to_string() });
+        }
+        let mut subscription = subscription_of(change, &customer_id, new, id).await?;
+        let key = keys::license_key()?;
+        insert(change, new, id, &customer_id, &subscription, &key).await?;
+        subscription.settle(change, false).await?;
+        let detail = format!(
+            "{} seats of {} until {}",
+            new.grants.seats.0,
+            new.product,
+            crate::rfc3339::format(new.grants.expires_at)
+        );
+        change.audit(entry(caller, &customer_id, "license.create", id.as_str(), detail));
+        Ok(Issued { license_id: id.to_string(), key })
+    }
+
+    /// Changes a licence within `change`; the licence as it was.
+    pub(super) async fn edit(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+        action: &'static str,
+        edit: impl FnOnce(&Kept) -> Result<(Edit, String), Refusal>,
+    ) -> Result<(), Refusal> {
+        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
+        caller.must_issue()?;
+        let mut subscription = held(change, &seen.subscription_id).await?;
+        // What was read before it was held may have changed since.
+        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
+        let (edit, detail) = edit(&seen)?;
+        write(change, &seen, edit).await?;
+        subscription.settle(change, false).await?;
+        change.audit(entry(caller, &seen.customer_id, action, &seen.id, detail));
+        Ok(())
+    }
+
+    /// Replaces the key of a licence within `change`.
+    pub(super) async fn rotate_key(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        license_id: &str,
+    ) -> Result<String, Refusal> {
+        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
+        caller.must_issue()?;
+        let key = keys::license_key()?;
+        let update = sqlx::query("UPDATE licenses SET key_sha256 = $2 WHERE license_id = $1");
+        update.bind(&seen.id).bind(keys::hash(&key)).execute(&mut *change.tx).await?;
+        change.audit(entry(caller, &seen.customer_id, "license.rotate_key", &seen.id, String::new()));
+        Ok(key)
+    }
+}
+
+/// An entry about something done by an account.
+pub(super) fn entry(
+    caller: &Caller,
+    customer_id: &str,
+    action: &'static str,
+    target: &str,
+    detail: impl Into<String>,
+) -> Entry {
+    Entry {
+        customer_id: customer_id.to_owned(),
+        actor: caller.name.clone(),
+        action,
+        target: target.to_owned(),
+        done: true,
+        detail: detail.into(),
+    }
+}
+
+/// The subscription `id`, held for a change; there is one for every licence.
+pub(super) async fn held(change: &mut Change, id: &str) -> Result<Subscription, Refusal> {
+    let missing = || StoreError::Unreadable(format!("no subscription `{id}` for its license"));
+    Ok(Subscription::hold(change, id).await?.ok_or_else(missing)?)
+}
+
+/// The customer's ID; two licences of one customer are not issued at once, so that one does not miss the other.
+async fn hold_customer(change: &mut Change, caller: &Caller, name: &str) -> Result<String, Refusal> {
+    let sql = change.holding("SELECT customer_id FROM customers WHERE (customer_id = $1 AND $2 = '') OR name = $2");
+    let row = sqlx::query(sql).bind(&caller.customer_id).bind(name.to_owned());
+    let row = row.fetch_optional(&mut *change.tx).await?;
+    let row = row.ok_or_else(|| Refusal::NotFound { what: "customer", id: name.to_owned() })?;
+    Ok(row.try_get("customer_id")?)
+}
+
+/// The subscription a new licence joins: the customer's for that product, or a new one with the licence's own ID.
+async fn subscription_of(
+    change: &mut Change,
+    customer_id: &str,
+    new: &New,
+    id: SubscriptionId,
+) -> Result<Subscription, Refusal> {
+    let query = sqlx::query("SELECT subscription_id FROM subscriptions WHERE customer_id = $1 AND product = $2");
+    let query = query.bind(customer_id.to_owned()).bind(&new.product);
+    let Some(row) = query.fetch_optional(&mut *change.tx).await? else {
+        let subscription = Subscription::new(id, customer_id, &new.product, new.seat_kind, change.at);
+        subscription.insert(change).await?;
+        return Ok(subscription);
+    };
+    let subscription = held(change, row.try_get("subscription_id")?).await?;
+    if subscription.seat_kind == new.seat_kind {
+        return Ok(subscription);
+    }
+    let what = format!("the other licenses of this customer for {} have another kind of seat", new.product);
+    Err(Refusal::unreadable("seat_kind", what))
+}
+
+async fn insert(
+    change: &mut Change,
+    new: &New,
+    id: SubscriptionId,
+    customer_id: &str,
+    subscription: &Subscription,
+    key: &str,
+) -> Result<(), StoreError> {
+    let License { seats, expires_at, state: _, all_users_limit, components_limit, sms_credits } = new.grants;
+    let insert = sqlx::query(
+        "INSERT INTO licenses (license_id, subscription_id, customer_id, product, name, type, key_sha256, seats,
+             expires_at, state, state_since, all_users_limit, components_limit, sms_credits, attributes,
+             active_units, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, 0, $11, $12, $13, $14, 0, $15)",
+    );
+    let insert = insert.bind(id.to_string()).bind(subscription.id.to_string()).bind(customer_id.to_owned());
+    let insert = insert.bind(&new.product).bind(&new.name).bind(&new.kind).bind(keys::hash(key));
+    let insert = insert.bind(kept(seats.0)).bind(nanos(expires_at)).bind(i64::from(i32::from(ApiState::Active)));
+    let insert = insert.bind(kept(all_users_limit)).bind(kept(components_limit));
+    let insert = insert.bind(sms_credits.map(|SmsCredits(credits)| kept(credits)));
+    let insert = insert.bind(attributes(&new.attributes)).bind(nanos(change.at));
+    insert.execute(&mut *change.tx).await?;
+    Ok(())
+}
+
+async fn write(change: &mut Change, before: &Kept, edit: Edit) -> Result<(), StoreError> {
+    let Edit { name, kind, attributes: changed, seats, all_users_limit, components_limit, .. } = edit;
+    let Edit { sms_credits, expires_at, state, .. } = edit;
+    let License { seats: seats_before, .. } = before.grants;
+    let (state, since) = match state.unwrap_or(before.grants.state) {
+        LicenseState::Active => (ApiState::Active, 0),
+        LicenseState::Suspended { since } => (ApiState::Suspended, nanos(since)),
+        LicenseState::Canceled { since } => (ApiState::Canceled, nanos(since)),
+        LicenseState::Deactivated { since } => (ApiState::Deactivated, nanos(since)),
+    };
+    let credits = sms_credits.unwrap_or(before.grants.sms_credits.map(|SmsCredits(credits)| credits));
+    let update = sqlx::query(
+        "UPDATE licenses SET name = $2, type = $3, attributes = $4, seats = $5, all_users_limit = $6,
+             components_limit = $7, sms_credits = $8, expires_at = $9, state = $10, state_since = $11
+         WHERE license_id = $1",
+    );
+    let update = update.bind(before.id.clone()).bind(name.unwrap_or_else(|| before.name.clone()));
+    let update = update.bind(kind.unwrap_or_else(|| before.kind.clone()));
+    let update = update.bind(attributes(changed.as_ref().unwrap_or(&before.attributes)));
+    let update = update.bind(kept(seats.unwrap_or(seats_before.0)));
+    let update = update.bind(kept(all_users_limit.unwrap_or(before.grants.all_users_limit)));
+    let update = update.bind(kept(components_limit.unwrap_or(before.grants.components_limit)));
+    let update = update.bind(credits.map(kept)).bind(nanos(expires_at.unwrap_or(before.grants.expires_at)));
+    update.bind(i64::from(i32::from(state))).bind(since).execute(&mut *change.tx).await?;
+    Ok(())
+}
+
+fn attributes(attributes: &BTreeMap<String, String>) -> String {
+    // Texts alone: there is no way to fail.
+    serde_json::to_string(attributes).unwrap_or_default()
+}

@@ -1,0 +1,198 @@
+//! Licences as they are kept, who sees which, and how they are told.
+//!
+//! Not here: how they are changed (see `issue` and `delegation`).
+
+use std::collections::BTreeMap;
+
+use sqlx::{Any, AssertSqlSafe, Executor, Row as _, any::AnyRow};
+
+use super::{
+    caller::Caller,
+    change::Change,
+    refusal::Refusal,
+    store::{StoreError, count, instant},
+    subscriptions::Subscription,
+    wire,
+};
+use crate::{
+    domain::{
+        Facts, Instant, SubscriptionId,
+        facts::{LicensedUsers, SmsCredits},
+        license::{self, License, LicenseState, LicenseStatus},
+    },
+    proto::licensing as api,
+};
+
+/// A licence as it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Kept {
+    pub(super) id: String,
+    pub(super) subscription_id: String,
+    pub(super) customer_id: String,
+    pub(super) customer: String,
+    pub(super) product: String,
+    pub(super) name: String,
+    pub(super) kind: String,
+    pub(super) attributes: BTreeMap<String, String>,
+    pub(super) active_units: u64,
+    pub(super) created_at: Instant,
+    pub(super) grants: License,
+    /// How far the delegation to the caller has come, if it was delegated.
+    pub(super) delegated: Option<bool>,
+}
+
+/// The columns of a licence, with its customer's name and its delegation to account `$1`.
+pub(super) const SELECT: &str = "SELECT l.license_id, l.subscription_id, l.customer_id, c.name AS customer, l.product,
+    l.name, l.type, l.seats, l.expires_at, l.state, l.state_since, l.all_users_limit, l.components_limit,
+    l.sms_credits, l.attributes, l.active_units, l.created_at, d.accepted
+    FROM licenses l JOIN customers c ON c.customer_id = l.customer_id
+    LEFT JOIN delegations d ON d.license_id = l.license_id AND d.account_id = $1";
+
+/// What narrows licences down to those the caller `$1` of customer `$2` sees: an owner all of its customer, a security
+/// admin those delegated to it. Whoever issues licences sees those of every customer: that is `$3`.
+pub(super) const SEEN: &str = "(($3 = 1 AND l.customer_id = $2) OR ($3 = 0 AND d.account_id = $1 AND l.customer_id = $2) OR $3 = 2)";
+
+/// Who asks for licences, as `SEEN` wants it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Eye {
+    /// A security admin.
+    Delegated = 0,
+    /// An owner.
+    Customer = 1,
+    /// An issuer, about licences alone: units of other customers stay unseen.
+    Issuer = 2,
+}
+
+impl Eye {
+    /// For units and delegation.
+    pub(super) fn on_units(caller: &Caller) -> Self {
+        if caller.is_owner() { Self::Customer } else { Self::Delegated }
+    }
+
+    /// For licences.
+    pub(super) fn on_licenses(caller: &Caller) -> Self {
+        if caller.may_issue { Self::Issuer } else { Self::on_units(caller) }
+    }
+}
+
+/// The licence `id`, if the caller sees it.
+pub(super) async fn seen<'e>(
+    from: impl Executor<'e, Database = Any>,
+    caller: &Caller,
+    eye: Eye,
+    id: &str,
+) -> Result<Kept, Refusal> {
+    let sql = format!("{SELECT} WHERE l.license_id = $4 AND {SEEN}");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
+    let row = query.bind(eye as i64).bind(id.to_ascii_uppercase()).fetch_optional(from).await?;
+    let row = row.ok_or_else(|| Refusal::NotFound { what: "license", id: id.to_owned() })?;
+    Ok(read(&row)?)
+}
+
+/// Every licence the caller may use: a security admin has accepted it.
+pub(super) async fn usable<'e>(
+    from: impl Executor<'e, Database = Any>,
+    caller: &Caller,
+) -> Result<Vec<Kept>, StoreError> {
+    let sql = format!("{SELECT} WHERE {SEEN} AND ($3 <> 0 OR d.accepted = 1) ORDER BY l.license_id");
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
+    let rows = query.bind(Eye::on_units(caller) as i64).fetch_all(from).await?;
+    rows.iter().map(read).collect()
+}
+
+/// What the licences of a subscription grant.
+pub(super) async fn of_subscription(change: &mut Change, id: &SubscriptionId) -> Result<Vec<License>, StoreError> {
+    let rows = sqlx::query(
+        "SELECT seats, expires_at, state, state_since, all_users_limit, components_limit, sms_credits
+         FROM licenses WHERE subscription_id = $1",
+    );
+    let rows = rows.bind(id.to_string()).fetch_all(&mut *change.tx).await?;
+    rows.iter().map(grants).collect()
+}
+
+pub(super) fn read(row: &AnyRow) -> Result<Kept, StoreError> {
+    let attributes: String = row.try_get("attributes")?;
+    Ok(Kept {
+        id: row.try_get("license_id")?,
+        subscription_id: row.try_get("subscription_id")?,
+        customer_id: row.try_get("customer_id")?,
+        customer: row.try_get("customer")?,
+        product: row.try_get("product")?,
+        name: row.try_get("name")?,
+        kind: row.try_get("type")?,
+        attributes: serde_json::from_str(&attributes)
+            .map_err(|error| StoreError::Unreadable(format!("attributes of a license: {error}")))?,
+        active_units: count(row.try_get("active_units")?),
+        created_at: instant(row.try_get("created_at")?),
+        grants: grants(row)?,
+        delegated: row.try_get::<Option<i64>, _>("accepted")?.map(|accepted| accepted != 0),
+    })
+}
+
+fn grants(row: &AnyRow) -> Result<License, StoreError> {
+    let since = instant(row.try_get("state_since")?);
+    let state: i64 = row.try_get("state")?;
+    let known = i32::try_from(state).ok().and_then(|state| api::LicenseState::try_from(state).ok());
+    Ok(License {
+        seats: LicensedUsers(count(row.try_get("seats")?)),
+        expires_at: instant(row.try_get("expires_at")?),
+        state: match known {
+            Some(api::LicenseState::Active) => LicenseState::Active,
+            Some(api::LicenseState::Suspended) => LicenseState::Suspended { since },
+            Some(api::LicenseState::Canceled) => LicenseState::Canceled { since },
+            Some(api::LicenseState::Deactivated) => LicenseState::Deactivated { since },
+            Some(api::LicenseState::Unspecified) | None => {
+                return Err(StoreError::Unreadable(format!("license in state {state}")));
+            }
+        },
+        all_users_limit: count(row.try_get("all_users_limit")?),
+        components_limit: count(row.try_get("components_limit")?),
+        sms_credits: row.try_get::<Option<i64>, _>("sms_credits")?.map(|credits| SmsCredits(count(credits))),
+    })
+}
+
+impl Kept {
+    /// Its status, beside the facts of its subscription.
+    pub(super) fn status(&self, pooled: &Facts, t: Instant) -> LicenseStatus {
+        license::status(&self.grants, pooled, self.active_units, t)
+    }
+
+    /// As it is told.
+    pub(super) fn told(&self, subscription: &Subscription, delegations: Vec<api::Delegation>, t: Instant) -> api::License {
+        let License { seats, expires_at, state, all_users_limit, components_limit, sms_credits } = self.grants;
+        let (state, since) = match state {
+            LicenseState::Active => (api::LicenseState::Active, None),
+            LicenseState::Suspended { since } => (api::LicenseState::Suspended, Some(since)),
+            LicenseState::Canceled { since } => (api::LicenseState::Canceled, Some(since)),
+            LicenseState::Deactivated { since } => (api::LicenseState::Deactivated, Some(since)),
+        };
+        let delegated = match self.delegated {
+            None => api::DelegationState::Unspecified,
+            Some(false) => api::DelegationState::Offered,
+            Some(true) => api::DelegationState::Accepted,
+        };
+        api::License {
+            license_id: self.id.clone(),
+            subscription_id: self.subscription_id.clone(),
+            customer: self.customer.clone(),
+            product: self.product.clone(),
+            name: self.name.clone(),
+            r#type: self.kind.clone(),
+            seat_kind: subscription.seat_kind.into(),
+            seats: seats.0,
+            expires_at: wire::timestamp(expires_at),
+            state: state.into(),
+            state_since: since.and_then(wire::timestamp),
+            all_users_limit,
+            components_limit,
+            sms_credits: sms_credits.map(|SmsCredits(credits)| credits),
+            attributes: self.attributes.clone().into_iter().collect(),
+            status: wire::license_status(self.status(&subscription.facts, t)).into(),
+            active_units: self.active_units,
+            delegations,
+            delegated: delegated.into(),
+            created_at: wire::timestamp(self.created_at),
+            subscription: Some((&subscription.facts).into()),
+        }
+    }
+}

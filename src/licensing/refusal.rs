@@ -1,0 +1,167 @@
+//! Every gRPC status the licensing backend sends, with why.
+//!
+//! The code is chosen by what the caller can do with it; the reason in `google.rpc.ErrorInfo` is stable. What belongs to
+//! another customer is `NOT_FOUND`, as if it did not exist.
+
+use std::{collections::HashMap, time::Duration};
+
+use tonic::{Code, Status};
+use tonic_types::{ErrorDetails, StatusExt as _};
+
+use super::store::{Contended, StoreError};
+use crate::domain::license::ActivationRefusal;
+
+/// The domain of `google.rpc.ErrorInfo`.
+const DOMAIN: &str = "esa-licensing";
+
+/// Why a call was not done.
+#[derive(Debug, thiserror::Error)]
+pub enum Refusal {
+    /// A field does not read.
+    #[error("{field}: {what}")]
+    Unreadable {
+        /// Which.
+        field: String,
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No credential, or none that opens anything.
+    #[error("{0}")]
+    Unauthenticated(&'static str),
+    /// Name or password is wrong; which of them is not said.
+    #[error("name or password is wrong, or the account is disabled")]
+    WrongPassword,
+    /// Too many wrong passwords in a row.
+    #[error("too many wrong passwords for this account; try again in {}", humantime::format_duration(*.0))]
+    Locked(Duration),
+    /// Only the password can be changed for now.
+    #[error("the one-time password has to be changed before anything else: `esa-sidecar accounts change-password`")]
+    PasswordChangeRequired,
+    /// The caller may not do this.
+    #[error("{0}")]
+    NotAllowed(&'static str),
+    /// There is none, or none the caller sees.
+    #[error("there is no {what} `{id}` that you see")]
+    NotFound {
+        /// A unit, a licence, an account.
+        what: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// The name or ID is taken.
+    #[error("{what} `{id}` exists already; choose another")]
+    Taken {
+        /// A licence, an account.
+        what: &'static str,
+        /// Which.
+        id: String,
+    },
+    /// The request ID was used for something else.
+    #[error("request_id: `{0}` was used for another request; choose a new one for each change")]
+    RequestIdReused(String),
+    /// Nothing can be activated with this licence.
+    #[error("nothing can be activated with license {license_id}: {}", told(*.refusal))]
+    NotActivated {
+        /// Which licence.
+        license_id: String,
+        /// Why not.
+        refusal: ActivationRefusal,
+    },
+    /// The state of something does not allow it.
+    #[error("{0}")]
+    Precondition(String),
+    /// As many as may be.
+    #[error("{0}")]
+    TooMany(String),
+    /// The database.
+    #[error("{0}")]
+    Store(#[from] StoreError),
+}
+
+impl Refusal {
+    /// A field that does not read.
+    pub(super) fn unreadable(field: impl Into<String>, what: impl Into<String>) -> Self {
+        Self::Unreadable { field: field.into(), what: what.into() }
+    }
+
+    fn code(&self) -> Code {
+        match self {
+            Self::Unreadable { .. } | Self::RequestIdReused(_) => Code::InvalidArgument,
+            Self::Unauthenticated(_) | Self::WrongPassword => Code::Unauthenticated,
+            Self::NotAllowed(_) | Self::PasswordChangeRequired => Code::PermissionDenied,
+            Self::NotFound { .. } => Code::NotFound,
+            Self::Taken { .. } => Code::AlreadyExists,
+            Self::NotActivated { .. } | Self::Precondition(_) => Code::FailedPrecondition,
+            Self::Locked(_) | Self::TooMany(_) => Code::ResourceExhausted,
+            // The same again may go through once the database is back, and changes nothing twice.
+            Self::Store(_) => Code::Unavailable,
+        }
+    }
+
+    fn reason(&self) -> &'static str {
+        match self {
+            Self::Unreadable { .. } => "UNREADABLE",
+            Self::Unauthenticated(_) => "UNAUTHENTICATED",
+            Self::WrongPassword => "WRONG_PASSWORD",
+            Self::Locked(_) => "ACCOUNT_LOCKED",
+            Self::PasswordChangeRequired => "PASSWORD_CHANGE_REQUIRED",
+            Self::NotAllowed(_) => "NOT_ALLOWED",
+            Self::NotFound { .. } => "NOT_FOUND",
+            Self::Taken { .. } => "TAKEN",
+            Self::RequestIdReused(_) => "REQUEST_ID_REUSED",
+            Self::NotActivated { refusal, .. } => match refusal {
+                ActivationRefusal::Expired => "LICENSE_EXPIRED",
+                ActivationRefusal::Suspended => "LICENSE_SUSPENDED",
+                ActivationRefusal::Canceled => "LICENSE_CANCELED",
+                ActivationRefusal::Deactivated => "LICENSE_DEACTIVATED",
+                ActivationRefusal::Full => "LICENSE_FULL",
+            },
+            Self::Precondition(_) => "PRECONDITION",
+            Self::TooMany(_) => "TOO_MANY",
+            Self::Store(_) => "DATABASE",
+        }
+    }
+}
+
+impl Contended for Refusal {
+    fn is_contended(&self) -> bool {
+        matches!(self, Self::Store(error) if error.is_contended())
+    }
+}
+
+impl From<sqlx::Error> for Refusal {
+    fn from(error: sqlx::Error) -> Self {
+        Self::Store(error.into())
+    }
+}
+
+impl From<Refusal> for Status {
+    fn from(refusal: Refusal) -> Self {
+        let mut details = ErrorDetails::with_error_info(refusal.reason(), DOMAIN, HashMap::new());
+        if let Refusal::Unreadable { field, what } = &refusal {
+            details.add_bad_request_violation(field, what);
+        }
+        if let Refusal::Locked(wait) = &refusal {
+            details.set_retry_info(Some(*wait));
+        }
+        let message = match &refusal {
+            Refusal::Store(error) => {
+                tracing::error!("a call was not done: {error}");
+                // What a database says may hold what it was asked.
+                "the database did not do it; ask again, nothing is done twice".to_owned()
+            }
+            _ => refusal.to_string(),
+        };
+        Self::with_error_details(refusal.code(), message, details)
+    }
+}
+
+const fn told(refusal: ActivationRefusal) -> &'static str {
+    match refusal {
+        ActivationRefusal::Expired => "it has expired; renew it",
+        ActivationRefusal::Suspended => "it is suspended; resume it",
+        ActivationRefusal::Canceled => "it was canceled; resume it",
+        ActivationRefusal::Deactivated => "it was deactivated; use another",
+        ActivationRefusal::Full => "no seat is free; deactivate units that are idle, or add seats",
+    }
+}
