@@ -12,6 +12,8 @@
 //! |---|---|
 //! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
 //! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
+//! | [`wire`] | facts and instants as the protocol carries them |
+//! | [`signing`] | who vouches for facts: keys, signatures, and what is refused |
 //! | [`clock`] | the only door for the present |
 //! | [`source`] | where facts come from |
 //! | [`cache`] | the published snapshots, read without a lock |
@@ -42,5 +44,7 @@ pub mod refresh;
 pub mod rfc3339;
 pub mod server;
 pub mod sha256;
+pub mod signing;
 pub mod source;
 pub mod telemetry;
+pub mod wire;

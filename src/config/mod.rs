@@ -7,7 +7,12 @@ mod reader;
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
-use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
+use crate::{
+    domain::Operation,
+    edge::address::ListenAddress,
+    names::Named as _,
+    signing::{NotAPublicKey, PublicKey, TrustedKeys},
+};
 
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
@@ -24,6 +29,8 @@ pub struct Config {
     pub file: FactsFile,
     /// `refresh`
     pub refresh: Refresh,
+    /// `licensing`
+    pub licensing: Licensing,
     /// `staleness`
     pub staleness: Staleness,
     /// `limits`
@@ -50,6 +57,14 @@ pub struct FactsFile {
     pub poll_interval: Duration,
     /// `file.max_bytes`: a larger one is refused, default 256 MiB.
     pub max_bytes: u64,
+}
+
+/// The licensing backend.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Licensing {
+    /// `licensing.keys`: public keys facts may be signed with, two at the most, default none. Those pinned in
+    /// `data_dir/trusted-keys` count, too.
+    pub keys: TrustedKeys,
 }
 
 /// When facts are asked for, and how often at the most.
@@ -138,6 +153,7 @@ impl Config {
             listen: Listen::read(&mut reader),
             data_dir: reader.path("data_dir").unwrap_or_else(default_data_dir),
             file: FactsFile::read(&mut reader),
+            licensing: Licensing::read(&mut reader),
             refresh: Refresh::read(&mut reader),
             staleness: Staleness::read(&mut reader),
             limits: Limits::read(&mut reader),
@@ -191,6 +207,19 @@ impl FactsFile {
             poll_interval: reader.duration("file.poll_interval", Duration::from_millis(200)),
             max_bytes: reader.number("file.max_bytes", 256 << 20, 1..=1 << 40),
         }
+    }
+}
+
+impl Licensing {
+    fn read(reader: &mut Reader) -> Self {
+        let keys = reader.list("licensing.keys", |text| {
+            text.parse::<PublicKey>().map_err(|error: NotAPublicKey| error.to_string())
+        });
+        let keys = TrustedKeys::of(keys).unwrap_or_else(|error| {
+            reader.fault("licensing.keys", error.to_string());
+            TrustedKeys::default()
+        });
+        Self { keys }
     }
 }
 

@@ -53,6 +53,14 @@ pub(super) struct Reader {
     faults: Vec<Fault>,
 }
 
+/// What a list may be written as.
+#[derive(serde::Deserialize)]
+#[serde(untagged)]
+enum Texts {
+    Several(Vec<String>),
+    One(String),
+}
+
 /// Settings that are texts, whatever they look like: a folder may be called `007`.
 struct Layer {
     name: &'static str,
@@ -113,6 +121,24 @@ impl Reader {
                 format!("`{text}` is not a whole number from {} to {}", range.start(), range.end())
             })
         })
+    }
+
+    /// Texts in an array, or in one text with commas between them, as the environment has it.
+    pub(super) fn list<T>(&mut self, key: &str, parse: impl Fn(&str) -> Result<T, String>) -> Vec<T> {
+        self.known.insert(key.to_owned());
+        let texts: Vec<String> = match self.figment.extract_inner::<Texts>(key) {
+            Ok(Texts::Several(texts)) => texts,
+            Ok(Texts::One(text)) => {
+                text.split(',').map(str::trim).filter(|text| !text.is_empty()).map(str::to_owned).collect()
+            }
+            Err(_) if !self.figment.contains(key) => Vec::new(),
+            Err(_) => {
+                self.fault(key, "texts in an array are expected here".to_owned());
+                Vec::new()
+            }
+        };
+        let parsed = texts.iter().filter_map(|text| parse(text).map_err(|what| self.fault(key, what)).ok());
+        parsed.collect()
     }
 
     /// Anything else that is written as text.

@@ -77,6 +77,9 @@ pub struct LicensedUsers(pub u64);
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct SmsCredits(pub u64);
 
+/// Longest name of a licensing reason, in bytes: it is repeated in answers and logs.
+pub const LONGEST_REASON: usize = 64;
+
 /// A count against a fair-use limit; a limit of 0 means that no threshold applies.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct FairUse {

@@ -9,8 +9,8 @@ use std::{
 /// one another.
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
-    &["names", "rfc3339", "proto", "sha256"],
-    &["clock", "edge"],
+    &["names", "rfc3339", "proto", "sha256", "wire"],
+    &["clock", "edge", "signing"],
     &["config", "source"],
     &["cache", "freshness", "telemetry"],
     &["refresh"],

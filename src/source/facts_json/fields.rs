@@ -12,13 +12,12 @@ use serde::{
 use crate::{
     domain::{
         Activation, Facts, Instant, SubscriptionId,
-        facts::{ActiveUsers, DisabledByLicensing, FairUse, LicensedUsers, SmsCredits, Users},
+        facts::{
+            ActiveUsers, DisabledByLicensing, FairUse, LONGEST_REASON, LicensedUsers, SmsCredits, Users,
+        },
     },
     rfc3339,
 };
-
-/// Longest name of a licensing reason, in bytes.
-pub const LONGEST_REASON: usize = 64;
 
 /// Facts in JSON.
 pub type FactsJson = Object<FactsFields>;

@@ -1,9 +1,12 @@
 //! Facts and instants go through the protocol unchanged; what does not read is refused with its path.
 
 use super::*;
-use crate::domain::{
-    Activation, Facts,
-    facts::{ActiveUsers, DisabledByLicensing, FairUse, LicensedUsers, SmsCredits, Users},
+use crate::{
+    domain::{
+        Activation, Facts,
+        facts::{ActiveUsers, DisabledByLicensing, FairUse, LicensedUsers, SmsCredits, Users},
+    },
+    proto::enforcement as api,
 };
 
 const T: Instant = Instant::from_unix_nanos(1_800_000_000_000_000_001);

@@ -1,18 +1,19 @@
-//! Facts and conditions between the protocol and the domain.
+//! Facts between the protocol and the domain, every field of either accounted for.
 //!
-//! Not here: single values (see the parent).
+//! Not here: single values (see the parent), and what follows from facts.
 
 use super::{Unreadable, instant, subscription_id, timestamp, unknown};
 use crate::{
     domain::{
-        Activation, Condition, ConditionKind, Facts,
-        facts::{ActiveUsers, DisabledByLicensing, FairUse, LicensedUsers, SmsCredits, Users},
+        Activation, Facts,
+        facts::{
+            ActiveUsers, DisabledByLicensing, FairUse, LONGEST_REASON, LicensedUsers, SmsCredits, Users,
+        },
     },
     proto::enforcement as api,
-    source::facts_json::LONGEST_REASON,
 };
 
-/// Facts of the protocol; `path` is where they stand in the request.
+/// Facts of the protocol; `path` is where they stand in the message.
 pub fn facts(facts: &api::SubscriptionFacts, path: &str) -> Result<Facts, Unreadable> {
     let api::SubscriptionFacts {
         subscription_id: id,
@@ -133,47 +134,4 @@ impl From<&Facts> for api::SubscriptionFacts {
             sms_credits: sms_credits.map(|SmsCredits(remaining)| remaining),
         }
     }
-}
-
-/// A condition with the numbers in `facts` that caused it.
-pub fn condition(condition: Condition, facts: &Facts) -> api::Condition {
-    let Condition { kind, column } = condition;
-    let mut shown = api::Condition {
-        kind: api::ConditionKind::from(kind).into(),
-        column: api::SubscriptionState::from(column).into(),
-        ..api::Condition::default()
-    };
-    match kind {
-        ConditionKind::ExpiresSoon => shown.expires_at = timestamp(facts.expires_at),
-        ConditionKind::Expired => shown.since = timestamp(facts.expires_at),
-        ConditionKind::SeatsLow => {
-            (shown.count, shown.limit) = (Some(facts.users.active.0), Some(facts.users.licensed.0));
-        }
-        ConditionKind::UsersOverused => {
-            (shown.count, shown.limit) = (Some(facts.users.active.0), Some(facts.users.licensed.0));
-            shown.since = facts.users.overused_since.and_then(timestamp);
-        }
-        ConditionKind::SmsCreditsLow | ConditionKind::SmsCreditsDepleted => {
-            shown.count = facts.sms_credits.map(|SmsCredits(remaining)| remaining);
-        }
-        ConditionKind::AllUsersNearLimit => {
-            (shown.count, shown.limit) = (Some(facts.all_users.count), Some(facts.all_users.limit));
-        }
-        ConditionKind::ComponentsNearLimit => {
-            (shown.count, shown.limit) = (Some(facts.components.count), Some(facts.components.limit));
-        }
-        ConditionKind::DisabledByLicensing => {
-            if let Some(disabled) = &facts.disabled_by_licensing {
-                shown.since = timestamp(disabled.since);
-                shown.licensing_reason = disabled.reason.to_string();
-            }
-        }
-        ConditionKind::Deactivated => {
-            if let Activation::Deactivated { since } = facts.activation {
-                shown.since = timestamp(since);
-            }
-        }
-        ConditionKind::NotActivated => {}
-    }
-    shown
 }

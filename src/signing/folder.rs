@@ -1,0 +1,111 @@
+//! Files that are their owner's alone, replaced whole: a crash at any instant leaves the old one or the new.
+//!
+//! Not here: what is in them.
+
+use std::{
+    fs::{self, DirBuilder, File},
+    io::{self, Read as _, Write as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    path::Path,
+};
+
+/// Only its owner looks into the folder.
+const FOLDER_MODE: u32 = 0o700;
+/// Only its owner reads or writes the file.
+const FILE_MODE: u32 = 0o600;
+/// What group and others may do.
+const GROUP_AND_OTHERS: u32 = 0o077;
+/// A key or a list of keys is far smaller.
+const MOST_BYTES: u64 = 64 << 10;
+
+/// What tells one version of a file from another without reading it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Marks {
+    device: u64,
+    inode: u64,
+    size: u64,
+    modified: (i64, i64),
+    changed: (i64, i64),
+}
+
+/// A file as it was read.
+#[derive(Debug)]
+pub(super) struct Contents {
+    pub(super) text: String,
+    /// Its permission bits, when group or others have any.
+    pub(super) exposed: Option<u32>,
+}
+
+/// Makes `folder` and what is missing above it.
+pub(super) fn make(folder: &Path) -> io::Result<()> {
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+}
+
+/// Holds `folder` against other processes that write to it, until it is dropped.
+pub(super) fn lock(folder: &Path) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).write(true).truncate(false).mode(FILE_MODE);
+    let lock = options.open(folder.join("lock"))?;
+    lock.lock()?;
+    Ok(lock)
+}
+
+/// The marks of the file at `path`; none when there is none.
+pub(super) fn marks(path: &Path) -> Option<Marks> {
+    let metadata = fs::metadata(path).ok()?;
+    Some(Marks {
+        device: metadata.dev(),
+        inode: metadata.ino(),
+        size: metadata.size(),
+        modified: (metadata.mtime(), metadata.mtime_nsec()),
+        changed: (metadata.ctime(), metadata.ctime_nsec()),
+    })
+}
+
+/// The file at `path`, if there is one.
+pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
+    let file = match File::open(path) {
+        Ok(file) => file,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(error),
+    };
+    let mode = file.metadata()?.mode();
+    let mut text = String::new();
+    file.take(MOST_BYTES).read_to_string(&mut text)?;
+    let exposed = (mode & GROUP_AND_OTHERS != 0).then_some(mode & 0o777);
+    Ok(Some(Contents { text, exposed }))
+}
+
+/// Puts `contents` at `folder/name`, whole and on the disk before this returns.
+pub(super) fn replace(folder: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+    let temporary = folder.join(format!("{name}.new"));
+    // A crash may have left one; its mode is not to be relied on.
+    remove_if_there(&temporary)?;
+    let mut file = File::options().create_new(true).write(true).mode(FILE_MODE).open(&temporary)?;
+    file.write_all(contents)?;
+    file.sync_all()?;
+    rename(folder, &format!("{name}.new"), name)
+}
+
+/// Gives `from` the name `to`, over what had it.
+pub(super) fn rename(folder: &Path, from: &str, to: &str) -> io::Result<()> {
+    fs::rename(folder.join(from), folder.join(to))?;
+    sync(folder)
+}
+
+/// Removes `folder/name`.
+pub(super) fn remove(folder: &Path, name: &str) -> io::Result<()> {
+    remove_if_there(&folder.join(name))?;
+    sync(folder)
+}
+
+fn remove_if_there(path: &Path) -> io::Result<()> {
+    match fs::remove_file(path) {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
+        removed => removed,
+    }
+}
+
+fn sync(folder: &Path) -> io::Result<()> {
+    File::open(folder)?.sync_all()
+}
