@@ -10,6 +10,7 @@
 #![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
 mod cli;
+mod crashes;
 mod drain;
 mod health;
 mod layers;
