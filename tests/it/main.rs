@@ -13,6 +13,7 @@ mod cli;
 mod crashes;
 mod drain;
 mod health;
+mod keys;
 mod layers;
 mod names;
 mod persistence;
