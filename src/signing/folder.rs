@@ -13,8 +13,10 @@ use std::{
 const FOLDER_MODE: u32 = 0o700;
 /// Only its owner reads or writes the file.
 const FILE_MODE: u32 = 0o600;
-/// What group and others may do.
-const GROUP_AND_OTHERS: u32 = 0o077;
+/// All that group and others may do.
+pub(super) const OTHERS_ANYTHING: u32 = 0o077;
+/// That group and others may write.
+pub(super) const OTHERS_WRITE: u32 = 0o022;
 /// A key or a list of keys is far smaller.
 const MOST_BYTES: u64 = 64 << 10;
 
@@ -32,8 +34,8 @@ pub(super) struct Marks {
 #[derive(Debug)]
 pub(super) struct Contents {
     pub(super) text: String,
-    /// Its permission bits, when group or others have any.
-    pub(super) exposed: Option<u32>,
+    /// Its permission bits.
+    pub(super) mode: u32,
 }
 
 /// Makes `folder` and what is missing above it.
@@ -69,11 +71,10 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mode = file.metadata()?.mode();
+    let mode = file.metadata()?.mode() & 0o777;
     let mut text = String::new();
     file.take(MOST_BYTES).read_to_string(&mut text)?;
-    let exposed = (mode & GROUP_AND_OTHERS != 0).then_some(mode & 0o777);
-    Ok(Some(Contents { text, exposed }))
+    Ok(Some(Contents { text, mode }))
 }
 
 /// Puts `contents` at `folder/name`, whole and on the disk before this returns.
