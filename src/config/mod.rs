@@ -3,6 +3,7 @@
 //! Not here: how file, environment and flags are layered and how faults are collected (see `reader`). Keys are
 //! those of the TOML file; as an environment variable `refresh.interval` is `ESA_SIDECAR__REFRESH__INTERVAL`.
 
+mod backend;
 mod reader;
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
@@ -14,6 +15,7 @@ use crate::{
     signing::{NotAPublicKey, PublicKey, TrustedKeys},
 };
 
+pub use backend::Backend;
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
 
@@ -31,6 +33,8 @@ pub struct Config {
     pub refresh: Refresh,
     /// `licensing`
     pub licensing: Licensing,
+    /// `backend`
+    pub backend: Backend,
     /// `staleness`
     pub staleness: Staleness,
     /// `limits`
@@ -46,6 +50,8 @@ pub struct Listen {
     pub enforcement: ListenAddress,
     /// `listen.probes`, default `127.0.0.1:9090`.
     pub probes: ListenAddress,
+    /// `listen.licensing`: the licensing backend, where it runs, default `127.0.0.1:50052`.
+    pub licensing: ListenAddress,
 }
 
 /// The facts file.
@@ -154,6 +160,7 @@ impl Config {
             data_dir: reader.path("data_dir").unwrap_or_else(default_data_dir),
             file: FactsFile::read(&mut reader),
             licensing: Licensing::read(&mut reader),
+            backend: Backend::read(&mut reader),
             refresh: Refresh::read(&mut reader),
             staleness: Staleness::read(&mut reader),
             limits: Limits::read(&mut reader),
@@ -167,12 +174,16 @@ impl Config {
 impl Config {
     /// What is wrong only in company.
     fn check_together(&self, reader: &mut Reader) {
-        let Listen { enforcement, probes } = &self.listen;
-        if enforcement == probes && !enforcement.takes_any_port() {
-            reader.fault(
-                "listen.probes",
-                "the same address as `listen.enforcement`; choose another".to_owned(),
-            );
+        let Listen { enforcement, probes, licensing } = &self.listen;
+        let same = |one: &ListenAddress, other| one == other && !one.takes_any_port();
+        for (key, clashes, other) in [
+            ("listen.probes", same(probes, enforcement), "listen.enforcement"),
+            ("listen.licensing", same(licensing, enforcement), "listen.enforcement"),
+            ("listen.licensing", same(licensing, probes), "listen.probes"),
+        ] {
+            if clashes {
+                reader.fault(key, format!("the same address as `{other}`; choose another"));
+            }
         }
         let Staleness { unavailable_after, operations, .. } = &self.staleness;
         let bounds = operations.iter().map(|(name, age)| (format!("staleness.operations.{name}"), *age));
@@ -196,7 +207,11 @@ impl Listen {
                 text.parse().map_err(|error: crate::edge::address::AddressError| error.to_string())
             })
         };
-        Self { enforcement: address("listen.enforcement", 50051), probes: address("listen.probes", 9090) }
+        Self {
+            enforcement: address("listen.enforcement", 50051),
+            probes: address("listen.probes", 9090),
+            licensing: address("listen.licensing", 50052),
+        }
     }
 }
 

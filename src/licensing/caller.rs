@@ -81,6 +81,19 @@ impl Backend {
 }
 
 impl Caller {
+    /// Whoever activates by licence key: no account, which may do nothing.
+    pub(super) fn nobody() -> Self {
+        Self {
+            account_id: String::new(),
+            customer_id: String::new(),
+            name: String::new(),
+            role: AccountRole::SecurityAdmin,
+            may_issue: false,
+            session: None,
+            must_change_password: false,
+        }
+    }
+
     /// What requests of this caller are remembered under.
     pub(super) fn key(&self) -> &str {
         &self.account_id
@@ -96,7 +109,8 @@ impl Caller {
     }
 
     pub(super) fn must_issue(&self) -> Result<(), Refusal> {
-        let refused = Refusal::NotAllowed("this account may not issue licenses; ask the operator of this backend");
+        let refused =
+            Refusal::NotAllowed("this account may not issue licenses; ask the operator of this backend");
         if self.may_issue { Ok(()) } else { Err(refused) }
     }
 
@@ -123,8 +137,9 @@ pub(super) fn is_anonymous(metadata: &MetadataMap) -> bool {
 /// 256 random bits, as text.
 pub(super) fn secret() -> Result<String, Refusal> {
     let mut bytes = [0_u8; 32];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Refusal::Precondition(format!("the operating system has no random bytes: {error}")))?;
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Refusal::Precondition(format!("the operating system has no random bytes: {error}"))
+    })?;
     Ok(URL_SAFE_NO_PAD.encode(bytes))
 }
 

@@ -97,7 +97,8 @@ impl Change {
             self.answers = Some((caller.to_owned(), request_id.to_owned()));
             return Ok(None);
         }
-        let before = sqlx::query("SELECT sha256, response FROM requests WHERE caller = $1 AND request_id = $2");
+        let before =
+            sqlx::query("SELECT sha256, response FROM requests WHERE caller = $1 AND request_id = $2");
         let before = before.bind(caller).bind(request_id).fetch_one(&mut *self.tx).await?;
         if before.try_get::<String, _>("sha256")? != sha256 {
             return Err(Refusal::RequestIdReused(request_id.to_owned()));

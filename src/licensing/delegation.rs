@@ -5,8 +5,7 @@
 use sqlx::Row as _;
 
 use super::{
-    Backend,
-    accounts,
+    Backend, accounts,
     caller::Caller,
     change::Change,
     issue::entry,
@@ -30,7 +29,8 @@ impl Backend {
             "INSERT INTO delegations (license_id, account_id, accepted) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
         );
         insert.bind(&license.id).bind(&to).execute(&mut *change.tx).await?;
-        let accepted = sqlx::query("SELECT accepted FROM delegations WHERE license_id = $1 AND account_id = $2");
+        let accepted =
+            sqlx::query("SELECT accepted FROM delegations WHERE license_id = $1 AND account_id = $2");
         let accepted = accepted.bind(&license.id).bind(&to).fetch_one(&mut *change.tx).await?;
         let detail = format!("offered to {account}");
         change.audit(entry(caller, &license.customer_id, "license.delegate", &license.id, detail));

@@ -13,7 +13,7 @@ use super::{
     keys,
     licenses::{self, Eye, Kept},
     refusal::Refusal,
-    store::{Store, StoreError, kept, nanos},
+    store::{StoreError, kept, nanos},
     subscriptions::Subscription,
 };
 use crate::{
@@ -23,7 +23,6 @@ use crate::{
         license::{License, LicenseState},
     },
     proto::licensing::{LicenseState as ApiState, SeatKind},
-    sha256,
 };
 
 /// What to issue.
@@ -63,7 +62,12 @@ pub(super) struct Issued {
 
 impl Backend {
     /// Issues a licence within `change`.
-    pub(super) async fn issue(&self, change: &mut Change, caller: &Caller, new: &New) -> Result<Issued, Refusal> {
+    pub(super) async fn issue(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        new: &New,
+    ) -> Result<Issued, Refusal> {
         caller.must_issue()?;
         let customer_id = hold_customer(change, caller, &new.customer).await?;
         let id = match new.id {
@@ -152,7 +156,8 @@ pub(super) async fn held(change: &mut Change, id: &str) -> Result<Subscription, 
 
 /// The customer's ID; two licences of one customer are not issued at once, so that one does not miss the other.
 async fn hold_customer(change: &mut Change, caller: &Caller, name: &str) -> Result<String, Refusal> {
-    let sql = change.holding("SELECT customer_id FROM customers WHERE (customer_id = $1 AND $2 = '') OR name = $2");
+    let sql =
+        change.holding("SELECT customer_id FROM customers WHERE (customer_id = $1 AND $2 = '') OR name = $2");
     let row = sqlx::query(sql).bind(&caller.customer_id).bind(name.to_owned());
     let row = row.fetch_optional(&mut *change.tx).await?;
     let row = row.ok_or_else(|| Refusal::NotFound { what: "customer", id: name.to_owned() })?;
@@ -166,7 +171,8 @@ async fn subscription_of(
     new: &New,
     id: SubscriptionId,
 ) -> Result<Subscription, Refusal> {
-    let query = sqlx::query("SELECT subscription_id FROM subscriptions WHERE customer_id = $1 AND product = $2");
+    let query =
+        sqlx::query("SELECT subscription_id FROM subscriptions WHERE customer_id = $1 AND product = $2");
     let query = query.bind(customer_id.to_owned()).bind(&new.product);
     let Some(row) = query.fetch_optional(&mut *change.tx).await? else {
         let subscription = Subscription::new(id, customer_id, &new.product, new.seat_kind, change.at);
@@ -198,7 +204,8 @@ async fn insert(
     );
     let insert = insert.bind(id.to_string()).bind(subscription.id.to_string()).bind(customer_id.to_owned());
     let insert = insert.bind(&new.product).bind(&new.name).bind(&new.kind).bind(keys::hash(key));
-    let insert = insert.bind(kept(seats.0)).bind(nanos(expires_at)).bind(i64::from(i32::from(ApiState::Active)));
+    let insert =
+        insert.bind(kept(seats.0)).bind(nanos(expires_at)).bind(i64::from(i32::from(ApiState::Active)));
     let insert = insert.bind(kept(all_users_limit)).bind(kept(components_limit));
     let insert = insert.bind(sms_credits.map(|SmsCredits(credits)| kept(credits)));
     let insert = insert.bind(attributes(&new.attributes)).bind(nanos(change.at));

@@ -21,7 +21,8 @@ pub(super) fn public_license_id() -> Result<SubscriptionId, Refusal> {
 
 /// What is kept of a licence key. Spaces, hyphens and case do not matter to whoever types one.
 pub(super) fn hash(key: &str) -> String {
-    let typed = key.chars().filter(char::is_ascii_alphanumeric).map(|character| character.to_ascii_uppercase());
+    let typed =
+        key.chars().filter(char::is_ascii_alphanumeric).map(|character| character.to_ascii_uppercase());
     sha256::hex(typed.collect::<String>().as_bytes())
 }
 
@@ -32,9 +33,11 @@ pub(super) fn one_time_password() -> Result<String, Refusal> {
 
 fn grouped(groups: usize, of: usize) -> Result<String, Refusal> {
     let mut bytes = vec![0_u8; groups * of];
-    getrandom::fill(&mut bytes)
-        .map_err(|error| Refusal::Precondition(format!("the operating system has no random bytes: {error}")))?;
-    let letter = |byte: &u8| ALPHABET.get(usize::from(*byte) % ALPHABET.len()).copied().map_or('2', char::from);
+    getrandom::fill(&mut bytes).map_err(|error| {
+        Refusal::Precondition(format!("the operating system has no random bytes: {error}"))
+    })?;
+    let letter =
+        |byte: &u8| ALPHABET.get(usize::from(*byte) % ALPHABET.len()).copied().map_or('2', char::from);
     let groups: Vec<String> = bytes.chunks(of).map(|group| group.iter().map(letter).collect()).collect();
     Ok(groups.join("-"))
 }

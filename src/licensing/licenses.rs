@@ -42,7 +42,8 @@ pub(super) struct Kept {
 }
 
 /// The columns of a licence, with its customer's name and its delegation to account `$1`.
-pub(super) const SELECT: &str = "SELECT l.license_id, l.subscription_id, l.customer_id, c.name AS customer, l.product,
+pub(super) const SELECT: &str =
+    "SELECT l.license_id, l.subscription_id, l.customer_id, c.name AS customer, l.product,
     l.name, l.type, l.seats, l.expires_at, l.state, l.state_since, l.all_users_limit, l.components_limit,
     l.sms_credits, l.attributes, l.active_units, l.created_at, d.accepted
     FROM licenses l JOIN customers c ON c.customer_id = l.customer_id
@@ -50,7 +51,8 @@ pub(super) const SELECT: &str = "SELECT l.license_id, l.subscription_id, l.custo
 
 /// What narrows licences down to those the caller `$1` of customer `$2` sees: an owner all of its customer, a security
 /// admin those delegated to it. Whoever issues licences sees those of every customer: that is `$3`.
-pub(super) const SEEN: &str = "(($3 = 1 AND l.customer_id = $2) OR ($3 = 0 AND d.account_id = $1 AND l.customer_id = $2) OR $3 = 2)";
+pub(super) const SEEN: &str =
+    "(($3 = 1 AND l.customer_id = $2) OR ($3 = 0 AND d.account_id = $1 AND l.customer_id = $2) OR $3 = 2)";
 
 /// Who asks for licences, as `SEEN` wants it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +103,10 @@ pub(super) async fn usable<'e>(
 }
 
 /// What the licences of a subscription grant.
-pub(super) async fn of_subscription(change: &mut Change, id: &SubscriptionId) -> Result<Vec<License>, StoreError> {
+pub(super) async fn of_subscription(
+    change: &mut Change,
+    id: &SubscriptionId,
+) -> Result<Vec<License>, StoreError> {
     let rows = sqlx::query(
         "SELECT seats, expires_at, state, state_since, all_users_limit, components_limit, sms_credits
          FROM licenses WHERE subscription_id = $1",
@@ -158,8 +163,14 @@ impl Kept {
     }
 
     /// As it is told.
-    pub(super) fn told(&self, subscription: &Subscription, delegations: Vec<api::Delegation>, t: Instant) -> api::License {
-        let License { seats, expires_at, state, all_users_limit, components_limit, sms_credits } = self.grants;
+    pub(super) fn told(
+        &self,
+        subscription: &Subscription,
+        delegations: Vec<api::Delegation>,
+        t: Instant,
+    ) -> api::License {
+        let License { seats, expires_at, state, all_users_limit, components_limit, sms_credits } =
+            self.grants;
         let (state, since) = match state {
             LicenseState::Active => (api::LicenseState::Active, None),
             LicenseState::Suspended { since } => (api::LicenseState::Suspended, Some(since)),

@@ -1,6 +1,135 @@
 //! The licensing backend: licences, units, accounts, and the facts that follow for every subscription.
 //!
 //! The authority behind the sidecar. The sidecar that runs in the same process goes through the same door as any
-//! other. Not here: the rules themselves (see `domain`).
+//! other. Every change is one transaction with its entries in the audit log; what several replicas have to agree on is in
+//! the database and nowhere else. Not here: the rules themselves (see `domain`).
 
+mod accounts;
+mod audit;
+mod caller;
+mod change;
+mod credentials;
+mod delegation;
+mod issue;
+mod keys;
+mod licenses;
+mod passwords;
+mod refusal;
+mod service;
+mod sign_in;
 pub mod store;
+mod subscriptions;
+mod sync;
+mod units;
+mod usage;
+mod watch;
+mod wire;
+
+use std::sync::Arc;
+
+use tokio::sync::Semaphore;
+use tokio_util::sync::CancellationToken;
+use tonic::service::{Routes, RoutesBuilder};
+
+pub use self::{accounts::FIRST_ACCOUNT, refusal::Refusal};
+use self::{
+    passwords::Passwords,
+    store::{Store, StoreError},
+    watch::Hub,
+};
+use crate::{
+    clock::Clock,
+    config,
+    proto::licensing::{
+        account_service_server::AccountServiceServer, audit_service_server::AuditServiceServer,
+        license_service_server::LicenseServiceServer, sync_service_server::SyncServiceServer,
+        unit_service_server::UnitServiceServer,
+    },
+    signing::SigningKeys,
+};
+
+/// The backend; a clone shares everything.
+#[derive(Clone)]
+pub struct Backend {
+    store: Store,
+    clock: Arc<dyn Clock>,
+    keys: Arc<SigningKeys>,
+    settings: Arc<config::Backend>,
+    passwords: Passwords,
+    hub: Arc<Hub>,
+    watches: Arc<Semaphore>,
+    stop: CancellationToken,
+}
+
+impl Backend {
+    /// A backend on an open database. Watches end with `stop`.
+    #[must_use]
+    pub fn new(
+        store: Store,
+        clock: Arc<dyn Clock>,
+        keys: Arc<SigningKeys>,
+        settings: config::Backend,
+        stop: CancellationToken,
+    ) -> Self {
+        Self {
+            store,
+            clock,
+            keys,
+            passwords: Passwords::new(settings.passwords_at_a_time),
+            hub: Arc::default(),
+            watches: Arc::new(Semaphore::new(settings.watches)),
+            settings: Arc::new(settings),
+            stop,
+        }
+    }
+
+    /// Does what is to be done without being asked, until it stops: what time changes, and what watchers wait for.
+    pub async fn run(self) {
+        let stop = self.stop.clone();
+        let keys = self.clone().reload_keys(stop.clone());
+        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys);
+    }
+
+    /// Its services.
+    #[must_use]
+    pub fn routes(&self) -> Routes {
+        let most = self.settings.request_bytes;
+        let mut routes = RoutesBuilder::default();
+        routes
+            .add_service(SyncServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(UnitServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(LicenseServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(AccountServiceServer::new(self.clone()).max_decoding_message_size(most))
+            .add_service(AuditServiceServer::new(self.clone()).max_decoding_message_size(most));
+        routes.routes()
+    }
+
+    /// Closes the database.
+    pub async fn close(&self) {
+        self.store.close().await;
+    }
+
+    /// The customer of a licence.
+    async fn customer_of(&self, license_id: &str) -> Result<Option<String>, StoreError> {
+        use sqlx::Row as _;
+        let row =
+            sqlx::query("SELECT customer_id FROM licenses WHERE license_id = $1").bind(license_id.to_owned());
+        let row = row.fetch_optional(self.store.reads()).await?;
+        Ok(row.map(|row| row.try_get("customer_id")).transpose()?)
+    }
+
+    /// Takes up keys that were rotated while this runs.
+    async fn reload_keys(self, stop: CancellationToken) {
+        let look = async {
+            loop {
+                tokio::time::sleep(self.settings.poll_interval).await;
+                match self.keys.refresh_if_changed() {
+                    Ok(true) => tracing::info!("the signing keys were rotated"),
+                    Ok(false) => {}
+                    Err(error) => tracing::error!("the signing keys were not read again: {error}"),
+                }
+            }
+        };
+        stop.run_until_cancelled(look).await;
+    }
+}

@@ -35,7 +35,9 @@ pub enum Refusal {
     #[error("too many wrong passwords for this account; try again in {}", humantime::format_duration(*.0))]
     Locked(Duration),
     /// Only the password can be changed for now.
-    #[error("the one-time password has to be changed before anything else: `esa-sidecar accounts change-password`")]
+    #[error(
+        "the one-time password has to be changed before anything else: `esa-sidecar accounts change-password`"
+    )]
     PasswordChangeRequired,
     /// The caller may not do this.
     #[error("{0}")]
@@ -144,13 +146,12 @@ impl From<Refusal> for Status {
         if let Refusal::Locked(wait) = &refusal {
             details.set_retry_info(Some(*wait));
         }
-        let message = match &refusal {
-            Refusal::Store(error) => {
-                tracing::error!("a call was not done: {error}");
-                // What a database says may hold what it was asked.
-                "the database did not do it; ask again, nothing is done twice".to_owned()
-            }
-            _ => refusal.to_string(),
+        let message = if let Refusal::Store(error) = &refusal {
+            tracing::error!("a call was not done: {error}");
+            // What a database says may hold what it was asked.
+            "the database did not do it; ask again, nothing is done twice".to_owned()
+        } else {
+            refusal.to_string()
         };
         Self::with_error_details(refusal.code(), message, details)
     }

@@ -13,11 +13,11 @@ use super::{
     change::Change,
     licenses,
     refusal::Refusal,
-    store::{StoreError, count, instant, kept, nanos},
+    store::{Store, StoreError, count, instant, nanos},
 };
 use crate::{
     domain::{
-        Facts, Instant, SubscriptionId,
+        Facts, Instant, Span, SubscriptionId,
         license::{self, License, Used},
     },
     proto::licensing::SeatKind,
@@ -54,7 +54,13 @@ const COLUMNS: &str = "SELECT subscription_id, customer_id, product, seat_kind, 
 
 impl Subscription {
     /// One that has no licence yet; the first gives it its ID.
-    pub(super) fn new(id: SubscriptionId, customer_id: &str, product: &str, seat_kind: SeatKind, at: Instant) -> Self {
+    pub(super) fn new(
+        id: SubscriptionId,
+        customer_id: &str,
+        product: &str,
+        seat_kind: SeatKind,
+        at: Instant,
+    ) -> Self {
         Self {
             id,
             customer_id: customer_id.to_owned(),
@@ -194,14 +200,12 @@ impl Backend {
         let now = self.clock.now();
         let mut tx = self.store.begin().await?;
         let requests = sqlx::query("DELETE FROM requests WHERE made_at < $1");
-        requests.bind(nanos(now - self.settings.requests_kept.into())).execute(&mut *tx).await?;
+        requests.bind(nanos(now - Span::from(self.settings.requests_kept))).execute(&mut *tx).await?;
         let sessions = sqlx::query("DELETE FROM sessions WHERE expires_at < $1");
         sessions.bind(nanos(now)).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
 }
-
-use super::store::Store;
 
 /// How often subscriptions are looked for that time has changed.
 const TURNS_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
@@ -209,7 +213,8 @@ const TURNS_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);
 fn read(row: &AnyRow) -> Result<Subscription, StoreError> {
     let id: String = row.try_get("subscription_id")?;
     let facts: String = row.try_get("facts")?;
-    let unreadable = |what: &dyn std::fmt::Display| StoreError::Unreadable(format!("subscription `{id}`: {what}"));
+    let unreadable =
+        |what: &dyn std::fmt::Display| StoreError::Unreadable(format!("subscription `{id}`: {what}"));
     let Object(facts): Object<FactsJson> =
         facts_json::read(facts.as_bytes()).map_err(|error| unreadable(&error))?;
     let seat_kind = i32::try_from(row.try_get::<i64, _>("seat_kind")?).unwrap_or_default();

@@ -14,7 +14,7 @@ const FLOORS: [&[&str]; 9] = [
     &["config", "source"],
     &["cache", "freshness", "telemetry"],
     &["refresh"],
-    &["enforcement", "health"],
+    &["enforcement", "health", "licensing"],
     &["server"],
     &["cli"],
 ];

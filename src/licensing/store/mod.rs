@@ -68,7 +68,8 @@ impl Store {
     /// Opens the database and brings its schema up to date.
     pub async fn open(database: Database, connections: u32) -> Result<Self, StoreError> {
         install_drivers(&[sqlx::sqlite::any::DRIVER, sqlx::postgres::any::DRIVER]).ok();
-        let pool = |most| AnyPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(10));
+        let pool =
+            |most| AnyPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(10));
         let url = database.url();
         let options = url.parse::<AnyConnectOptions>()?;
         let (writes, reads) = match &database {
@@ -185,7 +186,8 @@ impl Database {
         match self {
             Self::Sqlite(path) => {
                 let parts = path.to_string_lossy();
-                let parts = parts.split('/').map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string());
+                let parts =
+                    parts.split('/').map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string());
                 format!("sqlite://{}?mode=rwc", parts.collect::<Vec<_>>().join("/"))
             }
             Self::Postgres(url) => url.clone(),

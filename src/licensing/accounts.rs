@@ -1,0 +1,247 @@
+//! Accounts as they are kept: owners and security admins of a customer.
+//!
+//! Not here: how one signs in (see `sign_in`).
+
+use sqlx::{Any, Executor, Row as _, any::AnyRow};
+use uuid::Uuid;
+
+use super::{
+    Backend, caller,
+    caller::Caller,
+    change::{Change, Entry},
+    issue::entry,
+    keys,
+    refusal::Refusal,
+    store::{StoreError, instant, nanos},
+    wire,
+};
+use crate::{domain::Instant, proto::licensing as api};
+
+/// An account as it is kept.
+#[derive(Clone, Debug)]
+pub(super) struct Account {
+    pub(super) account_id: String,
+    pub(super) customer_id: String,
+    pub(super) customer: String,
+    pub(super) name: String,
+    pub(super) role: api::AccountRole,
+    pub(super) may_issue: bool,
+    pub(super) password_hash: String,
+    pub(super) must_change_password: bool,
+    pub(super) disabled: bool,
+    pub(super) locked_until: Instant,
+    pub(super) created_at: Instant,
+}
+
+/// The first account, and the customer it belongs to.
+pub const FIRST_ACCOUNT: &str = "owner";
+const FIRST_CUSTOMER: &str = "default";
+
+/// The columns of an account, with its customer's name.
+pub(super) const SELECT: &str =
+    "SELECT a.account_id, a.customer_id, c.name AS customer, a.name, a.role, a.may_issue,
+    a.password_hash, a.must_change_password, a.disabled, a.locked_until, a.created_at
+    FROM accounts a JOIN customers c ON c.customer_id = a.customer_id";
+
+impl Backend {
+    /// Makes the first owner, unless there are accounts; its one-time password if this call made it. With `anew` an
+    /// owner whose password was lost gets a new one.
+    pub async fn first_owner(&self, anew: bool) -> Result<Option<String>, Refusal> {
+        let password = keys::one_time_password()?;
+        let hash = self.passwords.hash(&password).await?;
+        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        let any =
+            sqlx::query("SELECT 1 AS one FROM accounts LIMIT 1").fetch_optional(&mut *change.tx).await?;
+        if any.is_none() {
+            let customer_id = make_customer(&mut change, FIRST_CUSTOMER).await?;
+            let first = NewAccount {
+                name: FIRST_ACCOUNT,
+                role: api::AccountRole::Owner,
+                may_issue: true,
+                customer_id: &customer_id,
+            };
+            insert(&mut change, &first, &hash).await?;
+            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT));
+        } else if anew {
+            let customer_id = replace_password(&mut change, FIRST_ACCOUNT, &hash).await?;
+            change.audit(backend_entry(&customer_id, "account.reset_password", FIRST_ACCOUNT));
+        } else {
+            return Ok(None);
+        }
+        self.told(change.keep().await?);
+        Ok(Some(password))
+    }
+
+    /// Makes an account within `change`.
+    pub(super) async fn make_account(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        name: &str,
+        role: api::AccountRole,
+        customer: &str,
+        password_hash: &str,
+    ) -> Result<Account, Refusal> {
+        caller.must_be_owner()?;
+        let customer_id = if customer.is_empty() {
+            caller.customer_id.clone()
+        } else {
+            caller.must_issue()?;
+            if role != api::AccountRole::Owner {
+                let what = "another customer's security admins are made by its own owners";
+                return Err(Refusal::unreadable("role", what));
+            }
+            make_customer(change, customer).await?
+        };
+        let taken = sqlx::query("SELECT 1 AS one FROM accounts WHERE name = $1").bind(name.to_owned());
+        if taken.fetch_optional(&mut *change.tx).await?.is_some() {
+            return Err(Refusal::Taken { what: "account", id: name.to_owned() });
+        }
+        let new = NewAccount { name, role, may_issue: false, customer_id: &customer_id };
+        insert(change, &new, password_hash).await?;
+        change.audit(entry(caller, &customer_id, "account.create", name, role.as_str_name().to_lowercase()));
+        named(change, &customer_id, name).await
+    }
+
+    /// Disables or enables an account within `change`.
+    pub(super) async fn set_disabled(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        name: &str,
+        disabled: bool,
+    ) -> Result<Account, Refusal> {
+        caller.must_be_owner()?;
+        let account = named(change, &caller.customer_id, name).await?;
+        if disabled && account.account_id == caller.account_id {
+            return Err(Refusal::Precondition(
+                "an account does not disable itself; ask another owner".to_owned(),
+            ));
+        }
+        let update = sqlx::query("UPDATE accounts SET disabled = $2 WHERE account_id = $1");
+        update.bind(&account.account_id).bind(i64::from(disabled)).execute(&mut *change.tx).await?;
+        let action = if disabled { "account.disable" } else { "account.enable" };
+        change.audit(entry(caller, &account.customer_id, action, name, ""));
+        Ok(Account { disabled, ..account })
+    }
+
+    /// Gives an account of the caller's customer a new one-time password within `change`.
+    pub(super) async fn reset_password(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        name: &str,
+        password_hash: &str,
+    ) -> Result<(), Refusal> {
+        caller.must_be_owner()?;
+        let account = named(change, &caller.customer_id, name).await?;
+        replace_password(change, name, password_hash).await?;
+        change.audit(entry(caller, &account.customer_id, "account.reset_password", name, ""));
+        Ok(())
+    }
+}
+
+struct NewAccount<'a> {
+    name: &'a str,
+    role: api::AccountRole,
+    may_issue: bool,
+    customer_id: &'a str,
+}
+
+/// An account of a customer, by its name.
+pub(super) async fn named(change: &mut Change, customer_id: &str, name: &str) -> Result<Account, Refusal> {
+    let account = by_name(&mut *change.tx, name).await?.filter(|account| account.customer_id == customer_id);
+    account.ok_or_else(|| Refusal::NotFound { what: "account", id: name.to_owned() })
+}
+
+/// An account of any customer: for signing in.
+pub(super) async fn by_name<'e>(
+    from: impl Executor<'e, Database = Any>,
+    name: &str,
+) -> Result<Option<Account>, StoreError> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE a.name = $1"));
+    let row = sqlx::query(sql).bind(name.to_owned()).fetch_optional(from).await?;
+    row.as_ref().map(read).transpose()
+}
+
+pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {
+    let flag = |column: &str| row.try_get::<i64, _>(column).map(|flag| flag != 0);
+    Ok(Account {
+        account_id: row.try_get("account_id")?,
+        customer_id: row.try_get("customer_id")?,
+        customer: row.try_get("customer")?,
+        name: row.try_get("name")?,
+        role: caller::role(row.try_get("role")?),
+        may_issue: flag("may_issue")?,
+        password_hash: row.try_get("password_hash")?,
+        must_change_password: flag("must_change_password")?,
+        disabled: flag("disabled")?,
+        locked_until: instant(row.try_get("locked_until")?),
+        created_at: instant(row.try_get("created_at")?),
+    })
+}
+
+impl Account {
+    /// As it is told.
+    pub(super) fn told(&self) -> api::Account {
+        api::Account {
+            account_id: self.account_id.clone(),
+            name: self.name.clone(),
+            customer: self.customer.clone(),
+            role: self.role.into(),
+            may_issue: self.may_issue,
+            disabled: self.disabled,
+            password_change_required: self.must_change_password,
+            created_at: wire::timestamp(self.created_at),
+        }
+    }
+}
+
+/// The ID of the customer `name`, which is made if it is new.
+async fn make_customer(change: &mut Change, name: &str) -> Result<String, Refusal> {
+    let insert = sqlx::query(
+        "INSERT INTO customers (customer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
+    );
+    let insert = insert.bind(Uuid::now_v7().to_string()).bind(name.to_owned()).bind(nanos(change.at));
+    insert.execute(&mut *change.tx).await?;
+    let row = sqlx::query("SELECT customer_id FROM customers WHERE name = $1").bind(name.to_owned());
+    Ok(row.fetch_one(&mut *change.tx).await?.try_get("customer_id")?)
+}
+
+async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) -> Result<(), StoreError> {
+    let NewAccount { name, role, may_issue, customer_id } = *new;
+    let insert = sqlx::query(
+        "INSERT INTO accounts (account_id, customer_id, name, role, may_issue, password_hash, must_change_password,
+             disabled, failed_sign_ins, locked_until, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, 1, 0, 0, 0, $7)",
+    );
+    let insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id.to_owned()).bind(name.to_owned());
+    let insert = insert.bind(i64::from(i32::from(role))).bind(i64::from(may_issue));
+    insert.bind(password_hash.to_owned()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+    Ok(())
+}
+
+/// Replaces a password by one that has to be changed, ends the account's sessions and lifts a lock; its customer.
+async fn replace_password(change: &mut Change, name: &str, hash: &str) -> Result<String, Refusal> {
+    let missing = || Refusal::NotFound { what: "account", id: name.to_owned() };
+    let account = by_name(&mut *change.tx, name).await?.ok_or_else(missing)?;
+    let update = sqlx::query(
+        "UPDATE accounts SET password_hash = $2, must_change_password = 1, failed_sign_ins = 0, locked_until = 0
+         WHERE account_id = $1",
+    );
+    update.bind(&account.account_id).bind(hash.to_owned()).execute(&mut *change.tx).await?;
+    let sessions = sqlx::query("DELETE FROM sessions WHERE account_id = $1");
+    sessions.bind(&account.account_id).execute(&mut *change.tx).await?;
+    Ok(account.customer_id)
+}
+
+fn backend_entry(customer_id: &str, action: &'static str, target: &str) -> Entry {
+    Entry {
+        customer_id: customer_id.to_owned(),
+        actor: "backend".to_owned(),
+        action,
+        target: target.to_owned(),
+        done: true,
+        detail: String::new(),
+    }
+}

@@ -1,0 +1,98 @@
+//! The audit log as it is read, and entries about what was refused (semantics 6.10).
+//!
+//! Not here: how entries of changes are written (see `change`).
+
+use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
+
+use super::{
+    Backend,
+    change::{Change, Entry},
+    refusal::Refusal,
+    store::{StoreError, instant, nanos},
+    wire,
+};
+use crate::{domain::Instant, proto::licensing as api};
+
+/// Which entries.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Wanted {
+    pub(super) from: Option<Instant>,
+    pub(super) until: Option<Instant>,
+    pub(super) actor: String,
+    pub(super) action: String,
+    pub(super) target: String,
+    pub(super) descending: bool,
+    /// The last entry of the page before; empty for the first page.
+    pub(super) after: String,
+    pub(super) most: i64,
+}
+
+impl Backend {
+    /// Adds an entry about something that was refused. A log that cannot be written does not change the answer.
+    pub(super) async fn refused(
+        &self,
+        customer_id: &str,
+        actor: &str,
+        action: &'static str,
+        target: &str,
+        why: &str,
+    ) {
+        let entry = Entry {
+            customer_id: customer_id.to_owned(),
+            actor: actor.to_owned(),
+            action,
+            target: target.to_owned(),
+            done: false,
+            detail: why.to_owned(),
+        };
+        let written = async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            change.audit(entry);
+            change.keep().await
+        };
+        match written.await {
+            Ok(changed) => self.told(changed),
+            Err(error) => {
+                tracing::error!(actor, action, target, "a refusal was not written to the audit log: {error}")
+            }
+        }
+    }
+
+    /// Entries about a customer.
+    pub(super) async fn entries(
+        &self,
+        customer_id: &str,
+        wanted: &Wanted,
+    ) -> Result<Vec<api::AuditEntry>, Refusal> {
+        let Wanted { from, until, actor, action, target, descending, after, most } = wanted;
+        let (sign, way) = if *descending { ("<", "DESC") } else { (">", "ASC") };
+        // No ID sorts after this one, as none sorts before the empty text.
+        let first = if *descending { "~" } else { "" };
+        let after = if after.is_empty() { first } else { after };
+        let sql = format!(
+            "SELECT entry_id, at, actor, action, target, done, detail FROM audit
+             WHERE customer_id = $1 AND entry_id {sign} $2 AND $3 <= at AND at < $4
+               AND ($5 = '' OR actor = $5) AND ($6 = '' OR action = $6) AND ($7 = '' OR target = $7)
+             ORDER BY entry_id {way} LIMIT $8"
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(customer_id.to_owned()).bind(after.to_owned());
+        let query = query.bind(from.map_or(i64::MIN, nanos)).bind(until.map_or(i64::MAX, nanos));
+        let query = query.bind(actor.clone()).bind(action.clone()).bind(target.clone()).bind(*most);
+        let rows = query.fetch_all(self.store.reads()).await?;
+        Ok(rows.iter().map(read).collect::<Result<_, StoreError>>()?)
+    }
+}
+
+fn read(row: &AnyRow) -> Result<api::AuditEntry, StoreError> {
+    let done = row.try_get::<i64, _>("done")? != 0;
+    let outcome = if done { api::AuditOutcome::Done } else { api::AuditOutcome::Refused };
+    Ok(api::AuditEntry {
+        entry_id: row.try_get("entry_id")?,
+        at: wire::timestamp(instant(row.try_get("at")?)),
+        actor: row.try_get("actor")?,
+        action: row.try_get("action")?,
+        target: row.try_get("target")?,
+        outcome: outcome.into(),
+        detail: row.try_get("detail")?,
+    })
+}

@@ -1,0 +1,88 @@
+//! API credentials: what programs sign in with, in place of a password.
+//!
+//! Not here: what one opens (see `caller`).
+
+use sqlx::{Row as _, any::AnyRow};
+use uuid::Uuid;
+
+use super::{
+    Backend,
+    caller::{self, Caller},
+    change::Change,
+    issue::entry,
+    refusal::Refusal,
+    store::{StoreError, instant, nanos},
+    wire,
+};
+use crate::{proto::licensing::ApiCredential, sha256};
+
+const SELECT: &str =
+    "SELECT credential_id, name, created_at, revoked_at FROM api_credentials WHERE account_id = $1 AND ";
+
+impl Backend {
+    /// Makes a credential of the caller within `change`; it, and its token.
+    pub(super) async fn make_credential(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        name: &str,
+    ) -> Result<(ApiCredential, String), Refusal> {
+        let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
+        let insert = sqlx::query(
+            "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at)
+             VALUES ($1, $2, $3, $4, $5)",
+        );
+        let insert = insert.bind(&id).bind(&caller.account_id).bind(name.to_owned());
+        let insert = insert.bind(sha256::hex(secret.as_bytes())).bind(nanos(change.at));
+        insert.execute(&mut *change.tx).await?;
+        change.audit(entry(caller, &caller.customer_id, "credential.create", &id, name));
+        let token = format!("esac_{id}_{secret}");
+        Ok((own(change, caller, &id).await?, token))
+    }
+
+    /// Revokes a credential of the caller within `change`.
+    pub(super) async fn revoke_credential(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        id: &str,
+    ) -> Result<ApiCredential, Refusal> {
+        own(change, caller, id).await?;
+        let update = sqlx::query(
+            "UPDATE api_credentials SET revoked_at = $2 WHERE credential_id = $1 AND revoked_at IS NULL",
+        );
+        update.bind(id.to_owned()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+        change.audit(entry(caller, &caller.customer_id, "credential.revoke", id, ""));
+        own(change, caller, id).await
+    }
+
+    /// Credentials of the caller after `after`.
+    pub(super) async fn credentials(
+        &self,
+        caller: &Caller,
+        after: &str,
+        most: i64,
+    ) -> Result<Vec<ApiCredential>, StoreError> {
+        let sql = format!("{SELECT} $2 < credential_id ORDER BY credential_id LIMIT $3");
+        let rows =
+            sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account_id).bind(after.to_owned()).bind(most);
+        rows.fetch_all(self.store.reads()).await?.iter().map(read).collect()
+    }
+}
+
+async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCredential, Refusal> {
+    let sql = sqlx::AssertSqlSafe(format!("{SELECT} credential_id = $2"));
+    let row = sqlx::query(sql).bind(&caller.account_id).bind(id.to_owned());
+    let row = row.fetch_optional(&mut *change.tx).await?;
+    Ok(read(&row.ok_or_else(|| Refusal::NotFound { what: "API credential", id: id.to_owned() })?)?)
+}
+
+fn read(row: &AnyRow) -> Result<ApiCredential, StoreError> {
+    let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+    Ok(ApiCredential {
+        credential_id: row.try_get("credential_id")?,
+        name: row.try_get("name")?,
+        created_at: wire::timestamp(instant(row.try_get("created_at")?)),
+        revoked_at: revoked_at.and_then(|at| wire::timestamp(instant(at))),
+    })
+}

@@ -1,0 +1,206 @@
+//! `AccountService`.
+
+use sqlx::AssertSqlSafe;
+use tonic::{Request, Response, Status};
+
+use super::{pages, read};
+use crate::{
+    licensing::{Backend, accounts, change::Change, keys, refusal::Refusal, store::Store, wire as states},
+    proto::licensing::{self as api, account_service_server::AccountService},
+    wire,
+};
+
+#[tonic::async_trait]
+impl AccountService for Backend {
+    async fn sign_in(
+        &self,
+        request: Request<api::SignInRequest>,
+    ) -> Result<Response<api::SignInResponse>, Status> {
+        let api::SignInRequest { name, password } = request.get_ref();
+        let session = self.open_session(name, password).await?;
+        Ok(Response::new(api::SignInResponse {
+            token: session.token,
+            expires_at: states::timestamp(session.expires_at),
+            account: Some(session.account.told()),
+        }))
+    }
+
+    async fn sign_out(
+        &self,
+        request: Request<api::SignOutRequest>,
+    ) -> Result<Response<api::SignOutResponse>, Status> {
+        let caller = self.any_caller(request.metadata()).await?;
+        self.end_session(&caller).await?;
+        Ok(Response::new(api::SignOutResponse {}))
+    }
+
+    async fn get_caller(
+        &self,
+        request: Request<api::GetCallerRequest>,
+    ) -> Result<Response<api::GetCallerResponse>, Status> {
+        let caller = self.any_caller(request.metadata()).await?;
+        let account = accounts::by_name(self.store.reads(), &caller.name).await.map_err(Refusal::from)?;
+        Ok(Response::new(api::GetCallerResponse { account: account.map(|account| account.told()) }))
+    }
+
+    async fn change_password(
+        &self,
+        request: Request<api::ChangePasswordRequest>,
+    ) -> Result<Response<api::ChangePasswordResponse>, Status> {
+        let caller = self.any_caller(request.metadata()).await?;
+        let api::ChangePasswordRequest { old_password, new_password } = request.get_ref();
+        self.change_password(&caller, old_password, new_password).await?;
+        Ok(Response::new(api::ChangePasswordResponse {}))
+    }
+
+    async fn list_accounts(
+        &self,
+        request: Request<api::ListAccountsRequest>,
+    ) -> Result<Response<api::ListAccountsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        caller.must_be_owner()?;
+        let mut asked = request.into_inner();
+        let size = pages::size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let list = pages::list(&asked, &caller.account_id);
+        let after: String = pages::place(&token, &list)?.unwrap_or_default();
+        let sql =
+            format!("{} WHERE a.customer_id = $1 AND $2 < a.name ORDER BY a.name LIMIT $3", accounts::SELECT);
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(caller.customer_id).bind(after);
+        let rows =
+            query.bind(i64::try_from(size + 1).unwrap_or(i64::MAX)).fetch_all(self.store.reads()).await;
+        let rows = rows.map_err(Refusal::from)?;
+        let found = rows.iter().map(accounts::read).collect::<Result<Vec<_>, _>>().map_err(Refusal::from)?;
+        let (page, place) = pages::cut(found, size, |account| account.name.clone());
+        let accounts = page.iter().map(accounts::Account::told).collect();
+        Ok(Response::new(api::ListAccountsResponse { accounts, next_page_token: pages::token(place, &list) }))
+    }
+
+    async fn create_account(
+        &self,
+        request: Request<api::CreateAccountRequest>,
+    ) -> Result<Response<api::CreateAccountResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let name = read::account_name("name", &request.name)?;
+        let customer = read::text("customer", &request.customer, 0, 255)?;
+        let role = match api::AccountRole::try_from(request.role) {
+            Ok(api::AccountRole::Unspecified) => return Err(Refusal::unreadable("role", "missing").into()),
+            Ok(role @ (api::AccountRole::Owner | api::AccountRole::SecurityAdmin)) => role,
+            Err(_) => return Err(Refusal::from(wire::unknown("role", request.role)).into()),
+        };
+        let password = keys::one_time_password()?;
+        let hash = self.passwords.hash(&password).await?;
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            let account = self.make_account(&mut change, &caller, &name, role, &customer, &hash).await?;
+            let mut response =
+                api::CreateAccountResponse { account: Some(account.told()), ..Default::default() };
+            self.told(change.answer(&response).await?);
+            response.one_time_password = password.clone();
+            Ok(response)
+        });
+        self.ended(&caller, "account.create", &name, done.await).await.map(Response::new)
+    }
+
+    async fn set_account_disabled(
+        &self,
+        request: Request<api::SetAccountDisabledRequest>,
+    ) -> Result<Response<api::SetAccountDisabledResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            let account = self.set_disabled(&mut change, &caller, &request.name, request.disabled).await?;
+            let response = api::SetAccountDisabledResponse { account: Some(account.told()) };
+            self.told(change.answer(&response).await?);
+            Ok(response)
+        });
+        let action = if request.disabled { "account.disable" } else { "account.enable" };
+        self.ended(&caller, action, &request.name, done.await).await.map(Response::new)
+    }
+
+    async fn reset_password(
+        &self,
+        request: Request<api::ResetPasswordRequest>,
+    ) -> Result<Response<api::ResetPasswordResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let password = keys::one_time_password()?;
+        let hash = self.passwords.hash(&password).await?;
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            self.reset_password(&mut change, &caller, &request.name, &hash).await?;
+            self.told(change.answer(&api::ResetPasswordResponse::default()).await?);
+            Ok(api::ResetPasswordResponse { one_time_password: password.clone() })
+        });
+        self.ended(&caller, "account.reset_password", &request.name, done.await).await.map(Response::new)
+    }
+
+    async fn create_api_credential(
+        &self,
+        request: Request<api::CreateApiCredentialRequest>,
+    ) -> Result<Response<api::CreateApiCredentialResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let name = read::text("name", &request.name, 1, 64)?;
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            let (credential, token) = self.make_credential(&mut change, &caller, &name).await?;
+            let mut response =
+                api::CreateApiCredentialResponse { credential: Some(credential), ..Default::default() };
+            self.told(change.answer(&response).await?);
+            response.token = token;
+            Ok(response)
+        });
+        self.ended(&caller, "credential.create", &name, done.await).await.map(Response::new)
+    }
+
+    async fn list_api_credentials(
+        &self,
+        request: Request<api::ListApiCredentialsRequest>,
+    ) -> Result<Response<api::ListApiCredentialsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let mut asked = request.into_inner();
+        let size = pages::size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let list = pages::list(&asked, &caller.account_id);
+        let after: String = pages::place(&token, &list)?.unwrap_or_default();
+        let most = i64::try_from(size + 1).unwrap_or(i64::MAX);
+        let found = self.credentials(&caller, &after, most).await.map_err(Refusal::from)?;
+        let (credentials, place) = pages::cut(found, size, |credential| credential.credential_id.clone());
+        let next_page_token = pages::token(place, &list);
+        Ok(Response::new(api::ListApiCredentialsResponse { credentials, next_page_token }))
+    }
+
+    async fn revoke_api_credential(
+        &self,
+        request: Request<api::RevokeApiCredentialRequest>,
+    ) -> Result<Response<api::RevokeApiCredentialResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            let credential = self.revoke_credential(&mut change, &caller, &request.credential_id).await?;
+            let response = api::RevokeApiCredentialResponse { credential: Some(credential) };
+            self.told(change.answer(&response).await?);
+            Ok(response)
+        });
+        self.ended(&caller, "credential.revoke", &request.credential_id, done.await).await.map(Response::new)
+    }
+}

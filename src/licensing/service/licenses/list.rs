@@ -1,0 +1,134 @@
+//! The list of licences: filtered by status, sorted, a page at a time.
+//!
+//! Status is worked out from facts and the present, so it is looked at after reading. Not here: one licence.
+
+use std::collections::HashMap;
+
+use serde::{Deserialize, Serialize};
+use sqlx::{AssertSqlSafe, Row as _};
+
+use crate::{
+    licensing::{
+        Backend,
+        caller::Caller,
+        licenses::{self, Eye, Kept, SEEN, SELECT},
+        refusal::Refusal,
+        service::{pages, read},
+        subscriptions::Subscription,
+    },
+    proto::licensing::{self as api, LicenseSort},
+    wire,
+};
+
+/// Where a page ended: the sorted value, as text, and the licence.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Place {
+    value: String,
+    license_id: String,
+}
+
+/// What licences are sorted by.
+#[derive(Clone, Copy)]
+enum Column {
+    Text(&'static str),
+    Number(&'static str),
+}
+
+/// Licences read at a time.
+const CHUNK: usize = 200;
+
+impl Backend {
+    /// A page of the licences the caller sees.
+    pub(super) async fn listed(
+        &self,
+        caller: &Caller,
+        mut asked: api::ListLicensesRequest,
+    ) -> Result<api::ListLicensesResponse, Refusal> {
+        let size = pages::size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let list = pages::list(&asked, &caller.account_id);
+        let statuses = read::statuses(&asked.statuses)?;
+        let column = column(asked.sort)?;
+        let mut place: Option<Place> = pages::place(&token, &list)?;
+        let mut subscriptions = HashMap::new();
+        let mut found = Vec::new();
+        while found.len() <= size {
+            let chunk = self.chunk(caller, column, asked.descending, place.as_ref()).await?;
+            let ended = chunk.len() < CHUNK;
+            place = chunk.last().map(|(_, place)| place.clone());
+            for (license, place) in chunk {
+                let subscription = self.subscription(&mut subscriptions, &license.subscription_id).await?;
+                let Some(subscription) = subscription else { continue };
+                let status = license.status(&subscription.facts, self.clock.now());
+                if statuses.is_empty() || statuses.contains(&status) {
+                    found.push((self.license(caller, &license, Some(subscription)).await?, place));
+                }
+            }
+            if ended {
+                break;
+            }
+        }
+        let (page, place) = pages::cut(found, size, |(_, place)| place.clone());
+        let licenses = page.into_iter().map(|(license, _)| license).collect();
+        Ok(api::ListLicensesResponse { licenses, next_page_token: pages::token(place, &list) })
+    }
+
+    async fn chunk(
+        &self,
+        caller: &Caller,
+        column: Column,
+        descending: bool,
+        after: Option<&Place>,
+    ) -> Result<Vec<(Kept, Place)>, Refusal> {
+        let (Column::Text(name) | Column::Number(name)) = column;
+        let (sign, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
+        let narrowed = after.map(|_| format!(" AND (l.{name}, l.license_id) {sign} ($4, $5)"));
+        let sql = format!(
+            "{SELECT} WHERE {SEEN}{} ORDER BY l.{name} {way}, l.license_id {way} LIMIT {CHUNK}",
+            narrowed.unwrap_or_default()
+        );
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
+        let mut query = query.bind(Eye::on_licenses(caller) as i64);
+        if let Some(Place { value, license_id }) = after {
+            query = match column {
+                Column::Text(_) => query.bind(value.clone()),
+                Column::Number(_) => query.bind(value.parse::<i64>().unwrap_or_default()),
+            };
+            query = query.bind(license_id.clone());
+        }
+        let rows = query.fetch_all(self.store.reads()).await?;
+        let placed = |row| -> Result<(Kept, Place), Refusal> {
+            let license = licenses::read(row)?;
+            let value = match column {
+                Column::Text(name) => row.try_get::<String, _>(name)?,
+                Column::Number(name) => row.try_get::<i64, _>(name)?.to_string(),
+            };
+            let place = Place { value, license_id: license.id.clone() };
+            Ok((license, place))
+        };
+        rows.iter().map(placed).collect()
+    }
+
+    async fn subscription(
+        &self,
+        read: &mut HashMap<String, Option<Subscription>>,
+        id: &str,
+    ) -> Result<Option<Subscription>, Refusal> {
+        if !read.contains_key(id) {
+            read.insert(id.to_owned(), Subscription::read(self.store.reads(), id).await?);
+        }
+        Ok(read.get(id).cloned().flatten())
+    }
+}
+
+fn column(sort: i32) -> Result<Column, Refusal> {
+    Ok(match LicenseSort::try_from(sort).map_err(|_| wire::unknown("sort", sort))? {
+        LicenseSort::Unspecified | LicenseSort::LicenseId => Column::Text("license_id"),
+        LicenseSort::Name => Column::Text("name"),
+        LicenseSort::Product => Column::Text("product"),
+        LicenseSort::Seats => Column::Number("seats"),
+        LicenseSort::ExpiresAt => Column::Number("expires_at"),
+        LicenseSort::ActiveUnits => Column::Number("active_units"),
+    })
+}

@@ -1,0 +1,52 @@
+//! `esa.licensing.v1` on the wire: each call reads its request, hands it on, and wraps the answer.
+//!
+//! Not here: what a call does (see the rooms beside this one).
+
+mod accounts;
+mod audit;
+mod licenses;
+mod pages;
+mod read;
+mod sync;
+mod units;
+
+use tonic::Status;
+
+use super::{Backend, caller::Caller, refusal::Refusal};
+
+impl Backend {
+    /// The end of a change that was asked for: what was refused is written to the audit log.
+    async fn ended<T>(
+        &self,
+        caller: &Caller,
+        action: &'static str,
+        target: &str,
+        done: Result<T, Refusal>,
+    ) -> Result<T, Status> {
+        if let Err(refusal) = &done
+            && is_audited(refusal)
+        {
+            self.refused(&caller.customer_id, &caller.name, action, target, &refusal.to_string()).await;
+        }
+        Ok(done?)
+    }
+}
+
+/// Whether a refusal was of an attempt: what does not read, or met a database that was away, was none.
+fn is_audited(refusal: &Refusal) -> bool {
+    match refusal {
+        Refusal::Unreadable { .. }
+        | Refusal::RequestIdReused(_)
+        | Refusal::Store(_)
+        | Refusal::TooMany(_) => false,
+        Refusal::Unauthenticated(_)
+        | Refusal::WrongPassword
+        | Refusal::Locked(_)
+        | Refusal::PasswordChangeRequired
+        | Refusal::NotAllowed(_)
+        | Refusal::NotFound { .. }
+        | Refusal::Taken { .. }
+        | Refusal::NotActivated { .. }
+        | Refusal::Precondition(_) => true,
+    }
+}

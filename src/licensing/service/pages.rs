@@ -1,0 +1,67 @@
+//! Pages: how many at most, and tokens that say where the last one ended.
+//!
+//! A token holds a place in an order, not a number of rows to skip: it survives whatever changes in between. It belongs
+//! to one list and says so when it is used for another. Not here: the lists.
+
+use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
+use prost::Message;
+use serde::{Deserialize, Serialize, de::DeserializeOwned};
+
+use crate::{licensing::refusal::Refusal, sha256};
+
+const USUAL: usize = 50;
+const MOST: usize = 1_000;
+
+#[derive(Deserialize, Serialize)]
+#[serde(deny_unknown_fields)]
+struct Token<P> {
+    list: String,
+    place: P,
+}
+
+/// How many a page holds.
+pub(super) fn size(asked: i32) -> Result<usize, Refusal> {
+    match usize::try_from(asked) {
+        Ok(0) => Ok(USUAL),
+        Ok(size) if size <= MOST => Ok(size),
+        _ => Err(Refusal::unreadable(
+            "page_size",
+            format!("{asked}; a page holds 1 to {MOST}, or 0 for {USUAL}"),
+        )),
+    }
+}
+
+/// Which list a request is about: the request without its page.
+pub(super) fn list(request: &impl Message, caller: &str) -> String {
+    let written = [caller.as_bytes(), &request.encode_to_vec()].concat();
+    sha256::hex(&written).chars().take(16).collect()
+}
+
+/// The place a token names; none for the first page.
+pub(super) fn place<P: DeserializeOwned>(token: &str, list: &str) -> Result<Option<P>, Refusal> {
+    if token.is_empty() {
+        return Ok(None);
+    }
+    let malformed = || Refusal::unreadable("page_token", "it does not read; begin with the first page");
+    let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
+    let token: Token<P> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+    if token.list == list {
+        return Ok(Some(token.place));
+    }
+    let what = "it is of another list; with a page token everything else has to be as it was";
+    Err(Refusal::unreadable("page_token", what))
+}
+
+/// The token of a place; empty when there is no further page.
+pub(super) fn token<P: Serialize>(place: Option<P>, list: &str) -> String {
+    let written = |place| serde_json::to_vec(&Token { list: list.to_owned(), place }).unwrap_or_default();
+    place.map(|place| URL_SAFE_NO_PAD.encode(written(place))).unwrap_or_default()
+}
+
+/// The first `size` of what was found, and the place to go on from if there was more.
+pub(super) fn cut<T, P>(mut found: Vec<T>, size: usize, place: impl Fn(&T) -> P) -> (Vec<T>, Option<P>) {
+    let more = size < found.len();
+    found.truncate(size);
+    let place = found.last().filter(|_| more).map(place);
+    (found, place)
+}

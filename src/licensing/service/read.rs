@@ -1,0 +1,117 @@
+//! Fields of requests, read strictly: what does not read is refused with its path.
+//!
+//! Not here: whole requests.
+
+use crate::domain::{
+    license::LicenseStatus,
+    unit::{Connection, UnitState},
+};
+use crate::{
+    domain::Instant,
+    licensing::{
+        refusal::Refusal,
+        store::{instant, nanos},
+    },
+    proto::licensing::{Connection as ApiConnection, LicenseStatus as ApiStatus, UnitState as ApiState},
+    wire::{self, Unreadable},
+};
+
+impl From<Unreadable> for Refusal {
+    fn from(Unreadable { field, what }: Unreadable) -> Self {
+        Self::Unreadable { field, what }
+    }
+}
+
+/// A text of `least` to `most` bytes without control characters.
+pub(super) fn text(field: &str, text: &str, least: usize, most: usize) -> Result<String, Refusal> {
+    if !(least..=most).contains(&text.len()) {
+        let what = format!("{} bytes; it has {least} to {most}", text.len());
+        return Err(Refusal::unreadable(field, what));
+    }
+    if text.chars().any(char::is_control) {
+        return Err(Refusal::unreadable(field, "it holds control characters; leave them out"));
+    }
+    Ok(text.to_owned())
+}
+
+/// The name of an account.
+pub(super) fn account_name(field: &str, name: &str) -> Result<String, Refusal> {
+    let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_@".contains(character);
+    if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
+        return Ok(name.to_owned());
+    }
+    Err(Refusal::unreadable(field, "a name has 1 to 64 letters, digits and `.`, `_`, `-`, `@`"))
+}
+
+/// A count that can be kept.
+pub(super) fn count(field: &str, count: u64) -> Result<u64, Refusal> {
+    let most = 1_000_000_000_000;
+    if count <= most {
+        Ok(count)
+    } else {
+        Err(Refusal::unreadable(field, format!("{count}; at most {most}")))
+    }
+}
+
+/// An instant that can be kept.
+pub(super) fn kept_instant(
+    field: &str,
+    timestamp: Option<&prost_types::Timestamp>,
+) -> Result<Instant, Refusal> {
+    let timestamp = timestamp.ok_or_else(|| Refusal::unreadable(field, "missing"))?;
+    let read = wire::instant(timestamp, field)?;
+    if instant(nanos(read)) == read {
+        return Ok(read);
+    }
+    Err(Refusal::unreadable(field, "outside the years 1678 to 2261"))
+}
+
+/// An instant, if there is one.
+pub(super) fn optional_instant(
+    field: &str,
+    timestamp: Option<&prost_types::Timestamp>,
+) -> Result<Option<Instant>, Refusal> {
+    timestamp.map(|timestamp| Ok(wire::instant(timestamp, field)?)).transpose()
+}
+
+/// A nonce.
+pub(super) fn nonce(nonce: &[u8]) -> Result<&[u8], Refusal> {
+    let what = || format!("{} bytes; a nonce has 16 to 64", nonce.len());
+    if (16..=64).contains(&nonce.len()) { Ok(nonce) } else { Err(Refusal::unreadable("nonce", what())) }
+}
+
+/// Licence statuses to filter by.
+pub(super) fn statuses(numbers: &[i32]) -> Result<Vec<LicenseStatus>, Refusal> {
+    let read = |number: &i32| match ApiStatus::try_from(*number) {
+        Ok(ApiStatus::Valid) => Ok(LicenseStatus::Valid),
+        Ok(ApiStatus::Attention) => Ok(LicenseStatus::Attention),
+        Ok(ApiStatus::Problem) => Ok(LicenseStatus::Problem),
+        Ok(ApiStatus::Unspecified) | Err(_) => Err(wire::unknown("statuses", *number).into()),
+    };
+    numbers.iter().map(read).collect()
+}
+
+/// Connection statuses to filter by.
+pub(super) fn connections(numbers: &[i32]) -> Result<Vec<Connection>, Refusal> {
+    let read = |number: &i32| match ApiConnection::try_from(*number) {
+        Ok(ApiConnection::Recent) => Ok(Connection::Recent),
+        Ok(ApiConnection::Orange) => Ok(Connection::Orange),
+        Ok(ApiConnection::Red) => Ok(Connection::Red),
+        Ok(ApiConnection::Unspecified) | Err(_) => Err(wire::unknown("connections", *number).into()),
+    };
+    numbers.iter().map(read).collect()
+}
+
+/// States of units to filter by; active and pending when none is named.
+pub(super) fn states(numbers: &[i32]) -> Result<Vec<UnitState>, Refusal> {
+    if numbers.is_empty() {
+        return Ok(vec![UnitState::Active, UnitState::DeactivationPending]);
+    }
+    let read = |number: &i32| match ApiState::try_from(*number) {
+        Ok(ApiState::Active) => Ok(UnitState::Active),
+        Ok(ApiState::DeactivationPending) => Ok(UnitState::DeactivationPending),
+        Ok(ApiState::Deactivated) => Ok(UnitState::Deactivated),
+        Ok(ApiState::Unspecified) | Err(_) => Err(wire::unknown("states", *number).into()),
+    };
+    numbers.iter().map(read).collect()
+}

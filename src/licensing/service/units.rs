@@ -1,0 +1,205 @@
+//! `UnitService`.
+
+use tonic::{Request, Response, Status};
+
+use super::{pages, read};
+use crate::{
+    licensing::{
+        Backend,
+        caller::Caller,
+        change::Change,
+        refusal::Refusal,
+        store::Store,
+        subscriptions::Subscription,
+        units::{Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
+    },
+    proto::licensing::{self as api, unit_service_server::UnitService},
+    wire,
+};
+
+#[tonic::async_trait]
+impl UnitService for Backend {
+    async fn list_units(
+        &self,
+        request: Request<api::ListUnitsRequest>,
+    ) -> Result<Response<api::ListUnitsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let mut asked = request.into_inner();
+        let size = pages::size(std::mem::take(&mut asked.page_size))?;
+        let token = std::mem::take(&mut asked.page_token);
+        let list = pages::list(&asked, &caller.account_id);
+        let listing = Listing { size, after: pages::place(&token, &list)?, ..listing(&asked)? };
+        let (units, place) = self.units(&caller, &listing).await?;
+        Ok(Response::new(api::ListUnitsResponse { units, next_page_token: pages::token(place, &list) }))
+    }
+
+    async fn get_unit(
+        &self,
+        request: Request<api::GetUnitRequest>,
+    ) -> Result<Response<api::GetUnitResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let unit = self.unit(&caller, &request.get_ref().unit_id).await?;
+        Ok(Response::new(api::GetUnitResponse { unit: Some(unit) }))
+    }
+
+    async fn activate_unit(
+        &self,
+        request: Request<api::ActivateUnitRequest>,
+    ) -> Result<Response<api::ActivateUnitResponse>, Status> {
+        let by_key = !request.get_ref().license_key.is_empty();
+        let caller = if by_key { None } else { Some(self.caller(request.metadata()).await?) };
+        let request = request.into_inner();
+        let activating = activating(&request, caller.clone())?;
+        let done = Store::retrying(|| self.activated(&request, &activating, caller.as_ref())).await;
+        match caller {
+            Some(caller) => {
+                self.ended(&caller, "unit.activate", &request.license_id, done).await.map(Response::new)
+            }
+            None => Ok(Response::new(self.by_key_ended(&request, done).await?)),
+        }
+    }
+
+    async fn deactivate_units(
+        &self,
+        request: Request<api::DeactivateUnitsRequest>,
+    ) -> Result<Response<api::DeactivateUnitsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let request = request.into_inner();
+        let count = request.unit_ids.len();
+        if !(1..=MOST_AT_ONCE).contains(&count) {
+            let what = format!("{count} given; 1 to {MOST_AT_ONCE} are taken in one call");
+            return Err(Refusal::unreadable("unit_ids", what).into());
+        }
+        let done = Store::retrying(|| async {
+            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
+                return Ok(before);
+            }
+            let results = self.deactivate(&mut change, &caller, &request.unit_ids).await?;
+            let response = api::DeactivateUnitsResponse { results };
+            self.told(change.answer(&response).await?);
+            Ok(response)
+        });
+        self.ended(&caller, "unit.deactivate", "", done.await).await.map(Response::new)
+    }
+}
+
+impl Backend {
+    async fn activated(
+        &self,
+        request: &api::ActivateUnitRequest,
+        activating: &Activating,
+        caller: Option<&Caller>,
+    ) -> Result<api::ActivateUnitResponse, Refusal> {
+        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        if let Some(before) = change.answered(&activating.by.key(), &request.request_id, request).await? {
+            return Ok(before);
+        }
+        let (unit, license) = self.activate(&mut change, activating).await?;
+        let subscription = Subscription::read(&mut *change.tx, &unit.subscription_id).await?;
+        let status = subscription.map(|subscription| license.status(&subscription.facts, change.at));
+        let status = status.unwrap_or(crate::domain::license::LicenseStatus::Attention);
+        let nobody = Caller::nobody();
+        let unit = unit.told(caller.unwrap_or(&nobody), status, change.at);
+        let response = api::ActivateUnitResponse { unit: Some(unit) };
+        self.told(change.answer(&response).await?);
+        Ok(response)
+    }
+
+    /// A refused attempt with a licence key is written down with the customer whose key it is, if it is anybody's.
+    async fn by_key_ended(
+        &self,
+        request: &api::ActivateUnitRequest,
+        done: Result<api::ActivateUnitResponse, Refusal>,
+    ) -> Result<api::ActivateUnitResponse, Refusal> {
+        if let Err(Refusal::NotActivated { license_id, refusal: _ }) = &done
+            && let Some(customer_id) = self.customer_of(license_id).await?
+        {
+            let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
+            let actor = format!("license key of {license_id}");
+            let what = format!("{}: {why}", request.device_name);
+            self.refused(&customer_id, &actor, "unit.activate", license_id, &what).await;
+        }
+        done
+    }
+}
+
+fn listing(asked: &api::ListUnitsRequest) -> Result<Listing, Refusal> {
+    let api::ListUnitsRequest {
+        page_size: _,
+        page_token: _,
+        sort,
+        descending,
+        statuses,
+        connections,
+        states,
+        license_ids,
+        own,
+    } = asked;
+    let filter = Filter {
+        statuses: read::statuses(statuses)?,
+        connections: read::connections(connections)?,
+        states: read::states(states)?,
+        license_ids: license_ids.iter().map(|id| id.to_ascii_uppercase()).collect(),
+        own: *own,
+    };
+    let sort = sort_by(*sort)?;
+    Ok(Listing { filter, sort, descending: *descending, size: 0, after: None })
+}
+
+fn sort_by(sort: i32) -> Result<Sort, Refusal> {
+    use api::UnitSort;
+    Ok(match UnitSort::try_from(sort).map_err(|_| wire::unknown("sort", sort))? {
+        UnitSort::Unspecified | UnitSort::DeviceName => Sort::Text("device_name"),
+        UnitSort::Product => Sort::Text("product"),
+        UnitSort::ProductVersion => Sort::Text("product_version"),
+        UnitSort::ActivatedAt => Sort::Number("activated_at"),
+        UnitSort::LastConnectedAt => Sort::Number("last_connected_at"),
+        UnitSort::Subunits => Sort::Number("subunits"),
+        UnitSort::ActivatedBy => Sort::Text("activated_by_name"),
+        UnitSort::FromRemoteManagement => Sort::Number("from_remote"),
+        UnitSort::State => Sort::Number("state"),
+        UnitSort::LicenseId => Sort::License,
+        UnitSort::Status => Sort::Status,
+        UnitSort::Installation => Sort::Text("installation"),
+    })
+}
+
+fn activating(asked: &api::ActivateUnitRequest, caller: Option<Caller>) -> Result<Activating, Refusal> {
+    let api::ActivateUnitRequest {
+        request_id: _,
+        license_key,
+        license_id,
+        device_name,
+        product,
+        product_version,
+        subunits,
+        from_remote_management,
+        secret_sha256,
+        installation,
+    } = asked;
+    let by = match caller {
+        Some(_) if license_id.is_empty() => {
+            let what = "missing: name the license, or give a license key";
+            return Err(Refusal::unreadable("license_id", what));
+        }
+        Some(caller) => By::Account(Box::new(caller), license_id.clone()),
+        None => By::LicenseKey(license_key.clone()),
+    };
+    let is_hash = secret_sha256.len() == 64
+        && secret_sha256.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
+    if !is_hash {
+        let what = "64 hexadecimal digits in lower case, the SHA-256 of the unit's secret";
+        return Err(Refusal::unreadable("secret_sha256", what));
+    }
+    Ok(Activating {
+        by,
+        device_name: read::text("device_name", device_name, 1, 255)?,
+        product: read::text("product", product, 0, 255)?,
+        product_version: read::text("product_version", product_version, 0, 64)?,
+        subunits: read::count("subunits", *subunits)?,
+        from_remote: *from_remote_management,
+        secret_sha256: secret_sha256.clone(),
+        installation: read::text("installation", installation, 0, 255)?,
+    })
+}

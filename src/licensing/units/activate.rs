@@ -1,0 +1,149 @@
+//! Activation: a product becomes a unit of a licence (semantics 6.1, 6.7).
+//!
+//! Not here: whether a licence takes another unit (see `domain::license`).
+
+use sqlx::AssertSqlSafe;
+use uuid::Uuid;
+
+use super::{Unit, read};
+use crate::{
+    domain::{license, unit::UnitState},
+    licensing::{
+        Backend,
+        caller::Caller,
+        change::{Change, Entry},
+        issue::held,
+        keys,
+        licenses::{self, Eye, Kept},
+        refusal::Refusal,
+        store::{StoreError, kept, nanos},
+        units::COLUMNS,
+        wire,
+    },
+};
+
+/// What is activated, by whom.
+#[derive(Clone, Debug)]
+pub(in crate::licensing) struct Activating {
+    pub(in crate::licensing) by: By,
+    pub(in crate::licensing) device_name: String,
+    pub(in crate::licensing) product: String,
+    pub(in crate::licensing) product_version: String,
+    pub(in crate::licensing) subunits: u64,
+    pub(in crate::licensing) from_remote: bool,
+    pub(in crate::licensing) secret_sha256: String,
+    pub(in crate::licensing) installation: String,
+}
+
+/// How it is activated.
+#[derive(Clone, Debug)]
+pub(in crate::licensing) enum By {
+    /// With an account, which names the licence.
+    Account(Box<Caller>, String),
+    /// By licence key.
+    LicenseKey(String),
+}
+
+impl By {
+    /// What requests of this caller are remembered under.
+    pub(in crate::licensing) fn key(&self) -> String {
+        match self {
+            Self::Account(caller, _) => caller.key().to_owned(),
+            Self::LicenseKey(key) => format!("license key {}", keys::hash(key)),
+        }
+    }
+}
+
+impl Backend {
+    /// Activates a unit within `change`.
+    pub(in crate::licensing) async fn activate(
+        &self,
+        change: &mut Change,
+        activating: &Activating,
+    ) -> Result<(Unit, Kept), Refusal> {
+        let license = license_of(change, &activating.by).await?;
+        let mut subscription = held(change, &license.subscription_id).await?;
+        // What was read before it was held may have changed since.
+        let license = license_of(change, &activating.by).await?;
+        license::may_activate(&license.grants, &subscription.facts, change.at)
+            .map_err(|refusal| Refusal::NotActivated { license_id: license.id.clone(), refusal })?;
+        let id = Uuid::now_v7().to_string();
+        insert(change, &id, &license, activating).await?;
+        let update = sqlx::query("UPDATE licenses SET active_units = active_units + 1 WHERE license_id = $1");
+        update.bind(&license.id).execute(&mut *change.tx).await?;
+        subscription.totals.active_units += 1;
+        subscription.settle(change, false).await?;
+        change.audit(Entry {
+            customer_id: license.customer_id.clone(),
+            actor: match &activating.by {
+                By::Account(caller, _) => caller.name.clone(),
+                By::LicenseKey(_) => format!("license key of {}", license.id),
+            },
+            action: "unit.activate",
+            target: id.clone(),
+            done: true,
+            detail: format!("{} with license {}", activating.device_name, license.id),
+        });
+        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id = $1"));
+        let unit = sqlx::query(sql).bind(id).fetch_one(&mut *change.tx).await?;
+        Ok((read(&unit)?, license))
+    }
+}
+
+/// The licence to activate with. A key that opens none is told as such, whatever it looks like.
+async fn license_of(change: &mut Change, by: &By) -> Result<Kept, Refusal> {
+    match by {
+        By::Account(caller, id) => {
+            let license = licenses::seen(&mut *change.tx, caller, Eye::on_units(caller), id).await?;
+            if caller.is_owner() || license.delegated == Some(true) {
+                return Ok(license);
+            }
+            let what = format!("license {} was offered to you; accept it first", license.id);
+            Err(Refusal::Precondition(what))
+        }
+        By::LicenseKey(key) => {
+            let sql = format!("{} WHERE l.key_sha256 = $2", licenses::SELECT);
+            let row = sqlx::query(AssertSqlSafe(sql)).bind("").bind(keys::hash(key));
+            let row = row.fetch_optional(&mut *change.tx).await?;
+            let unknown =
+                Refusal::Unauthenticated("the license key opens no license; check it, or ask for a new one");
+            Ok(licenses::read(&row.ok_or(unknown)?)?)
+        }
+    }
+}
+
+async fn insert(
+    change: &mut Change,
+    id: &str,
+    license: &Kept,
+    activating: &Activating,
+) -> Result<(), StoreError> {
+    let Activating {
+        by,
+        device_name,
+        product,
+        product_version,
+        subunits,
+        from_remote,
+        secret_sha256,
+        installation,
+    } = activating;
+    let (account_id, account) = match by {
+        By::Account(caller, _) => (caller.account_id.as_str(), caller.name.as_str()),
+        By::LicenseKey(_) => ("", ""),
+    };
+    let product = if product.is_empty() { &license.product } else { product };
+    let installation = if installation.is_empty() { id } else { installation };
+    let insert = sqlx::query(
+        "INSERT INTO units (unit_id, license_id, subscription_id, device_name, product, product_version, activated_at,
+             last_connected_at, subunits, activated_by, activated_by_name, from_remote, state, deactivated_at,
+             secret_sha256, installation, counted_at, active_users, all_users, components, changed_in)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, $7, $8, $9, $10, $11, $12, NULL, $13, $14, NULL, 0, 0, 0, 0)",
+    );
+    let insert = insert.bind(id.to_owned()).bind(&license.id).bind(&license.subscription_id);
+    let insert = insert.bind(device_name).bind(product).bind(product_version).bind(nanos(change.at));
+    let insert = insert.bind(kept(*subunits)).bind(account_id.to_owned()).bind(account.to_owned());
+    let insert = insert.bind(i64::from(*from_remote)).bind(wire::unit_state_kept(UnitState::Active));
+    insert.bind(secret_sha256).bind(installation.to_owned()).execute(&mut *change.tx).await?;
+    Ok(())
+}

@@ -1,0 +1,184 @@
+//! Deactivation: each unit its own answer, the seat free at once, the application told at its next sync (semantics 6.5,
+//! 6.6).
+//!
+//! Not here: who may (see `domain::unit`).
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+
+use sqlx::AssertSqlSafe;
+
+use super::{COLUMNS, Unit, read};
+use crate::{
+    domain::unit::{DeactivationRefusal, UnitState, may_deactivate},
+    licensing::{
+        Backend,
+        caller::Caller,
+        change::{Change, Entry},
+        issue::{entry, held},
+        licenses,
+        refusal::Refusal,
+        store::{StoreError, nanos},
+        subscriptions::Subscription,
+        usage, wire,
+    },
+    proto::licensing as api,
+};
+
+/// Units in one call.
+pub(in crate::licensing) const MOST_AT_ONCE: usize = 10_000;
+
+/// Units in one statement.
+const CHUNK: usize = 500;
+
+impl Backend {
+    /// Deactivates units within `change`; one result for each, in the order asked for.
+    pub(in crate::licensing) async fn deactivate(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        ids: &[String],
+    ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
+        let mut usable = HashMap::new();
+        for license in licenses::usable(&mut *change.tx, caller).await? {
+            usable.insert(license.id.clone(), license.customer_id);
+        }
+        let found = units(change, ids, |unit| usable.contains_key(&unit.license_id)).await?;
+        // Held in one order by everybody, so that two changes never wait for each other.
+        let subscriptions: BTreeSet<&str> =
+            found.values().map(|unit| unit.subscription_id.as_str()).collect();
+        let mut held_subscriptions = BTreeMap::new();
+        for id in subscriptions {
+            held_subscriptions.insert(id.to_owned(), held(change, id).await?);
+        }
+        // What was read before it was held may have changed since.
+        let found = units(change, ids, |unit| held_subscriptions.contains_key(&unit.subscription_id)).await?;
+        let mut results = Vec::with_capacity(ids.len());
+        let mut deactivated: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
+        let mut seen = BTreeSet::new();
+        for id in ids {
+            let unit = found.get(id.as_str());
+            results.push(result(caller, id, unit));
+            let Some(unit) = unit.filter(|_| seen.insert(id)) else { continue };
+            let customer_id = usable.get(&unit.license_id).map(String::as_str).unwrap_or_default();
+            let (audited, goes) = audited(caller, customer_id, unit);
+            change.audit(audited);
+            if goes {
+                deactivated.entry(&unit.subscription_id).or_default().push(unit);
+            }
+        }
+        for (id, units) in deactivated {
+            if let Some(subscription) = held_subscriptions.get_mut(id) {
+                take_out(change, subscription, &units).await?;
+            }
+        }
+        Ok(results)
+    }
+}
+
+/// The units with these IDs that the caller sees.
+async fn units(
+    change: &mut Change,
+    ids: &[String],
+    sees: impl Fn(&Unit) -> bool,
+) -> Result<HashMap<String, Unit>, StoreError> {
+    let mut found = HashMap::new();
+    for ids in ids.chunks(CHUNK) {
+        let wanted = list(1, ids.len());
+        let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id IN ({wanted})"));
+        let query = ids.iter().fold(sqlx::query(sql), |query, id| query.bind(id.clone()));
+        for row in query.fetch_all(&mut *change.tx).await? {
+            let unit = read(&row)?;
+            if sees(&unit) {
+                found.insert(unit.id.clone(), unit);
+            }
+        }
+    }
+    Ok(found)
+}
+
+fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUnit {
+    use api::DeactivationRefusal as Told;
+    let refused = |refusal: Told, message: String| api::DeactivatedUnit {
+        unit_id: id.to_owned(),
+        state: api::UnitState::Unspecified.into(),
+        refusal: refusal.into(),
+        message,
+    };
+    let Some(unit) = unit else {
+        return refused(Told::NotFound, format!("there is no unit `{id}` that you see"));
+    };
+    match may_deactivate(caller.deactivating(), unit.activated_by()) {
+        Ok(()) => api::DeactivatedUnit {
+            unit_id: id.to_owned(),
+            state: wire::unit_state(unit.state.deactivated()).into(),
+            refusal: Told::Unspecified.into(),
+            message: String::new(),
+        },
+        Err(DeactivationRefusal::OtherAccount) => refused(
+            Told::OtherAccount,
+            format!(
+                "{} was activated with the account `{}`; that account or the license owner deactivates it",
+                unit.device_name, unit.activated_by_name
+            ),
+        ),
+        Err(DeactivationRefusal::LicenseKey) => refused(
+            Told::LicenseKey,
+            format!("{} was activated by license key; the license owner deactivates it", unit.device_name),
+        ),
+    }
+}
+
+/// The entry for one unit, and whether its state changes: asking again changes nothing.
+fn audited(caller: &Caller, customer_id: &str, unit: &Unit) -> (Entry, bool) {
+    let done = entry(caller, customer_id, "unit.deactivate", &unit.id, &unit.device_name);
+    match may_deactivate(caller.deactivating(), unit.activated_by()) {
+        Ok(()) if unit.state == UnitState::Active => (done, true),
+        Ok(()) => {
+            (Entry { detail: format!("{}, which was deactivated already", unit.device_name), ..done }, false)
+        }
+        Err(DeactivationRefusal::OtherAccount) => {
+            let detail = format!("{}, activated by {}", unit.device_name, unit.activated_by_name);
+            (Entry { done: false, detail, ..done }, false)
+        }
+        Err(DeactivationRefusal::LicenseKey) => {
+            let detail = format!("{}, activated by license key", unit.device_name);
+            (Entry { done: false, detail, ..done }, false)
+        }
+    }
+}
+
+/// Takes active units of one subscription out: their seats are free, and their reports do not count any more.
+async fn take_out(
+    change: &mut Change,
+    subscription: &mut Subscription,
+    units: &[&Unit],
+) -> Result<(), Refusal> {
+    let mut of_license: BTreeMap<&str, i64> = BTreeMap::new();
+    for chunk in units.chunks(CHUNK) {
+        let sql = format!(
+            "UPDATE units SET state = $1, deactivated_at = $2, changed_in = $3 WHERE unit_id IN ({})",
+            list(4, chunk.len())
+        );
+        let update =
+            sqlx::query(AssertSqlSafe(sql)).bind(wire::unit_state_kept(UnitState::DeactivationPending));
+        let update = update.bind(nanos(change.at)).bind(subscription.sequence + 1);
+        let update = chunk.iter().fold(update, |update, unit| update.bind(unit.id.clone()));
+        update.execute(&mut *change.tx).await?;
+        usage::withdraw(change, subscription, chunk).await?;
+        for unit in chunk {
+            *of_license.entry(&unit.license_id).or_default() += 1;
+        }
+    }
+    for (license_id, count) in of_license {
+        let update =
+            sqlx::query("UPDATE licenses SET active_units = active_units - $2 WHERE license_id = $1");
+        update.bind(license_id.to_owned()).bind(count).execute(&mut *change.tx).await?;
+        subscription.totals.active_units -= count;
+    }
+    subscription.settle(change, true).await
+}
+
+/// `$1, $2, $3`: placeholders for a list, numbered after `first`.
+pub(in crate::licensing) fn list(first: usize, count: usize) -> String {
+    (first..first + count).map(|number| format!("${number}")).collect::<Vec<_>>().join(", ")
+}

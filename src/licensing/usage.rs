@@ -1,0 +1,182 @@
+//! Usage: what authentication servers count, summed over installations, and SMS, each counted once (semantics 6.8, 6.9).
+//!
+//! Sums are kept up with each report, so that facts are read in one row. Not here: the rest of a sync.
+
+use std::collections::BTreeSet;
+
+use sqlx::{AssertSqlSafe, Row as _};
+
+use super::{
+    change::Change,
+    refusal::Refusal,
+    store::{StoreError, kept, nanos, placeholders},
+    subscriptions::{Subscription, Totals},
+    units::{Unit, list},
+};
+use crate::domain::Instant;
+
+/// What an authentication server counted; nothing where it did not count.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(super) struct Counts {
+    pub(super) active_users: Option<u64>,
+    pub(super) all_users: Option<u64>,
+    pub(super) components: Option<u64>,
+    pub(super) counted_at: Option<Instant>,
+}
+
+/// An SMS that was sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Sms {
+    pub(super) id: String,
+    pub(super) credits: u32,
+}
+
+/// What an installation counted.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Report {
+    active_users: i64,
+    all_users: i64,
+    components: i64,
+}
+
+/// Takes a report of an active unit; an older one than it sent before changes nothing.
+pub(super) async fn report(
+    change: &mut Change,
+    subscription: &mut Subscription,
+    unit: &Unit,
+    installation: &str,
+    counts: Counts,
+) -> Result<(), Refusal> {
+    // A clock that is ahead must not keep later reports out.
+    let counted_at = counts.counted_at.map_or(change.at, |counted_at| counted_at.min(change.at));
+    if unit.counted_at.is_some_and(|last| counted_at < last) {
+        return Ok(());
+    }
+    let update = sqlx::query(
+        "UPDATE units SET installation = $2, counted_at = $3, active_users = $4, all_users = $5, components = $6
+         WHERE unit_id = $1",
+    );
+    let update = update.bind(&unit.id).bind(installation.to_owned()).bind(nanos(counted_at));
+    let update = update.bind(counts.active_users.map_or(unit.active_users, kept));
+    let update = update.bind(counts.all_users.map_or(unit.all_users, kept));
+    update.bind(counts.components.map_or(unit.components, kept)).execute(&mut *change.tx).await?;
+    // Where it moved to another installation, its old one goes on without it.
+    let installations = BTreeSet::from([installation.to_owned(), unit.installation.clone()]);
+    Ok(choose(change, subscription, installations).await?)
+}
+
+/// Reports of these units, which are not active any more, do not count: their installations go on with the next newest
+/// report, or end.
+pub(super) async fn withdraw(
+    change: &mut Change,
+    subscription: &mut Subscription,
+    units: &[&Unit],
+) -> Result<(), StoreError> {
+    let reported = units.iter().filter(|unit| unit.counted_at.is_some());
+    let installations = reported.map(|unit| unit.installation.clone()).collect();
+    choose(change, subscription, installations).await
+}
+
+/// Lets each installation stand by its newest report from a unit still active.
+async fn choose(
+    change: &mut Change,
+    subscription: &mut Subscription,
+    installations: BTreeSet<String>,
+) -> Result<(), StoreError> {
+    if installations.is_empty() {
+        return Ok(());
+    }
+    let before = sums(change, subscription, &installations).await?;
+    let names = list(2, installations.len());
+    let of = |sql: String| {
+        let query = sqlx::query(AssertSqlSafe(sql)).bind(subscription.id.to_string());
+        installations.iter().fold(query, |query, name| query.bind(name.clone()))
+    };
+    let delete =
+        of(format!("DELETE FROM installations WHERE subscription_id = $1 AND installation IN ({names})"));
+    delete.execute(&mut *change.tx).await?;
+    let insert = of(format!(
+        "INSERT INTO installations (subscription_id, installation, unit_id, counted_at, active_users, all_users,
+             components)
+         SELECT u.subscription_id, u.installation, u.unit_id, u.counted_at, u.active_users, u.all_users, u.components
+         FROM units u
+         WHERE u.subscription_id = $1 AND u.installation IN ({names}) AND u.state = 1 AND u.counted_at IS NOT NULL
+           AND NOT EXISTS (
+             SELECT 1 FROM units n
+             WHERE n.subscription_id = u.subscription_id AND n.installation = u.installation AND n.state = 1
+               AND n.counted_at IS NOT NULL
+               AND (u.counted_at < n.counted_at OR (u.counted_at = n.counted_at AND u.unit_id < n.unit_id)))"
+    ));
+    insert.execute(&mut *change.tx).await?;
+    let after = sums(change, subscription, &installations).await?;
+    let Totals { active_users, all_users, components, .. } = &mut subscription.totals;
+    *active_users += after.active_users - before.active_users;
+    *all_users += after.all_users - before.all_users;
+    *components += after.components - before.components;
+    Ok(())
+}
+
+async fn sums(
+    change: &mut Change,
+    subscription: &Subscription,
+    installations: &BTreeSet<String>,
+) -> Result<Report, StoreError> {
+    let sql = format!(
+        "SELECT CAST(SUM(active_users) AS BIGINT) AS active_users, CAST(SUM(all_users) AS BIGINT) AS all_users,
+             CAST(SUM(components) AS BIGINT) AS components
+         FROM installations WHERE subscription_id = $1 AND installation IN ({})",
+        list(2, installations.len())
+    );
+    let query = sqlx::query(AssertSqlSafe(sql)).bind(subscription.id.to_string());
+    let query = installations.iter().fold(query, |query, name| query.bind(name.clone()));
+    let row = query.fetch_one(&mut *change.tx).await?;
+    let sum = |column: &str| row.try_get::<Option<i64>, _>(column).map(Option::unwrap_or_default);
+    Ok(Report {
+        active_users: sum("active_users")?,
+        all_users: sum("all_users")?,
+        components: sum("components")?,
+    })
+}
+
+/// Subtracts SMS from the pool of the subscription, each ID once; the pool never goes below zero.
+pub(super) async fn spend(
+    change: &mut Change,
+    subscription: &Subscription,
+    unit: &Unit,
+    sent: &[Sms],
+) -> Result<(), Refusal> {
+    let mut spent = 0_i64;
+    for chunk in sent.chunks(500) {
+        let sql = format!(
+            "INSERT INTO sms_sent (subscription_id, sms_id, credits, unit_id, counted_at) VALUES {}
+             ON CONFLICT DO NOTHING RETURNING credits",
+            placeholders(1, chunk.len(), 5)
+        );
+        let insert = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |insert, Sms { id, credits }| {
+            let insert = insert.bind(subscription.id.to_string()).bind(id.clone()).bind(i64::from(*credits));
+            insert.bind(unit.id.clone()).bind(nanos(change.at))
+        });
+        for row in insert.fetch_all(&mut *change.tx).await? {
+            spent = spent.saturating_add(row.try_get("credits")?);
+        }
+    }
+    let licenses = sqlx::query(
+        "SELECT license_id, sms_credits FROM licenses
+         WHERE subscription_id = $1 AND 0 < sms_credits
+         ORDER BY CASE WHEN state = 1 AND $2 < expires_at THEN 0 ELSE 1 END,
+             CASE WHEN $2 < expires_at THEN expires_at ELSE -expires_at END, license_id",
+    );
+    // Of those that count, what expires first is used up first.
+    let licenses = licenses.bind(subscription.id.to_string()).bind(nanos(change.at));
+    for row in licenses.fetch_all(&mut *change.tx).await? {
+        let (id, left): (String, i64) = (row.try_get("license_id")?, row.try_get("sms_credits")?);
+        let taken = spent.min(left);
+        if taken == 0 {
+            break;
+        }
+        let update = sqlx::query("UPDATE licenses SET sms_credits = sms_credits - $2 WHERE license_id = $1");
+        update.bind(id).bind(taken).execute(&mut *change.tx).await?;
+        spent -= taken;
+    }
+    Ok(())
+}
