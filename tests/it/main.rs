@@ -15,6 +15,7 @@ mod drain;
 mod health;
 mod keys;
 mod layers;
+mod licensing;
 mod names;
 mod persistence;
 mod publication;

@@ -1,0 +1,341 @@
+//! A licensing backend in this process, behind real sockets, with a clock turned by hand; and the people who use it.
+//!
+//! PostgreSQL is the server that `ESA_SIDECAR_TEST_POSTGRES` names (`tests/postgres start DIR` starts one and prints
+//! it); each test has a database of its own there. With two replicas every call goes to the other one than the last.
+
+use std::{
+    env,
+    path::PathBuf,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    time::Duration,
+};
+
+use esa_sidecar::{
+    clock::{Clock as _, ManualClock},
+    config::Config,
+    domain::{Instant, Span},
+    licensing::{
+        Backend,
+        store::{Database, Store},
+    },
+    proto::licensing::{
+        self as api, account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
+        license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
+        unit_service_client::UnitServiceClient,
+    },
+    signing::{SigningKeys, TrustedKeys, VerifiedFacts},
+};
+use prost_types::Timestamp;
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Request, Status,
+    metadata::MetadataValue,
+    service::interceptor::InterceptedService,
+    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+};
+
+use crate::sidecar::START;
+
+/// Where the backend keeps its data, and how many of it there are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum On {
+    Sqlite,
+    Postgres,
+    Replicas,
+}
+
+/// A backend and its first owner, who has chosen a password.
+pub(crate) struct Office {
+    pub(crate) clock: ManualClock,
+    /// The first owner's token.
+    pub(crate) owner: String,
+    /// What the first owner was told to sign in with first.
+    pub(crate) one_time_password: String,
+    pub(crate) database: Database,
+    pub(crate) keys: Arc<SigningKeys>,
+    channels: Vec<Channel>,
+    next: AtomicUsize,
+    stop: CancellationToken,
+    _folder: tempfile::TempDir,
+}
+
+/// Puts a bearer token on each call.
+#[derive(Clone)]
+pub(crate) struct Bearer(Option<MetadataValue<tonic::metadata::Ascii>>);
+
+impl tonic::service::Interceptor for Bearer {
+    fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
+        if let Some(token) = &self.0 {
+            request.metadata_mut().insert("authorization", token.clone());
+        }
+        Ok(request)
+    }
+}
+
+pub(crate) type With<C> = InterceptedService<C, Bearer>;
+
+/// The password of every account of a test.
+pub(crate) const PASSWORD: &str = "correct horse battery staple";
+
+impl Office {
+    pub(crate) async fn open(on: On) -> Self {
+        let folder = tempfile::tempdir().unwrap();
+        let database = match on {
+            On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
+            On::Postgres | On::Replicas => Database::Postgres(new_database().await),
+        };
+        let replicas = if on == On::Replicas { 2 } else { 1 };
+        let keys = Arc::new(SigningKeys::open(&folder.path().join("keys")).unwrap());
+        let (clock, stop) = (ManualClock::at(START), CancellationToken::new());
+        let mut settings = Config::read(None, Vec::new()).unwrap().backend;
+        settings.sign_in_attempts = 3;
+        settings.session_time = Duration::from_hours(24 * 10_000);
+        let mut channels = Vec::new();
+        let mut one_time_password = None;
+        for _ in 0..replicas {
+            let store = Store::open(database.clone(), settings.connections).await.unwrap();
+            let (keys, clock) = (Arc::clone(&keys), Arc::new(clock.clone()));
+            let backend = Backend::new(store, clock, keys, settings.clone(), stop.clone());
+            one_time_password = one_time_password.or(backend.first_owner(false).await.unwrap());
+            channels.push(serve(backend, stop.clone()).await);
+        }
+        let one_time_password = one_time_password.expect("the first start makes an owner");
+        let owner = String::new();
+        let mut office = Self {
+            clock,
+            owner,
+            one_time_password,
+            database,
+            keys,
+            channels,
+            next: AtomicUsize::new(0),
+            stop,
+            _folder: folder,
+        };
+        office.owner = office.first_sign_in("owner", &office.one_time_password).await;
+        office
+    }
+
+    fn channel(&self) -> Channel {
+        self.channels[self.next.fetch_add(1, Ordering::Relaxed) % self.channels.len()].clone()
+    }
+
+    fn with(&self, token: &str) -> With<Channel> {
+        let token = Some(token).filter(|token| !token.is_empty());
+        let bearer = token.map(|token| format!("Bearer {token}").parse().unwrap());
+        InterceptedService::new(self.channel(), Bearer(bearer))
+    }
+
+    pub(crate) fn units(&self, token: &str) -> UnitServiceClient<With<Channel>> {
+        UnitServiceClient::new(self.with(token))
+    }
+
+    pub(crate) fn licenses(&self, token: &str) -> LicenseServiceClient<With<Channel>> {
+        LicenseServiceClient::new(self.with(token))
+    }
+
+    pub(crate) fn accounts(&self, token: &str) -> AccountServiceClient<With<Channel>> {
+        AccountServiceClient::new(self.with(token))
+    }
+
+    pub(crate) fn audit(&self, token: &str) -> AuditServiceClient<With<Channel>> {
+        AuditServiceClient::new(self.with(token))
+    }
+
+    pub(crate) fn sync(&self, token: &str) -> SyncServiceClient<With<Channel>> {
+        SyncServiceClient::new(self.with(token))
+    }
+
+    pub(crate) fn now(&self) -> Instant {
+        self.clock.now()
+    }
+
+    /// Signs in.
+    pub(crate) async fn sign_in(&self, name: &str, password: &str) -> Result<String, Status> {
+        let request = api::SignInRequest { name: name.to_owned(), password: password.to_owned() };
+        Ok(self.accounts("").sign_in(request).await?.into_inner().token)
+    }
+
+    /// Signs in for the first time and chooses `PASSWORD`.
+    pub(crate) async fn first_sign_in(&self, name: &str, one_time_password: &str) -> String {
+        let token = self.sign_in(name, one_time_password).await.unwrap();
+        let change = api::ChangePasswordRequest {
+            old_password: one_time_password.to_owned(),
+            new_password: PASSWORD.to_owned(),
+        };
+        self.accounts(&token).change_password(change).await.unwrap();
+        token
+    }
+
+    /// Makes an account and signs it in.
+    pub(crate) async fn account(
+        &self,
+        by: &str,
+        name: &str,
+        role: api::AccountRole,
+        customer: &str,
+    ) -> String {
+        let request = api::CreateAccountRequest {
+            request_id: unique(),
+            name: name.to_owned(),
+            role: role.into(),
+            customer: customer.to_owned(),
+        };
+        let made = self.accounts(by).create_account(request).await.unwrap().into_inner();
+        self.first_sign_in(name, &made.one_time_password).await
+    }
+
+    /// Makes a security admin of the first customer.
+    pub(crate) async fn admin(&self, name: &str) -> String {
+        self.account(&self.owner, name, api::AccountRole::SecurityAdmin, "").await
+    }
+
+    /// Issues a licence to the first customer; its ID and key.
+    pub(crate) async fn license(&self, license: api::NewLicense) -> (String, String) {
+        let request = api::CreateLicenseRequest { request_id: unique(), license: Some(license) };
+        let made = self.licenses(&self.owner).create_license(request).await.unwrap().into_inner();
+        (made.license.unwrap().license_id, made.license_key)
+    }
+
+    /// Delegates a licence and has it accepted.
+    pub(crate) async fn delegate(&self, license_id: &str, account: &str, token: &str) {
+        let request = api::DelegateLicenseRequest {
+            request_id: unique(),
+            license_id: license_id.to_owned(),
+            account: account.to_owned(),
+        };
+        self.licenses(&self.owner).delegate_license(request).await.unwrap();
+        let request = api::AcceptLicenseRequest { request_id: unique(), license_id: license_id.to_owned() };
+        self.licenses(token).accept_license(request).await.unwrap();
+    }
+
+    /// Activates a unit by account (`token`) or, without one, by licence key.
+    pub(crate) async fn activate(
+        &self,
+        token: &str,
+        license: &str,
+        device: &str,
+    ) -> Result<Activated, Status> {
+        let secret = format!("the secret of {device}, {}", unique());
+        let by_key = token.is_empty();
+        let request = api::ActivateUnitRequest {
+            request_id: unique(),
+            license_key: if by_key { license.to_owned() } else { String::new() },
+            license_id: if by_key { String::new() } else { license.to_owned() },
+            device_name: device.to_owned(),
+            product_version: "3.0.81.0".to_owned(),
+            secret_sha256: esa_sidecar::sha256::hex(secret.as_bytes()),
+            ..Default::default()
+        };
+        let unit = self.units(token).activate_unit(request).await?.into_inner().unit.unwrap();
+        Ok(Activated { token: format!("esau_{}_{secret}", unit.unit_id), id: unit.unit_id.clone(), unit })
+    }
+
+    /// Deactivates units; the result of each.
+    pub(crate) async fn deactivate(&self, token: &str, ids: &[&str]) -> Vec<api::DeactivatedUnit> {
+        let unit_ids = ids.iter().map(|id| (*id).to_owned()).collect();
+        let request = api::DeactivateUnitsRequest { request_id: unique(), unit_ids };
+        self.units(token).deactivate_units(request).await.unwrap().into_inner().results
+    }
+
+    /// A unit's sync; the facts it is told, verified.
+    pub(crate) async fn synced(&self, unit: &Activated, usage: Option<api::Usage>) -> VerifiedFacts {
+        let nonce = unique().into_bytes();
+        let request = api::SyncRequest {
+            unit: Some(api::SyncingUnit { unit_id: unit.id.clone(), ..Default::default() }),
+            usage,
+            nonce: nonce.clone(),
+            subscription_id: String::new(),
+        };
+        let told = self.sync(&unit.token).sync(request).await.unwrap().into_inner().facts.unwrap();
+        let verified = TrustedKeys::of(self.keys.public_keys()).unwrap().verify(&told).unwrap();
+        assert_eq!((&verified.nonce, &verified.unit_id), (&nonce, &unit.id));
+        verified
+    }
+
+    /// Every unit the caller sees, in any state.
+    pub(crate) async fn all_units(&self, token: &str) -> Vec<api::Unit> {
+        let mut units = Vec::new();
+        let mut request =
+            api::ListUnitsRequest { page_size: 1_000, states: vec![1, 2, 3], ..Default::default() };
+        loop {
+            let page = self.units(token).list_units(request.clone()).await.unwrap().into_inner();
+            units.extend(page.units);
+            if page.next_page_token.is_empty() {
+                return units;
+            }
+            request.page_token = page.next_page_token;
+        }
+    }
+}
+
+impl Drop for Office {
+    fn drop(&mut self) {
+        self.stop.cancel();
+    }
+}
+
+/// A unit and its credential.
+#[derive(Clone, Debug)]
+pub(crate) struct Activated {
+    pub(crate) id: String,
+    pub(crate) token: String,
+    pub(crate) unit: api::Unit,
+}
+
+/// A licence of 100 seats for users, valid for a year.
+pub(crate) fn a_license() -> api::NewLicense {
+    api::NewLicense { seats: 100, expires_at: timestamp(START + Span::days(365)), ..Default::default() }
+}
+
+/// A report of active users by one installation, counted now.
+pub(crate) fn users(installation: &str, active: u64, at: Instant) -> Option<api::Usage> {
+    let counts = api::Counts { active_users: Some(active), counted_at: timestamp(at), ..Default::default() };
+    Some(api::Usage { installation: installation.to_owned(), counts: Some(counts), sms_sent: Vec::new() })
+}
+
+pub(crate) fn timestamp(at: Instant) -> Option<Timestamp> {
+    esa_sidecar::wire::timestamp(at)
+}
+
+/// A text nobody has used before.
+pub(crate) fn unique() -> String {
+    uuid::Uuid::now_v7().to_string()
+}
+
+async fn serve(backend: Backend, stop: CancellationToken) -> Channel {
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let address = listener.local_addr().unwrap();
+    let incoming = TcpIncoming::from(listener).with_nodelay(Some(true));
+    let routes = backend.routes();
+    tokio::spawn(backend.run());
+    tokio::spawn(
+        Server::builder().add_routes(routes).serve_with_incoming_shutdown(incoming, stop.cancelled_owned()),
+    );
+    Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
+}
+
+/// A database of the test's own on the PostgreSQL server of this run; its URL.
+async fn new_database() -> String {
+    let server = env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
+        "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
+    );
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
+    let (place, options) = server.split_once("/postgres?").expect("a URL of the database `postgres`");
+    format!("{place}/{name}?{options}")
+}
+
+/// Where a test's files are, for those that open the database themselves.
+pub(crate) fn sqlite_path(database: &Database) -> Option<PathBuf> {
+    match database {
+        Database::Sqlite(path) => Some(path.clone()),
+        Database::Postgres(_) => None,
+    }
+}
