@@ -5,6 +5,7 @@
 pub mod embedded;
 pub mod facts_json;
 pub mod file;
+pub mod units;
 
 use std::{fmt, future::Future};
 
