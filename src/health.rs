@@ -16,7 +16,7 @@ use crate::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
         health_check_response::ServingStatus, health_server::Health,
     },
-    refresh::Sync,
+    refresh::{AsOf, Sync},
 };
 
 /// Name of the service that is ready when questions can be answered.
@@ -77,10 +77,16 @@ impl Monitor {
             let published_as_of = sync.borrow_and_update().published_as_of;
             let now = clock.now();
             self.update(|statuses| {
-                statuses.ready = published_as_of.is_some_and(|as_of| !freshness.refuses_all(as_of, now));
-                statuses.in_sync = published_as_of.is_some_and(|as_of| !freshness.is_stale(as_of, now));
+                // Ready while any subscription can be answered for, in sync while every one is fresh.
+                let ends = published_as_of.map(|AsOf { oldest, newest }| [oldest, newest]);
+                statuses.ready =
+                    ends.is_some_and(|ends| ends.iter().any(|as_of| !freshness.refuses_all(*as_of, now)));
+                statuses.in_sync =
+                    ends.is_some_and(|ends| ends.iter().all(|as_of| !freshness.is_stale(*as_of, now)));
             });
-            let next = published_as_of.and_then(|as_of| freshness.next_turn(as_of, now));
+            let next = published_as_of.and_then(|AsOf { oldest, newest }| {
+                [oldest, newest].into_iter().filter_map(|as_of| freshness.next_turn(as_of, now)).min()
+            });
             let aged = async {
                 match next {
                     Some(instant) => clock.sleep_until(instant).await,

@@ -14,7 +14,7 @@ use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    task::{JoinError, spawn_blocking},
+    task::{JoinError, JoinHandle, spawn_blocking},
     time::Instant as Tick,
 };
 use tokio_util::sync::CancellationToken;
@@ -23,8 +23,8 @@ use tracing::{debug, error, info, warn};
 pub use self::handle::{Handle, NotRefreshed};
 use self::{
     backoff::Backoff,
-    book::{Book, Telling},
-    persist::{PersistError, Persisted, Store},
+    book::{Book, Taken},
+    persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
     cache::Writer,
@@ -45,18 +45,28 @@ pub struct Refresher<S> {
     sync: watch::Sender<Sync>,
     backoff: Backoff,
     last_fetch: Option<Tick>,
-    /// As of when the facts on disk are; nothing while what is published is not on disk.
+    /// Since when the facts on disk are what was told; nothing while what is published is not on disk.
     on_disk: Option<Instant>,
-    issued_at: Option<Instant>,
+    /// A disk that has not come to an end with what it was given.
+    saving: Option<JoinHandle<Result<(), PersistError>>>,
 }
 
 /// How far the refresher has come.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Sync {
     /// As of when the facts in the cache are; nothing before any are published.
-    pub published_as_of: Option<Instant>,
-    /// Why the source told nothing the last time, if it did not.
+    pub published_as_of: Option<AsOf>,
+    /// Why the source told nothing the last time, or not of everything, if it did not.
     pub failure: Option<SourceError>,
+}
+
+/// As of when facts of several subscriptions are.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct AsOf {
+    /// The oldest of them.
+    pub oldest: Instant,
+    /// The newest of them.
+    pub newest: Instant,
 }
 
 /// How a refresh ended.
@@ -66,7 +76,7 @@ pub enum Outcome {
     Updated,
     /// The same facts were told.
     Unchanged,
-    /// None were told, or what was told is refused.
+    /// None were told, or not of everything, or something of what was told is refused.
     Failed(SourceError),
 }
 
@@ -88,14 +98,13 @@ impl<S: FactsSource> Refresher<S> {
         let (asked, requests) = mpsc::channel(settings.requests_waiting);
         let (sync, _) = watch::channel(Sync::default());
         let mut book = Book::new(writer, settings.remembered_sms);
-        let issued_at = match store.as_ref().and_then(load) {
+        match store.as_ref().and_then(load) {
             Some(persisted) if persisted.source == source.identity() => {
                 info!(subscriptions = persisted.records.len(), "going on from the facts kept on disk");
-                let Persisted { as_of, issued_at, .. } = persisted;
-                issued_at.into_iter().for_each(|issued_at| clock.heard(issued_at));
+                persisted.issued_at().into_iter().for_each(|issued_at| clock.heard(issued_at));
                 book.restore(persisted, clock.now());
-                sync.send_modify(|sync| sync.published_as_of = Some(as_of));
-                issued_at
+                let as_of = book.publish();
+                sync.send_modify(|sync| sync.published_as_of = as_of);
             }
             Some(Persisted { source: kept, revision, .. }) => {
                 warn!(
@@ -104,10 +113,9 @@ impl<S: FactsSource> Refresher<S> {
                     "the facts kept on disk are of another source; not used"
                 );
                 book.number_after(revision);
-                None
             }
-            None => None,
-        };
+            None => {}
+        }
         let book = Arc::new(Mutex::new(book));
         let takes_report = Arc::clone(&source);
         let handle = Handle {
@@ -128,7 +136,7 @@ impl<S: FactsSource> Refresher<S> {
             sync,
             last_fetch: None,
             on_disk: None,
-            issued_at,
+            saving: None,
         };
         (refresher, handle)
     }
@@ -190,18 +198,22 @@ impl<S: FactsSource> Refresher<S> {
     }
 
     async fn take(&mut self, fetched: Result<Fetched, SourceError>, asked_at: Instant) -> Outcome {
-        match fetched {
-            Ok(fetched) => {
-                let (as_of, changed) = self.publish(fetched, asked_at).await;
-                self.persist(as_of, changed).await;
+        let taken = match fetched {
+            Ok(fetched) => self.note(fetched, asked_at).await,
+            Err(error) => Some(Taken { failure: Some(error), ..Taken::default() }),
+        };
+        // The runtime is stopping.
+        let Some(Taken { changed, failure, .. }) = taken else { return Outcome::Unchanged };
+        match failure {
+            Some(error) => {
+                self.log_failure(&error);
+                Outcome::Failed(error)
+            }
+            None => {
                 if self.failure_becomes(None) && !changed {
                     info!(source = self.source.identity(), "facts are told again, unchanged");
                 }
                 if changed { Outcome::Updated } else { Outcome::Unchanged }
-            }
-            Err(error) => {
-                self.log_failure(&error);
-                Outcome::Failed(error)
             }
         }
     }
@@ -227,55 +239,87 @@ impl<S: FactsSource> Refresher<S> {
         })
     }
 
-    /// Publishes what was fetched; as of when it is, and whether it differs.
-    async fn publish(&mut self, fetched: Fetched, asked_at: Instant) -> (Instant, bool) {
-        if let Fetched::All { issued_at: Some(issued_at), .. } = &fetched {
-            self.issued_at = Some(*issued_at);
-            self.clock.heard(*issued_at);
+    /// Takes what was fetched into the book, publishes it and keeps it on disk; nothing when the runtime is stopping.
+    ///
+    /// What is signed is on disk before anybody is answered from it: no crash goes back behind an answer (semantics
+    /// 5.5). What is not can be read again where it came from, so nobody waits for the disk.
+    async fn note(&mut self, fetched: Fetched, asked_at: Instant) -> Option<Taken> {
+        let (origin, clock) = (self.source.origin(), Arc::clone(&self.clock));
+        let taken = self.in_book(move |book| book.take(fetched, asked_at, origin, &*clock)).await?;
+        self.reached(Step::Taken);
+        if taken.signed {
+            self.persist().await;
         }
-        let as_of = self.issued_at.unwrap_or(asked_at);
-        let vouched = self.issued_at.is_some();
-        let telling = Telling { as_of, origin: self.source.origin(), now: self.clock.now(), vouched };
-        let mut book = Arc::clone(&self.book).lock_owned().await;
-        // A hundred thousand timelines take a while; no worker that answers questions is kept by it.
-        let changed = spawn_blocking(move || match fetched {
-            Fetched::All { facts, .. } => book.tell(facts, telling),
-            Fetched::Unchanged => {
-                book.confirm(telling);
-                false
-            }
-        });
-        let changed = match changed.await.map_err(JoinError::try_into_panic) {
-            Ok(changed) => changed,
-            // Half a book must neither be gone on with nor be kept on disk: the next start has the last whole one.
-            Err(Ok(panic)) => resume_unwind(panic),
-            Err(Err(_stopping)) => return (as_of, false),
-        };
+        let as_of = self.in_book(Book::publish).await?;
+        self.reached(Step::Published);
         // Ready only now that they are in the cache.
-        self.sync.send_modify(|sync| sync.published_as_of = Some(as_of));
-        if changed {
+        self.sync.send_modify(|sync| sync.published_as_of = as_of);
+        if taken.changed {
             let (subscriptions, revision) = self.book.lock().await.size();
             info!(source = self.source.identity(), subscriptions, revision, "facts updated");
         }
-        (as_of, changed)
+        let holds_any = as_of.is_some();
+        let is_due = holds_any && self.on_disk.is_none_or(|on_disk| REWRITE_AFTER <= asked_at - on_disk);
+        if !taken.signed && (taken.changed || is_due) {
+            self.persist().await;
+        }
+        Some(taken)
     }
 
-    /// Keeps on disk what was published. A disk that refuses keeps nobody from being answered.
-    async fn persist(&mut self, as_of: Instant, changed: bool) {
-        let Some(store) = self.store.clone() else { return };
-        if !changed && self.on_disk.is_some_and(|on_disk| as_of - on_disk < REWRITE_AFTER) {
-            return;
-        }
-        self.on_disk = None;
-        let persisted = self.book.lock().await.to_persist(self.source.identity(), as_of, self.issued_at);
-        let within = self.settings.timeout;
-        match tokio::time::timeout(within, spawn_blocking(move || store.save(&persisted))).await {
-            Ok(Ok(Ok(()))) => self.on_disk = Some(as_of),
-            Ok(Ok(Err(error))) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
-            Ok(Err(failure)) => error!("facts not kept on disk: {failure}"),
-            Err(_) => error!("facts not kept on disk: it took longer than {within:?}"),
+    /// Work on the book. A hundred thousand timelines take a while; no worker that answers questions is kept by it.
+    async fn in_book<T: Send + 'static>(
+        &self,
+        work: impl FnOnce(&mut Book) -> T + Send + 'static,
+    ) -> Option<T> {
+        let mut book = Arc::clone(&self.book).lock_owned().await;
+        match spawn_blocking(move || work(&mut book)).await.map_err(JoinError::try_into_panic) {
+            Ok(done) => Some(done),
+            // Half a book must neither be gone on with nor be kept on disk: the next start has the last whole one.
+            Err(Ok(panic)) => resume_unwind(panic),
+            Err(Err(_stopping)) => None,
         }
     }
+
+    /// Keeps on disk what is in the book. A disk that refuses keeps nobody from being answered.
+    async fn persist(&mut self) {
+        let Some(store) = self.store.clone() else { return };
+        self.on_disk = None;
+        let within = self.settings.timeout;
+        // One at a time: a slow disk must not end with something older over something newer.
+        if let Some(saving) = &mut self.saving {
+            match tokio::time::timeout(within, saving).await {
+                Ok(ended) => told_of(ended),
+                Err(_) => {
+                    return error!("facts not kept on disk: it has not ended with what it was given before");
+                }
+            };
+            self.saving = None;
+        }
+        let persisted = self.book.lock().await.to_persist(self.source.identity());
+        let since = persisted.records.iter().map(|record| record.as_of).max();
+        let mut saving = spawn_blocking(move || store.save(&persisted));
+        match tokio::time::timeout(within, &mut saving).await {
+            Ok(ended) => self.on_disk = since.filter(|_| told_of(ended)),
+            Err(_) => {
+                error!("facts not kept on disk: it took longer than {within:?}");
+                self.saving = Some(saving);
+            }
+        }
+    }
+
+    fn reached(&self, step: Step) {
+        self.store.iter().for_each(|store| store.reached(step));
+    }
+}
+
+/// Tells of a disk that refused; whether it did not.
+fn told_of(saved: Result<Result<(), PersistError>, JoinError>) -> bool {
+    match saved {
+        Ok(Ok(())) => return true,
+        Ok(Err(error)) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
+        Err(failure) => error!("facts not kept on disk: {failure}"),
+    }
+    false
 }
 
 fn load(store: &Store) -> Option<Persisted> {

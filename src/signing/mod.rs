@@ -10,7 +10,7 @@ mod trusted;
 
 pub use keys::{KeyError, KeyFile, Role, SigningKeys};
 pub use public_key::{NotAPublicKey, PublicKey};
-pub use refused::{Expected, Refused, VerifiedFacts};
+pub use refused::{Expected, Refused, VerifiedFacts, not_older};
 pub use trusted::{MOST_TRUSTED, TrustError, TrustedKeys};
 
 /// What stands before a payload in what is signed, so that a signature of anything else is none of facts.

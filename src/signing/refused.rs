@@ -115,7 +115,7 @@ impl VerifiedFacts {
 }
 
 /// Whether what was told, its sequence and its issue time, is no older than what is held.
-pub(super) fn not_older(held: (u64, Instant), told: (u64, Instant)) -> Result<(), Refused> {
+pub fn not_older(held: (u64, Instant), told: (u64, Instant)) -> Result<(), Refused> {
     if told.0 < held.0 {
         return Err(Refused::OlderSequence { held: held.0, told: told.0 });
     }

@@ -87,7 +87,7 @@ impl FileSource {
         }
         let facts = self.parse(&contents)?;
         self.memory().told = Some(digest);
-        Ok(Fetched::All { facts, issued_at: None })
+        Ok(Fetched::unsigned(facts))
     }
 
     fn read(&self) -> io::Result<Vec<u8>> {

@@ -9,7 +9,10 @@ pub mod units;
 
 use std::{fmt, future::Future};
 
-use crate::domain::{Facts, Instant, SubscriptionId};
+use crate::{
+    domain::{Facts, Instant, SubscriptionId},
+    proto::licensing::SignedFacts,
+};
 
 /// Tells facts about every subscription this sidecar enforces.
 pub trait FactsSource: Send + Sync + 'static {
@@ -47,12 +50,49 @@ pub enum Fetched {
     /// The same as last time.
     Unchanged,
     /// These, and no others.
-    All {
-        /// Facts of every subscription, each once.
-        facts: Vec<Facts>,
-        /// When the backend signed them, if it does.
-        issued_at: Option<Instant>,
+    All(Vec<Told>),
+    /// These; what was told of others stands.
+    Some {
+        /// Facts of the subscriptions that could be asked for, each once.
+        told: Vec<Told>,
+        /// Why others could not be asked, if they could not.
+        failure: Option<SourceError>,
     },
+}
+
+/// Facts of one subscription.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Told {
+    /// The facts.
+    pub facts: Facts,
+    /// What vouches for them; nothing does for a facts file.
+    pub proof: Option<Proof>,
+}
+
+/// What vouches for facts: they were verified (see `signing`), and can be again.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Proof {
+    /// As they came, every byte.
+    pub signed: SignedFacts,
+    /// Their number, which never goes back.
+    pub sequence: u64,
+    /// When the backend issued them.
+    pub issued_at: Instant,
+}
+
+impl Fetched {
+    /// Facts nobody vouches for, and no others.
+    #[must_use]
+    pub fn unsigned(facts: impl IntoIterator<Item = Facts>) -> Self {
+        Self::All(facts.into_iter().map(Told::from).collect())
+    }
+}
+
+impl From<Facts> for Told {
+    /// Nobody vouches for them.
+    fn from(facts: Facts) -> Self {
+        Self { facts, proof: None }
+    }
 }
 
 /// Counts of an authentication server; nothing where it did not count.

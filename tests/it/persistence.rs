@@ -12,6 +12,7 @@ use esa_sidecar::{
     domain::{Facts, facts::ActiveUsers},
     proto::enforcement as api,
     refresh::persist::{PersistError, Persisted, PersistedRecord, Store},
+    source::Fetched,
 };
 
 use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy, question};
@@ -35,10 +36,7 @@ async fn a_restart_without_the_source_goes_on_from_the_last_facts() {
     assert_eq!(subscription.usage.unwrap().sms_credits, None);
 
     // The source comes back with the same facts: same number, live, fresh.
-    away.script(Ok(esa_sidecar::source::Fetched::All {
-        facts: vec![Facts { sms_credits: None, ..healthy(ID) }],
-        issued_at: None,
-    }));
+    away.script(Ok(Fetched::unsigned([Facts { sms_credits: None, ..healthy(ID) }])));
     assert_eq!(sidecar.refresh().await.outcome(), api::RefreshOutcome::Unchanged);
     let provenance = sidecar.subscription(ID).await.provenance.unwrap();
     assert_eq!((provenance.origin(), provenance.revision, provenance.stale), (api::Origin::Live, 2, false));
@@ -121,17 +119,12 @@ const CHILD_FOLDER: &str = "ESA_SIDECAR_TEST_PERSIST_TO";
 
 fn persisted(revision: u64) -> Persisted {
     let records = (0..20).map(|number| PersistedRecord {
-        facts: healthy(&format!("AAA-AAA-A{number:02}")),
+        told: healthy(&format!("AAA-AAA-A{number:02}")).into(),
+        as_of: START,
         revision,
         overuse_seen: None,
     });
-    Persisted {
-        source: "scripted".to_owned(),
-        as_of: START,
-        issued_at: None,
-        revision,
-        records: records.collect(),
-    }
+    Persisted { source: "scripted".to_owned(), revision, records: records.collect() }
 }
 
 #[test]

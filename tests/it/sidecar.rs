@@ -71,7 +71,7 @@ struct Script {
 impl ScriptedSource {
     pub(crate) fn telling(facts: Vec<Facts>) -> Self {
         let source = Self::unreachable();
-        source.script(Ok(Fetched::All { facts, issued_at: None }));
+        source.script(Ok(Fetched::unsigned(facts)));
         source
     }
 
@@ -91,7 +91,7 @@ impl ScriptedSource {
 
     /// Tells other facts, and says that it has.
     pub(crate) fn tell(&self, facts: Vec<Facts>) {
-        self.script(Ok(Fetched::All { facts, issued_at: None }));
+        self.script(Ok(Fetched::unsigned(facts)));
         self.0.changed.notify_one();
     }
 

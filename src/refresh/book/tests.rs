@@ -1,12 +1,15 @@
-//! The overuse clock that is kept here when nobody tells it.
+//! The overuse clock that is kept here when nobody tells it, and what is refused of what is told.
 
 use super::*;
 use crate::{
     cache,
+    clock::{Clock, ManualClock},
     domain::{
-        Activation, Span,
+        Activation, Facts, Span,
         facts::{ActiveUsers, FairUse, LicensedUsers, Users},
     },
+    proto::licensing::SignedFacts,
+    source::Proof,
 };
 
 const T: Instant = Instant::from_unix_seconds(1_800_000_000);
@@ -24,8 +27,21 @@ fn facts(active: u64, overused_since: Option<Instant>) -> Vec<Facts> {
     }]
 }
 
-fn at(now: Instant) -> Telling {
-    Telling { as_of: now, origin: Origin::Live, now, vouched: true }
+/// Facts nobody vouches for, told at `now`.
+fn tell(book: &mut Book, facts: Vec<Facts>, now: Instant) -> Taken {
+    take(book, Fetched::unsigned(facts), now)
+}
+
+fn take(book: &mut Book, fetched: Fetched, now: Instant) -> Taken {
+    let taken = book.take(fetched, now, Origin::Live, &ManualClock::at(now));
+    book.publish();
+    taken
+}
+
+/// The facts with a proof; the book does not look into it, whoever fetches them has.
+fn signed(mut facts: Vec<Facts>, sequence: u64, issued_at: Instant) -> Told {
+    let proof = Some(Proof { signed: SignedFacts::default(), sequence, issued_at });
+    Told { facts: facts.remove(0), proof }
 }
 
 #[test]
@@ -45,7 +61,7 @@ fn the_overuse_clock_starts_when_seen_holds_and_clears() {
         // The source stops telling while the overuse goes on: it still began when it began.
         (day(6), facts(101, None), Some(told)),
     ] {
-        book.tell(facts, at(now));
+        tell(&mut book, facts, now);
         assert_eq!(since(), expected, "on day {:?}", now - T);
     }
 }
@@ -54,12 +70,12 @@ fn the_overuse_clock_starts_when_seen_holds_and_clears() {
 fn an_overuse_seen_while_the_clock_was_far_ahead_grants_no_grace_once_it_is_right() {
     let (cache, writer) = cache::new();
     let mut book = Book::new(writer, 10);
-    book.tell(facts(101, None), at(T + Span::days(3_650)));
-    book.tell(facts(101, None), at(T));
+    tell(&mut book, facts(101, None), T + Span::days(3_650));
+    take(&mut book, Fetched::All(vec![signed(facts(101, None), 1, T)]), T);
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T));
     // Without a signature the present may be what is wrong: the beginning stays, and counts for nothing meanwhile.
-    book.confirm(Telling { vouched: false, ..at(T - Span::days(30)) });
-    book.confirm(at(T + Span::days(1)));
+    take(&mut book, Fetched::Unchanged, T - Span::days(30));
+    take(&mut book, Fetched::Unchanged, T + Span::days(1));
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T), "and holds");
 }
 
@@ -71,12 +87,115 @@ fn a_subscription_that_comes_back_keeps_its_overuse_and_its_spent_sms() {
     let with_credits = || vec![Facts { sms_credits: Some(SmsCredits(5)), ..facts(101, None).remove(0) }];
     let other =
         || vec![Facts { subscription_id: "BBB-BBB-BBB".parse().unwrap(), ..facts(1, None).remove(0) }];
-    book.tell(with_credits(), at(T));
+    tell(&mut book, with_credits(), T);
     book.count_sms(id, &[SmsSent { id: "a".to_owned(), credits: 2 }], T).unwrap();
-    book.tell(other(), at(T + Span::days(1)));
+    tell(&mut book, other(), T + Span::days(1));
     assert!(cache.load(Some(&id)).is_err());
-    book.tell(with_credits(), at(T + Span::days(2)));
+    tell(&mut book, with_credits(), T + Span::days(2));
     let held = cache.load(Some(&id)).unwrap();
     assert_eq!(held.facts.users.overused_since, Some(T));
     assert_eq!(held.facts.sms_credits, Some(SmsCredits(3)));
+}
+
+#[test]
+fn what_is_older_than_what_is_held_changes_nothing_and_is_told() {
+    let (cache, writer) = cache::new();
+    let mut book = Book::new(writer, 10);
+    let held = || {
+        let held = cache.load(None).unwrap();
+        (held.facts.users.active.0, held.as_of, held.revision)
+    };
+    let second = |second| T + Span::from_nanos(second * Span::SECOND.nanos());
+    for (told, taken, expected) in [
+        (signed(facts(1, None), 5, second(5)), Ok(true), (1, second(5), 1)),
+        (signed(facts(2, None), 4, second(6)), Err("number 4"), (1, second(5), 1)),
+        (signed(facts(2, None), 5, second(4)), Err("issued at"), (1, second(5), 1)),
+        (facts(2, None).remove(0).into(), Err("not signed"), (1, second(5), 1)),
+        (signed(facts(1, None), 5, second(7)), Ok(false), (1, second(7), 1)),
+        (signed(facts(3, None), 6, second(7)), Ok(true), (3, second(7), 2)),
+    ] {
+        for fetched in [Fetched::Some { told: vec![told.clone()], failure: None }, Fetched::All(vec![told])] {
+            let Taken { changed, failure, .. } = take(&mut book, fetched, second(100));
+            match (taken, failure) {
+                (Ok(expected), None) => assert!(!changed || expected),
+                (Err(expected), Some(SourceError::Refused(what))) => {
+                    assert!(!changed && what.contains(expected), "{what}");
+                }
+                (taken, failure) => panic!("{taken:?}: {failure:?}"),
+            }
+            assert_eq!(held(), expected);
+        }
+    }
+}
+
+#[test]
+fn only_what_is_accepted_sets_the_clock() {
+    #[derive(Default)]
+    struct Heard(std::sync::Mutex<Vec<Instant>>);
+    impl Clock for Heard {
+        fn now(&self) -> Instant {
+            T
+        }
+        fn heard(&self, issued_at: Instant) {
+            self.0.lock().unwrap().push(issued_at);
+        }
+        fn sleep_until(&self, _: Instant) -> futures_core::future::BoxFuture<'static, ()> {
+            Box::pin(std::future::pending())
+        }
+    }
+    let (_cache, writer) = cache::new();
+    let mut book = Book::new(writer, 10);
+    let clock = Heard::default();
+    for (sequence, issued_at) in [(5, T), (4, T + Span::days(1)), (6, T - Span::days(1))] {
+        let told = vec![signed(facts(1, None), sequence, issued_at)];
+        book.take(Fetched::All(told), T, Origin::Live, &clock);
+    }
+    book.take(Fetched::unsigned(facts(1, None)), T, Origin::Live, &clock);
+    assert_eq!(*clock.0.lock().unwrap(), [T, T - Span::days(1)]);
+}
+
+#[test]
+fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
+    let (cache, writer) = cache::new();
+    let mut book = Book::new(writer, 10);
+    let id = |id: &str| id.parse::<SubscriptionId>().unwrap();
+    let of = |name: &str, sequence, issued_at| {
+        let told = signed(facts(1, None), sequence, issued_at);
+        Told { facts: Facts { subscription_id: id(name), ..told.facts }, ..told }
+    };
+    let day = |days| T + Span::days(days);
+    take(&mut book, Fetched::All(vec![of("AAA-AAA-AAA", 1, day(1)), of("BBB-BBB-BBB", 1, day(2))]), day(3));
+    let failure = Some(SourceError::Unreachable("away".to_owned()));
+    let some = Fetched::Some { told: vec![of("BBB-BBB-BBB", 2, day(4))], failure: failure.clone() };
+    let taken = book.take(some, day(5), Origin::Live, &ManualClock::at(day(5)));
+    assert_eq!(taken, Taken { changed: false, signed: true, failure });
+    let as_of = |name| cache.load(Some(&id(name))).unwrap().as_of;
+    assert_eq!(as_of("BBB-BBB-BBB"), day(2), "nobody is answered from it before it is published");
+    assert_eq!(book.publish(), Some(AsOf { oldest: day(1), newest: day(4) }));
+    assert_eq!([as_of("AAA-AAA-AAA"), as_of("BBB-BBB-BBB")], [day(1), day(4)]);
+
+    take(&mut book, Fetched::All(vec![of("BBB-BBB-BBB", 3, day(5))]), day(5));
+    assert!(cache.load(Some(&id("AAA-AAA-AAA"))).is_err(), "these, and no others");
+    // It left and comes back with something older than it left with.
+    let old = Fetched::Some { told: vec![of("AAA-AAA-AAA", 0, day(6))], failure: None };
+    let refused = take(&mut book, old, day(6)).failure;
+    assert!(matches!(refused, Some(SourceError::Refused(_))), "{refused:?}");
+}
+
+#[test]
+fn sms_counted_while_facts_wait_for_the_disk_are_published_with_them() {
+    let (cache, writer) = cache::new();
+    let mut book = Book::new(writer, 10);
+    let credits =
+        |credits| vec![Facts { sms_credits: Some(SmsCredits(credits)), ..facts(1, None).remove(0) }];
+    take(&mut book, Fetched::All(vec![signed(credits(5), 1, T)]), T);
+    let next = Fetched::All(vec![signed(credits(9), 2, T)]);
+    book.take(next, T, Origin::Live, &ManualClock::at(T));
+    let sent = [SmsSent { id: "a".to_owned(), credits: 2 }];
+    let report = book.count_sms("3A8-WN7-7TD".parse().unwrap(), &sent, T).unwrap();
+    assert_eq!(report.credits, Some(7));
+    let held = || cache.load(None).unwrap().facts.sms_credits;
+    assert_eq!(held(), Some(SmsCredits(5)), "nobody is answered from what is not on disk");
+    book.publish();
+    assert_eq!(held(), Some(SmsCredits(7)));
 }

@@ -16,8 +16,8 @@ fn facts(id: &str, active: u64) -> String {
 
 fn told(fetched: Result<Fetched, SourceError>) -> Vec<u64> {
     match fetched.unwrap() {
-        Fetched::All { facts, issued_at: None } => facts.iter().map(|facts| facts.users.active.0).collect(),
-        other @ (Fetched::Unchanged | Fetched::All { .. }) => panic!("{other:?}"),
+        Fetched::All(told) => told.iter().map(|told| told.facts.users.active.0).collect(),
+        other @ (Fetched::Unchanged | Fetched::Some { .. }) => panic!("{other:?}"),
     }
 }
 

@@ -1,0 +1,256 @@
+//! The writer's book: what each subscription was told last, and what is published of it.
+//!
+//! Not here: when to ask the source and what to do when it is away (see the parent). Readers never see the book;
+//! they see the snapshots it publishes.
+
+mod record;
+
+use std::{collections::BTreeMap, sync::Arc};
+
+use self::record::{Record, Telling};
+use super::{
+    AsOf,
+    persist::{Persisted, PersistedRecord},
+    sms::CountedSms,
+};
+use crate::{
+    cache::Writer,
+    clock::Clock,
+    domain::{Instant, SubscriptionId, facts::SmsCredits},
+    signing::Refused,
+    source::{Fetched, Origin, SourceError, Told},
+};
+
+/// What was told and what is published.
+#[derive(Debug)]
+pub struct Book {
+    writer: Writer,
+    records: BTreeMap<SubscriptionId, Record>,
+    /// Subscriptions that went: should one come back, its overuse began when it began and its SMS are still spent.
+    gone: BTreeMap<SubscriptionId, Record>,
+    /// The last number given to facts. It grows with every change, whichever subscription it is of, and is kept
+    /// across restarts, so that a subscription that leaves and comes back never gets an older one.
+    revision: u64,
+    counted_sms: CountedSms,
+    /// What was taken and waits to be published: it is to be on disk before anybody is answered from it.
+    unpublished: bool,
+}
+
+/// What became of what was fetched.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Taken {
+    /// Whether anything differs.
+    pub changed: bool,
+    /// Whether a signature vouches for any of it.
+    pub signed: bool,
+    /// What was refused, and what could not be asked for.
+    pub failure: Option<SourceError>,
+}
+
+/// What was told, less what is refused.
+#[derive(Debug, Default)]
+struct Sifted {
+    accepted: BTreeMap<SubscriptionId, Told>,
+    refused: BTreeMap<SubscriptionId, Refused>,
+}
+
+/// An SMS an authentication server sent.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SmsSent {
+    /// Its id, which counts once.
+    pub id: String,
+    /// What it cost.
+    pub credits: u32,
+}
+
+/// What became of a report of SMS.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct SmsReport {
+    /// How many counted.
+    pub counted: u32,
+    /// How many had been counted before.
+    pub repeated: u32,
+    /// Credits that remain, if credits are bought.
+    pub credits: Option<u64>,
+}
+
+/// The book holds nothing under this ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct NotInBook;
+
+impl Book {
+    /// An empty book that publishes through `writer`.
+    #[must_use]
+    pub fn new(writer: Writer, remembered_sms: usize) -> Self {
+        Self {
+            writer,
+            records: BTreeMap::new(),
+            gone: BTreeMap::new(),
+            revision: 0,
+            counted_sms: CountedSms::remembering(remembered_sms),
+            unpublished: false,
+        }
+    }
+
+    /// Takes what was fetched when it was `asked_at`; what is refused changes nothing (semantics 5.5). Nobody is
+    /// answered from it before it is published.
+    pub fn take(&mut self, fetched: Fetched, asked_at: Instant, origin: Origin, clock: &dyn Clock) -> Taken {
+        let (told, and_no_others, failure) = match fetched {
+            Fetched::Unchanged => {
+                self.confirm(Telling { asked_at, origin, now: clock.now() });
+                return Taken::default();
+            }
+            Fetched::All(told) => (told, true, None),
+            Fetched::Some { told, failure } => (told, false, failure),
+        };
+        let sifted = self.sift(told);
+        let issued = sifted.accepted.values().filter_map(|told| told.proof.as_ref());
+        let newest = issued.map(|proof| proof.issued_at).max();
+        // Only what is accepted sets the clock (semantics 5.2): an old signature must not.
+        newest.into_iter().for_each(|issued_at| clock.heard(issued_at));
+        let telling = Telling { asked_at, origin, now: clock.now() };
+        let failure = with_refused(failure, &sifted.refused);
+        let some_left = and_no_others && self.let_go_of_others(&sifted);
+        let changed = self.tell(sifted.accepted, telling) || some_left;
+        if changed {
+            self.revision = self.revision.saturating_add(1);
+        }
+        self.unpublished = true;
+        Taken { changed, signed: newest.is_some(), failure }
+    }
+
+    /// Publishes what was taken. As of when what is held is, if anything is.
+    pub fn publish(&mut self) -> Option<AsOf> {
+        self.unpublished = false;
+        self.writer.replace_all(self.records.values().map(|record| Arc::clone(&record.published)));
+        let as_of = self.records.values().map(|record| record.published.as_of);
+        Some(AsOf { oldest: as_of.clone().min()?, newest: as_of.max()? })
+    }
+
+    /// What is older than what is held is refused, even if the source let it through (semantics 5.5).
+    fn sift(&self, told: Vec<Told>) -> Sifted {
+        let mut sifted = Sifted::default();
+        for told in told {
+            let id = told.facts.subscription_id;
+            let held = self.records.get(&id).or_else(|| self.gone.get(&id)).map(|record| &record.told);
+            let held = sifted.accepted.get(&id).or(held);
+            match held.map_or(Ok(()), |held| record::not_older(held, &told)) {
+                Ok(()) => drop(sifted.accepted.insert(id, told)),
+                Err(refused) => drop(sifted.refused.insert(id, refused)),
+            }
+        }
+        sifted
+    }
+
+    /// Whether any went.
+    fn let_go_of_others(&mut self, sifted: &Sifted) -> bool {
+        let Sifted { accepted, refused } = sifted;
+        let named = |id: &SubscriptionId| accepted.contains_key(id) || refused.contains_key(id);
+        let before = self.records.len();
+        self.gone.extend(self.records.extract_if(.., |id, _| !named(id)));
+        self.records.len() < before
+    }
+
+    /// Whether any differs.
+    fn tell(&mut self, accepted: BTreeMap<SubscriptionId, Told>, telling: Telling) -> bool {
+        let next = self.revision.saturating_add(1);
+        let mut changed = false;
+        for (id, told) in accepted {
+            let last = self.records.remove(&id);
+            let same = last.as_ref().is_some_and(|last| last.told.facts == told.facts);
+            changed |= !same;
+            let last = last.or_else(|| self.gone.remove(&id));
+            self.records.insert(id, Record::told(told, last, if same { None } else { Some(next) }, telling));
+        }
+        changed
+    }
+
+    /// The source has told the same as before: it is as of now, unless a signature says as of when.
+    fn confirm(&mut self, telling: Telling) {
+        for record in self.records.values_mut() {
+            record.confirm(telling);
+        }
+        self.unpublished = true;
+    }
+
+    /// Takes what was kept from an earlier run into an empty book.
+    pub fn restore(&mut self, persisted: Persisted, now: Instant) {
+        self.revision = persisted.revision;
+        for PersistedRecord { told, as_of, revision, overuse_seen } in persisted.records {
+            let id = told.facts.subscription_id;
+            self.records.insert(id, Record::restored(told, as_of, revision, overuse_seen, now));
+        }
+        self.unpublished = true;
+    }
+
+    /// Carries on the numbering of an earlier run whose facts are not taken.
+    pub fn number_after(&mut self, revision: u64) {
+        self.revision = self.revision.max(revision);
+    }
+
+    /// Subtracts SMS that were sent, so that depletion shows at once (semantics 6.9).
+    pub fn count_sms(
+        &mut self,
+        subscription_id: SubscriptionId,
+        sent: &[SmsSent],
+        now: Instant,
+    ) -> Result<SmsReport, NotInBook> {
+        let record = self.records.get_mut(&subscription_id).ok_or(NotInBook)?;
+        let (mut counted, mut repeated) = (0, 0);
+        for sms in sent {
+            if self.counted_sms.counts(subscription_id, &sms.id) {
+                record.sms_spent = record.sms_spent.saturating_add(u64::from(sms.credits));
+                counted += 1;
+            } else {
+                repeated += 1;
+            }
+        }
+        if 0 < counted {
+            record.derive_again(now);
+            // What waits for the disk is published with it.
+            if !self.unpublished {
+                self.writer.replace(Arc::clone(&record.published));
+            }
+        }
+        let credits = record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining);
+        Ok(SmsReport { counted, repeated, credits })
+    }
+
+    /// How many subscriptions are held, and the last number given to facts.
+    #[must_use]
+    pub fn size(&self) -> (usize, u64) {
+        (self.records.len(), self.revision)
+    }
+
+    /// What to keep on disk.
+    #[must_use]
+    pub fn to_persist(&self, source: String) -> Persisted {
+        let records = self.records.values().map(|record| PersistedRecord {
+            told: record.told.clone(),
+            as_of: record.published.as_of,
+            revision: record.revision,
+            overuse_seen: record.overuse_seen,
+        });
+        Persisted { source, revision: self.revision, records: records.collect() }
+    }
+}
+
+/// Why something was not told, with why something was refused.
+fn with_refused(
+    failure: Option<SourceError>,
+    refused: &BTreeMap<SubscriptionId, Refused>,
+) -> Option<SourceError> {
+    let refused: Vec<String> = refused.iter().map(|(id, refused)| format!("`{id}`: {refused}")).collect();
+    if refused.is_empty() {
+        return failure;
+    }
+    let refused = refused.join("; ");
+    Some(match failure {
+        None => SourceError::Refused(refused),
+        Some(SourceError::Refused(what)) => SourceError::Refused(format!("{what}; {refused}")),
+        Some(SourceError::Unreachable(what)) => SourceError::Unreachable(format!("{what}; {refused}")),
+    })
+}
+
+#[cfg(test)]
+mod tests;
