@@ -7,6 +7,7 @@
 mod backoff;
 pub mod book;
 mod handle;
+pub mod outbox;
 pub mod persist;
 mod sms;
 

@@ -6,6 +6,7 @@ pub mod embedded;
 pub mod facts_json;
 pub mod file;
 pub mod units;
+pub mod usage;
 
 use std::{fmt, future::Future};
 
