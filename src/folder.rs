@@ -13,8 +13,10 @@ use std::{
 const FOLDER_MODE: u32 = 0o700;
 /// Only its owner reads or writes the file.
 const FILE_MODE: u32 = 0o600;
-/// What group and others may do.
-const GROUP_AND_OTHERS: u32 = 0o077;
+/// All that group and others may do.
+pub const OTHERS_ANYTHING: u32 = 0o077;
+/// That group and others may write.
+pub const OTHERS_WRITE: u32 = 0o022;
 /// Keys and credentials are far smaller.
 const MOST_BYTES: u64 = 1 << 20;
 
@@ -33,8 +35,8 @@ pub struct Marks {
 pub struct Contents {
     /// What is in it.
     pub text: String,
-    /// Its permission bits, when group or others have any.
-    pub exposed: Option<u32>,
+    /// Its permission bits.
+    pub mode: u32,
 }
 
 /// Makes `folder` and what is missing above it.
@@ -70,7 +72,7 @@ pub fn read(path: &Path) -> io::Result<Option<Contents>> {
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(error),
     };
-    let mode = file.metadata()?.mode();
+    let mode = file.metadata()?.mode() & 0o777;
     let mut text = String::new();
     file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
     if MOST_BYTES < text.len() as u64 {
@@ -79,8 +81,7 @@ pub fn read(path: &Path) -> io::Result<Option<Contents>> {
             format!("it is larger than {MOST_BYTES} bytes"),
         ));
     }
-    let exposed = (mode & GROUP_AND_OTHERS != 0).then_some(mode & 0o777);
-    Ok(Some(Contents { text, exposed }))
+    Ok(Some(Contents { text, mode }))
 }
 
 /// Puts `contents` at `folder/name`, whole and on the disk before this returns.

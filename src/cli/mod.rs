@@ -10,6 +10,7 @@ mod demo;
 mod explain;
 mod healthcheck;
 mod instant;
+mod keys;
 mod matrix;
 mod output;
 mod run_server;
@@ -46,6 +47,7 @@ enum Command {
     Explain(explain::Explain),
     Healthcheck(healthcheck::Healthcheck),
     CheckConfig(check_config::CheckConfig),
+    Keys(keys::Keys),
     Completions(completions::Completions),
 }
 
@@ -77,6 +79,7 @@ pub fn run() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Keys(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -67,6 +67,6 @@ impl Listen {
     }
 }
 
-fn flag(flag: &'static str, key: &'static str, value: Option<String>) -> Option<Flag> {
+pub(super) fn flag(flag: &'static str, key: &'static str, value: Option<String>) -> Option<Flag> {
     value.map(|value| Flag { flag, key, value })
 }

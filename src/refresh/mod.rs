@@ -6,6 +6,7 @@
 
 mod backoff;
 pub mod book;
+mod disk;
 mod handle;
 pub mod outbox;
 pub mod persist;
@@ -15,7 +16,7 @@ use std::{panic::resume_unwind, sync::Arc, time::Duration};
 
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    task::{JoinError, JoinHandle, spawn_blocking},
+    task::{JoinError, spawn_blocking},
     time::Instant as Tick,
 };
 use tokio_util::sync::CancellationToken;
@@ -25,13 +26,14 @@ pub use self::handle::{Handle, NotRefreshed};
 use self::{
     backoff::Backoff,
     book::{Book, Taken},
+    disk::Disk,
     persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
     cache::Writer,
     clock::Clock,
     config,
-    domain::{Instant, Span},
+    domain::Instant,
     source::{FactsSource, Fetched, SourceError},
 };
 
@@ -39,17 +41,13 @@ use crate::{
 pub struct Refresher<S> {
     source: Arc<S>,
     book: Arc<Mutex<Book>>,
-    store: Option<Arc<Store>>,
+    disk: Disk,
     clock: Arc<dyn Clock>,
     settings: config::Refresh,
     requests: mpsc::Receiver<oneshot::Sender<Outcome>>,
     sync: watch::Sender<Sync>,
     backoff: Backoff,
     last_fetch: Option<Tick>,
-    /// Since when the facts on disk are what was told; nothing while what is published is not on disk.
-    on_disk: Option<Instant>,
-    /// A disk that has not come to an end with what it was given.
-    saving: Option<JoinHandle<Result<(), PersistError>>>,
 }
 
 /// How far the refresher has come.
@@ -80,10 +78,6 @@ pub enum Outcome {
     /// None were told, or not of everything, or something of what was told is refused.
     Failed(SourceError),
 }
-
-/// Facts that did not change are written again when what is on disk is older than this, so that a restart knows
-/// how old they really are to the hour.
-const REWRITE_AFTER: Span = Span::from_nanos(3_600 * Span::SECOND.nanos());
 
 impl<S: FactsSource> Refresher<S> {
     /// A refresher from `source` to `writer`, and the handle to it. Facts kept by an earlier run of the same source
@@ -129,15 +123,13 @@ impl<S: FactsSource> Refresher<S> {
         let refresher = Self {
             source,
             book,
-            store: store.map(Arc::new),
+            disk: Disk::new(store, settings.timeout),
             clock,
             backoff: Backoff::new(settings.retry_first, settings.retry_most),
             settings,
             requests,
             sync,
             last_fetch: None,
-            on_disk: None,
-            saving: None,
         };
         (refresher, handle)
     }
@@ -247,20 +239,19 @@ impl<S: FactsSource> Refresher<S> {
     async fn note(&mut self, fetched: Fetched, asked_at: Instant) -> Option<Taken> {
         let (origin, clock) = (self.source.origin(), Arc::clone(&self.clock));
         let taken = self.in_book(move |book| book.take(fetched, asked_at, origin, &*clock)).await?;
-        self.reached(Step::Taken);
+        self.disk.reached(Step::Taken);
         if taken.signed {
             self.persist().await;
         }
         let as_of = self.in_book(Book::publish).await?;
-        self.reached(Step::Published);
+        self.disk.reached(Step::Published);
         // Ready only now that they are in the cache.
         self.sync.send_modify(|sync| sync.published_as_of = as_of);
         if taken.changed {
             let (subscriptions, revision) = self.book.lock().await.size();
             info!(source = self.source.identity(), subscriptions, revision, "facts updated");
         }
-        let holds_any = as_of.is_some();
-        let is_due = holds_any && self.on_disk.is_none_or(|on_disk| REWRITE_AFTER <= asked_at - on_disk);
+        let is_due = as_of.is_some() && self.disk.is_due(asked_at);
         if !taken.signed && (taken.changed || is_due) {
             self.persist().await;
         }
@@ -281,46 +272,10 @@ impl<S: FactsSource> Refresher<S> {
         }
     }
 
-    /// Keeps on disk what is in the book. A disk that refuses keeps nobody from being answered.
     async fn persist(&mut self) {
-        let Some(store) = self.store.clone() else { return };
-        self.on_disk = None;
-        let within = self.settings.timeout;
-        // One at a time: a slow disk must not end with something older over something newer.
-        if let Some(saving) = &mut self.saving {
-            match tokio::time::timeout(within, saving).await {
-                Ok(ended) => told_of(ended),
-                Err(_) => {
-                    return error!("facts not kept on disk: it has not ended with what it was given before");
-                }
-            };
-            self.saving = None;
-        }
-        let persisted = self.book.lock().await.to_persist(self.source.identity());
-        let since = persisted.records.iter().map(|record| record.as_of).max();
-        let mut saving = spawn_blocking(move || store.save(&persisted));
-        match tokio::time::timeout(within, &mut saving).await {
-            Ok(ended) => self.on_disk = since.filter(|_| told_of(ended)),
-            Err(_) => {
-                error!("facts not kept on disk: it took longer than {within:?}");
-                self.saving = Some(saving);
-            }
-        }
+        let (book, source) = (&self.book, &self.source);
+        self.disk.keep(async { book.lock().await.to_persist(source.identity()) }).await;
     }
-
-    fn reached(&self, step: Step) {
-        self.store.iter().for_each(|store| store.reached(step));
-    }
-}
-
-/// Tells of a disk that refused; whether it did not.
-fn told_of(saved: Result<Result<(), PersistError>, JoinError>) -> bool {
-    match saved {
-        Ok(Ok(())) => return true,
-        Ok(Err(error)) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
-        Err(failure) => error!("facts not kept on disk: {failure}"),
-    }
-    false
 }
 
 fn load(store: &Store) -> Option<Persisted> {

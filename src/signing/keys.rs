@@ -63,22 +63,24 @@ pub enum KeyError {
     Malformed(PathBuf, String),
     /// There is no signing key, and none is made for a question.
     #[error(
-        "no signing key in `{0}`; the licensing backend makes one at its first start, or `keys prepare` does"
+        "no signing key in `{0}`; the licensing backend makes one at its first start, or `esa-sidecar keys prepare` does"
     )]
     NoSigningKey(PathBuf),
     /// The operating system has no random bytes.
     #[error("no random bytes for a key: {0}")]
     NoRandomBytes(getrandom::Error),
     /// A rotation has already begun.
-    #[error("the next key is already there; once every sidecar trusts it, `keys switch` makes it sign")]
+    #[error(
+        "the next key is already there; once every sidecar trusts it, `esa-sidecar keys switch` makes it sign"
+    )]
     AlreadyPrepared,
     /// A rotation has not been brought to its end.
     #[error(
-        "the previous key is still there; once every sidecar has facts signed with the new one, `keys retire` it"
+        "the previous key is still there; once every sidecar has facts signed with the new one, `esa-sidecar keys retire`"
     )]
     NotRetired,
     /// There is nothing to switch to.
-    #[error("there is no next key to switch to; `keys prepare` makes one")]
+    #[error("there is no next key to switch to; `esa-sidecar keys prepare` makes one")]
     NotPrepared,
     /// There is nothing to retire.
     #[error("there is no previous key to retire")]
@@ -120,6 +122,12 @@ impl fmt::Display for Role {
 }
 
 impl SigningKeys {
+    /// Where a licensing backend keeps its keys.
+    #[must_use]
+    pub fn folder_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("licensing/keys")
+    }
+
     /// Opens `folder`; the first time, makes it and the first key.
     pub fn open(folder: &Path) -> Result<Self, KeyError> {
         match Self::open_existing(folder) {
@@ -273,8 +281,8 @@ fn read_key(folder: &Path, role: Role) -> Result<Option<SigningKey>, KeyError> {
     let Some(contents) = folder::read(&path).map_err(|error| KeyError::Io(path.clone(), error))? else {
         return Ok(None);
     };
-    if let Some(mode) = contents.exposed {
-        return Err(KeyError::Exposed(path, mode));
+    if contents.mode & folder::OTHERS_ANYTHING != 0 {
+        return Err(KeyError::Exposed(path, contents.mode));
     }
     SigningKey::from_pkcs8_pem(&contents.text)
         .map(Some)

@@ -353,12 +353,18 @@ fn at_most_two_keys_are_trusted_each_once() {
     let (folder, keys) = keys();
     keys.prepare().unwrap();
     let both = keys.public_keys();
-    let file = folder.path().join(TrustedKeys::FILE_NAME);
+    let file = TrustedKeys::file_in(folder.path());
     assert_eq!(TrustedKeys::read(&file).unwrap(), TrustedKeys::default(), "no file, no keys");
     let trusted = TrustedKeys::of(both.clone()).unwrap();
     trusted.write(&file).unwrap();
     assert_eq!(TrustedKeys::read(&file).unwrap(), trusted);
     assert_eq!(trusted.and(&trusted).unwrap(), trusted);
+    for (mode, is_read) in [(0o644, true), (0o660, false), (0o606, false)] {
+        fs::set_permissions(&file, fs::Permissions::from_mode(mode)).unwrap();
+        let read = TrustedKeys::read(&file);
+        assert!(read.is_ok() == is_read, "mode {mode:o}: {read:?}");
+    }
+    fs::remove_file(&file).unwrap();
 
     fs::write(&file, format!("# comment\n\n {} \n{}\n{}\n", both[0], both[1], both[0])).unwrap();
     assert_eq!(TrustedKeys::read(&file).unwrap(), trusted);

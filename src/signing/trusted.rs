@@ -42,6 +42,9 @@ pub enum TrustError {
         /// What is wrong with it.
         error: NotAPublicKey,
     },
+    /// Others could have put a key into it.
+    #[error("`{path}` can be written by others than its owner (mode {mode:04o}); close it: chmod 600 '{path}'", path = .0.display(), mode = .1)]
+    Exposed(PathBuf, u32),
     /// The operating system refused.
     #[error("`{0}`: {1}")]
     Io(PathBuf, io::Error),
@@ -49,7 +52,10 @@ pub enum TrustError {
 
 impl TrustedKeys {
     /// The file of pinned keys in a data folder.
-    pub const FILE_NAME: &str = "trusted-keys";
+    #[must_use]
+    pub fn file_in(data_dir: &Path) -> PathBuf {
+        data_dir.join("trusted-keys")
+    }
 
     /// Trusts `keys`, each once.
     pub fn of(keys: impl IntoIterator<Item = PublicKey>) -> Result<Self, TrustError> {
@@ -65,7 +71,10 @@ impl TrustedKeys {
     /// Reads a file of keys, one a line; a line that begins with `#` is a comment. No file: no keys.
     pub fn read(path: &Path) -> Result<Self, TrustError> {
         let contents = folder::read(path).map_err(|error| TrustError::Io(path.to_owned(), error))?;
-        let text = contents.map(|contents| contents.text).unwrap_or_default();
+        let Some(folder::Contents { text, mode }) = contents else { return Ok(Self::default()) };
+        if mode & folder::OTHERS_WRITE != 0 {
+            return Err(TrustError::Exposed(path.to_owned(), mode));
+        }
         let lines = (1..).zip(text.lines().map(str::trim));
         let keys =
             lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(number, line)| {

@@ -136,8 +136,8 @@ impl UnitsFile {
     pub fn read(&self) -> Result<Units, UnitsError> {
         let path = self.path();
         let contents = folder::read(&path).map_err(|error| UnitsError::Io(error, path.clone()))?;
-        let Some(folder::Contents { text, exposed }) = contents else { return Ok(Units::default()) };
-        if let Some(mode) = exposed {
+        let Some(folder::Contents { text, mode }) = contents else { return Ok(Units::default()) };
+        if mode & folder::OTHERS_ANYTHING != 0 {
             return Err(UnitsError::Exposed(path, mode));
         }
         let read = facts_json::read::<Object<FileJson>>(text.as_bytes()).map_err(|error| error.to_string());

@@ -13,19 +13,19 @@ use esa_sidecar::domain::{
 
 use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy};
 
-fn command(arguments: &[&str]) -> Command {
+pub(crate) fn command(arguments: &[&str]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_esa-sidecar"));
     command.args(arguments).env_clear().stdin(Stdio::null());
     command
 }
 
 /// Exit status, standard output and standard error.
-fn shown(output: &Output) -> String {
+pub(crate) fn shown(output: &Output) -> String {
     let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
     format!("exit status {}\n{}{}", output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-fn run(arguments: &[&str]) -> String {
+pub(crate) fn run(arguments: &[&str]) -> String {
     shown(&command(arguments).output().unwrap())
 }
 

@@ -10,8 +10,10 @@
 #![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
 mod cli;
+mod crashes;
 mod drain;
 mod health;
+mod keys;
 mod layers;
 mod names;
 mod persistence;
