@@ -224,7 +224,7 @@ mod tests {
         let (mut journal, _): (_, Read<String>) = Journal::open(folder.path()).unwrap();
         let long = "x".repeat(1 << 18);
         for _ in 0..20 {
-            journal.append(&[long.clone()], || vec!["kept".to_owned()]).unwrap();
+            journal.append(std::slice::from_ref(&long), || vec!["kept".to_owned()]).unwrap();
         }
         assert!(fs::metadata(folder.path().join(NAME)).unwrap().len() < 3 << 20);
         let (_, read): (_, Read<String>) = Journal::open(folder.path()).unwrap();

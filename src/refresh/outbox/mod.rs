@@ -42,9 +42,12 @@ pub struct Outbox(Arc<Inner>);
 struct Inner {
     state: Mutex<State>,
     medium: Arc<AsyncMutex<Medium>>,
-    waiting: Mutex<Vec<(Report, oneshot::Sender<Result<Reported, NotKept>>)>>,
+    waiting: Mutex<Vec<Waiting>>,
     due: watch::Sender<Option<Tick>>,
 }
+
+/// A report that is not on disk yet, and who waits for it to be.
+type Waiting = (Report, oneshot::Sender<Result<Reported, NotKept>>);
 
 /// Where it is kept. Whoever holds it changes the state.
 #[derive(Debug)]
@@ -135,11 +138,13 @@ impl Outbox {
 
     /// What was handed over of a subscription last was taken; facts that know of it are about to be published.
     pub fn take(&self, id: SubscriptionId) {
-        let mut state = self.0.state();
-        state.take(id);
-        if state.has_more(id) {
-            self.due_in(Duration::ZERO);
-        }
+        self.0.state().take(id);
+    }
+
+    /// Whether more was there than could be handed over at a time.
+    #[must_use]
+    pub fn has_more(&self, id: SubscriptionId) -> bool {
+        self.0.state().has_more(id)
     }
 
     /// The source tells another number of credits: it knows what was spent, if nobody takes usage.
@@ -177,10 +182,6 @@ impl Outbox {
     pub fn due(&self) -> watch::Receiver<Option<Tick>> {
         self.0.due.subscribe()
     }
-
-    fn due_in(&self, delay: Duration) {
-        self.0.due_in(delay);
-    }
 }
 
 impl Inner {
@@ -188,8 +189,7 @@ impl Inner {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    #[expect(clippy::type_complexity, reason = "it is named once, above")]
-    fn waiting(&self) -> MutexGuard<'_, Vec<(Report, oneshot::Sender<Result<Reported, NotKept>>)>> {
+    fn waiting(&self) -> MutexGuard<'_, Vec<Waiting>> {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
