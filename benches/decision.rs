@@ -113,7 +113,7 @@ fn service(runtime: &Runtime, subscriptions: u32) -> Enforcement {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (cache, writer) = cache::new();
     let facts = (0..subscriptions).map(|number| facts(number, clock.now())).collect();
-    let source = EmbeddedSource::new(Arc::clone(&clock), facts);
+    let source = EmbeddedSource::new(facts);
     let (refresher, handle) = Refresher::start(source, writer, None, Arc::clone(&clock), config.refresh);
     let mut sync = handle.sync();
     runtime.spawn(refresher.run(CancellationToken::new()));

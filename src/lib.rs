@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
 //! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
+//! | [`folder`] | files that are their owner's alone, replaced whole |
 //! | [`wire`] | facts and instants as the protocol carries them |
 //! | [`signing`] | who vouches for facts: keys, signatures, and what is refused |
 //! | [`clock`] | the only door for the present |
@@ -35,6 +36,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod enforcement;
+pub mod folder;
 pub mod freshness;
 pub mod health;
 pub mod licensing;

@@ -43,7 +43,7 @@ impl Demo {
         let samples = samples(now).map_err(|_| CommandError::new("the sample company is misspelt"))?;
         let greeting = |address: &ListenAddress| greeting(&samples, address);
         let facts = samples.iter().map(|sample| sample.facts.clone()).collect();
-        let source = EmbeddedSource::new(Arc::clone(&clock), facts);
+        let source = EmbeddedSource::new(facts);
         run_server::until_signal(config, source, false, clock, greeting)
     }
 }

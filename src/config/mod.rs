@@ -4,18 +4,15 @@
 //! those of the TOML file; as an environment variable `refresh.interval` is `ESA_SIDECAR__REFRESH__INTERVAL`.
 
 mod backend;
+mod licensing;
 mod reader;
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
 
-use crate::{
-    domain::Operation,
-    edge::address::ListenAddress,
-    names::Named as _,
-    signing::{NotAPublicKey, PublicKey, TrustedKeys},
-};
+use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
 
 pub use backend::Backend;
+pub use licensing::{Licensing, beyond_this_machine};
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
 
@@ -65,18 +62,10 @@ pub struct FactsFile {
     pub max_bytes: u64,
 }
 
-/// The licensing backend.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Licensing {
-    /// `licensing.keys`: public keys facts may be signed with, two at the most, default none. Those pinned in
-    /// `data_dir/trusted-keys` count, too.
-    pub keys: TrustedKeys,
-}
-
 /// When facts are asked for, and how often at the most.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Refresh {
-    /// `refresh.interval`, default `5m`.
+    /// `refresh.interval`, default `5m`; a licensing backend has its own, `licensing.sync_interval`.
     pub interval: Duration,
     /// `refresh.jitter_percent`: how much shorter or longer an interval may be, default 10.
     pub jitter_percent: u32,
@@ -172,6 +161,15 @@ impl Config {
 }
 
 impl Config {
+    /// Which key says how often facts are asked for, and how often.
+    fn interval(&self) -> (&'static str, Duration) {
+        if self.licensing.urls.is_empty() {
+            ("refresh.interval", self.refresh.interval)
+        } else {
+            ("licensing.sync_interval", self.licensing.sync_interval)
+        }
+    }
+
     /// What is wrong only in company.
     fn check_together(&self, reader: &mut Reader) {
         let Listen { enforcement, probes, licensing } = &self.listen;
@@ -185,15 +183,20 @@ impl Config {
                 reader.fault(key, format!("the same address as `{other}`; choose another"));
             }
         }
+        if !self.licensing.urls.is_empty() && self.file.path.is_some() {
+            let what = "facts come from one source: leave out `file.path`, or these".to_owned();
+            reader.fault("licensing.urls", what);
+        }
         let Staleness { unavailable_after, operations, .. } = &self.staleness;
         let bounds = operations.iter().map(|(name, age)| (format!("staleness.operations.{name}"), *age));
         let bounds =
             bounds.chain(unavailable_after.map(|age| ("staleness.unavailable_after".to_owned(), age)));
-        for (key, age) in bounds.filter(|(_, age)| *age < self.refresh.interval) {
+        let (interval_key, interval) = self.interval();
+        for (key, age) in bounds.filter(|(_, age)| *age < interval) {
             let what = format!(
-                "{} is shorter than `refresh.interval`, {}: facts would be too old between two refreshes that went well",
+                "{} is shorter than `{interval_key}`, {}: facts would be too old between two refreshes that went well",
                 humantime::format_duration(age),
-                humantime::format_duration(self.refresh.interval)
+                humantime::format_duration(interval)
             );
             reader.fault(&key, what);
         }
@@ -215,6 +218,14 @@ impl Listen {
     }
 }
 
+impl Refresh {
+    /// The same for a licensing backend, which says itself when something changes.
+    #[must_use]
+    pub fn of_backend(self, licensing: &Licensing) -> Self {
+        Self { interval: licensing.sync_interval, ..self }
+    }
+}
+
 impl FactsFile {
     fn read(reader: &mut Reader) -> Self {
         Self {
@@ -222,19 +233,6 @@ impl FactsFile {
             poll_interval: reader.duration("file.poll_interval", Duration::from_millis(200)),
             max_bytes: reader.number("file.max_bytes", 256 << 20, 1..=1 << 40),
         }
-    }
-}
-
-impl Licensing {
-    fn read(reader: &mut Reader) -> Self {
-        let keys = reader.list("licensing.keys", |text| {
-            text.parse::<PublicKey>().map_err(|error: NotAPublicKey| error.to_string())
-        });
-        let keys = TrustedKeys::of(keys).unwrap_or_else(|error| {
-            reader.fault("licensing.keys", error.to_string());
-            TrustedKeys::default()
-        });
-        Self { keys }
     }
 }
 

@@ -3,4 +3,5 @@
 //! Not here: what a call means (see `enforcement`).
 
 pub mod address;
+pub mod backend;
 pub mod listener;

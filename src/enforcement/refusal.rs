@@ -60,6 +60,9 @@ pub enum Refusal {
     /// As many callers as may already wait for a refresh.
     #[error("as many callers as are allowed wait for a refresh already; ask again in a second")]
     TooManyRefreshes,
+    /// Usage that is not on disk would be lost with this process (semantics 6.9).
+    #[error("the usage could not be kept, and none of it was taken: {0}; report the same again")]
+    UsageNotKept(String),
     /// The sidecar is stopping.
     #[error("the sidecar is stopping; ask again once it has restarted")]
     Stopping,
@@ -76,7 +79,9 @@ impl Refusal {
             // Another sidecar may hold it.
             Self::SubscriptionNotHeld(_) => Code::NotFound,
             // The same question can be answered later.
-            Self::NoFacts | Self::FactsTooOld { .. } | Self::Stopping => Code::Unavailable,
+            Self::NoFacts | Self::FactsTooOld { .. } | Self::UsageNotKept(_) | Self::Stopping => {
+                Code::Unavailable
+            }
             // The same question can be answered when there is less of it.
             Self::TooManyWatches(_) | Self::TooManyRefreshes => Code::ResourceExhausted,
         }
@@ -93,6 +98,7 @@ impl Refusal {
             Self::TooMany { .. } => "TOO_MANY_ITEMS",
             Self::TooManyWatches(_) => "TOO_MANY_WATCHES",
             Self::TooManyRefreshes => "TOO_MANY_REFRESHES",
+            Self::UsageNotKept(_) => "USAGE_NOT_KEPT",
             Self::Stopping => "STOPPING",
         }
     }

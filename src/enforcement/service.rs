@@ -26,8 +26,8 @@ use crate::{
     domain::{SubscriptionId, Timeline},
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
-    refresh::{self, Outcome, book::SmsSent},
-    source::{Counts, Origin},
+    refresh::{self, NotReported, Outcome, UsageReport},
+    source::{Counts, Origin, usage::SmsSent},
 };
 
 /// Answers from the cache. Cloning it is cheap and shares everything.
@@ -145,7 +145,7 @@ impl Inner {
         }
         let read = |(position, api::SmsSent { id, credits }): (usize, api::SmsSent)| {
             if (1..=LONGEST_SMS_ID).contains(&id.len()) {
-                return Ok(SmsSent { id, credits: credits.max(1) });
+                return Ok(SmsSent { id: id.into(), credits: credits.max(1) });
             }
             let what = format!("{} bytes; an id has 1 to {LONGEST_SMS_ID}", id.len());
             Err(Unreadable::new(format!("sms_sent[{position}].id"), what).into())
@@ -159,13 +159,16 @@ impl Inner {
         let sent = self.sms_sent(sms_sent)?;
         let id = self.held(&subscription_id)?.facts.subscription_id;
         let counts = Counts { active_users, all_users, components };
-        let counts_taken = counts != Counts::default() && self.refresh.report(id, counts);
-        let report = self.refresh.count_sms(id, &sent).await;
-        let report = report.map_err(|_| Refusal::SubscriptionNotHeld(id))?;
+        let counts = Some(counts).filter(|counts| *counts != Counts::default());
+        let reported = self.refresh.report(id, counts, sent).await.map_err(|error| match error {
+            NotReported::NotKept(error) => Refusal::UsageNotKept(error.to_string()),
+            NotReported::NotHeld => Refusal::SubscriptionNotHeld(id),
+        });
+        let UsageReport { counted, repeated, credits, counts_taken } = reported?;
         Ok(api::ReportUsageResponse {
-            sms_counted: report.counted,
-            sms_repeated: report.repeated,
-            sms_credits: report.credits,
+            sms_counted: counted,
+            sms_repeated: repeated,
+            sms_credits: credits,
             counts_taken,
         })
     }

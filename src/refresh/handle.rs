@@ -8,12 +8,16 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 
 use super::{
     Outcome, Sync,
-    book::{Book, NotInBook, SmsReport, SmsSent},
+    book::{Book, NotInBook},
+    outbox::{NotKept, Outbox, Report, Reported},
 };
 use crate::{
     clock::Clock,
     domain::SubscriptionId,
-    source::{Counts, SourceError},
+    source::{
+        Counts, SourceError,
+        usage::{Counted, SmsSent, UsageDelay},
+    },
 };
 
 /// The other rooms' way to the refresher.
@@ -22,7 +26,8 @@ pub struct Handle {
     pub(super) requests: mpsc::Sender<oneshot::Sender<Outcome>>,
     pub(super) sync: watch::Receiver<Sync>,
     pub(super) book: Arc<Mutex<Book>>,
-    pub(super) report: Arc<dyn Fn(SubscriptionId, Counts) -> bool + Send + std::marker::Sync>,
+    pub(super) outbox: Outbox,
+    pub(super) usage_delay: Arc<dyn Fn(SubscriptionId) -> Option<UsageDelay> + Send + std::marker::Sync>,
     pub(super) clock: Arc<dyn Clock>,
 }
 
@@ -33,6 +38,36 @@ pub enum NotRefreshed {
     TooManyWaiting,
     /// The sidecar is stopping.
     Stopping,
+}
+
+/// What became of a report of usage.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UsageReport {
+    /// How many SMS counted.
+    pub counted: u32,
+    /// How many had been counted before.
+    pub repeated: u32,
+    /// Credits that remain, if credits are bought.
+    pub credits: Option<u64>,
+    /// Whether there were counts, and the source will take them.
+    pub counts_taken: bool,
+}
+
+/// Why a report of usage was not taken.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum NotReported {
+    /// It could not be kept.
+    #[error(transparent)]
+    NotKept(#[from] NotKept),
+    /// The subscription is not held.
+    #[error("the subscription is not held")]
+    NotHeld,
+}
+
+impl From<NotInBook> for NotReported {
+    fn from(NotInBook: NotInBook) -> Self {
+        Self::NotHeld
+    }
 }
 
 impl Handle {
@@ -46,19 +81,19 @@ impl Handle {
         outcome.await.map_err(|_| NotRefreshed::Stopping)
     }
 
-    /// Subtracts SMS that were sent.
-    pub async fn count_sms(
+    /// Takes what an authentication server reports. It outlives this process when this returns, and SMS are subtracted.
+    pub async fn report(
         &self,
-        subscription_id: SubscriptionId,
-        sent: &[SmsSent],
-    ) -> Result<SmsReport, NotInBook> {
-        self.book.lock().await.count_sms(subscription_id, sent, self.clock.now())
-    }
-
-    /// Hands counts to the source; whether it takes any.
-    #[must_use]
-    pub fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool {
-        (self.report)(subscription_id, counts)
+        id: SubscriptionId,
+        counts: Option<Counts>,
+        sms: Vec<SmsSent>,
+    ) -> Result<UsageReport, NotReported> {
+        let delay = (self.usage_delay)(id);
+        let counts_taken = counts.is_some() && delay.is_some();
+        let counted = counts.map(|counts| Counted { counts, at: self.clock.now() });
+        let Reported { counted, repeated } = self.outbox.report(Report { id, counted, sms, delay }).await?;
+        let credits = self.book.lock().await.subtract_reported(id, self.clock.now())?;
+        Ok(UsageReport { counted, repeated, credits, counts_taken })
     }
 
     /// Why the source told nothing the last time, if it did not.

@@ -6,49 +6,51 @@
 
 mod backoff;
 pub mod book;
+mod disk;
 mod handle;
+pub mod outbox;
 pub mod persist;
-mod sms;
 
-use std::{panic::resume_unwind, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
 
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
-    task::{JoinError, JoinHandle, spawn_blocking},
+    task::{JoinError, spawn_blocking},
     time::Instant as Tick,
 };
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-pub use self::handle::{Handle, NotRefreshed};
+pub use self::handle::{Handle, NotRefreshed, NotReported, UsageReport};
 use self::{
     backoff::Backoff,
     book::{Book, Taken},
+    disk::Disk,
+    outbox::Outbox,
     persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
     cache::Writer,
     clock::Clock,
     config,
-    domain::{Instant, Span},
-    source::{FactsSource, Fetched, SourceError},
+    domain::{Instant, SubscriptionId},
+    source::{Answer, Ask, FactsSource, Fetched, Occasion, SourceError, usage::UsageBySubscription},
 };
 
 /// Keeps the cache as fresh as its source.
 pub struct Refresher<S> {
     source: Arc<S>,
     book: Arc<Mutex<Book>>,
-    store: Option<Arc<Store>>,
+    outbox: Outbox,
+    disk: Disk,
     clock: Arc<dyn Clock>,
     settings: config::Refresh,
     requests: mpsc::Receiver<oneshot::Sender<Outcome>>,
     sync: watch::Sender<Sync>,
     backoff: Backoff,
     last_fetch: Option<Tick>,
-    /// Since when the facts on disk are what was told; nothing while what is published is not on disk.
-    on_disk: Option<Instant>,
-    /// A disk that has not come to an end with what it was given.
-    saving: Option<JoinHandle<Result<(), PersistError>>>,
+    /// Before then no usage is handed over of our own accord: the source is away, or was just asked.
+    usage_from: Tick,
 }
 
 /// How far the refresher has come.
@@ -80,10 +82,6 @@ pub enum Outcome {
     Failed(SourceError),
 }
 
-/// Facts that did not change are written again when what is on disk is older than this, so that a restart knows
-/// how old they really are to the hour.
-const REWRITE_AFTER: Span = Span::from_nanos(3_600 * Span::SECOND.nanos());
-
 impl<S: FactsSource> Refresher<S> {
     /// A refresher from `source` to `writer`, and the handle to it. Facts kept by an earlier run of the same source
     /// are published before this returns.
@@ -97,7 +95,11 @@ impl<S: FactsSource> Refresher<S> {
         let source = Arc::new(source);
         let (asked, requests) = mpsc::channel(settings.requests_waiting);
         let (sync, _) = watch::channel(Sync::default());
-        let mut book = Book::new(writer, settings.remembered_sms);
+        let outbox = match &store {
+            Some(store) => Outbox::open(store.folder().to_owned(), settings.remembered_sms),
+            None => Outbox::in_memory(settings.remembered_sms),
+        };
+        let mut book = Book::new(writer, outbox.clone());
         match store.as_ref().and_then(load) {
             Some(persisted) if persisted.source == source.identity() => {
                 info!(subscriptions = persisted.records.len(), "going on from the facts kept on disk");
@@ -117,26 +119,27 @@ impl<S: FactsSource> Refresher<S> {
             None => {}
         }
         let book = Arc::new(Mutex::new(book));
-        let takes_report = Arc::clone(&source);
+        let takes_usage = Arc::clone(&source);
         let handle = Handle {
             requests: asked,
             sync: sync.subscribe(),
             book: Arc::clone(&book),
-            report: Arc::new(move |id, counts| takes_report.report(id, counts)),
+            outbox: outbox.clone(),
+            usage_delay: Arc::new(move |id| takes_usage.usage_delay(id)),
             clock: Arc::clone(&clock),
         };
         let refresher = Self {
             source,
             book,
-            store: store.map(Arc::new),
+            outbox,
+            disk: Disk::new(store, settings.timeout),
             clock,
             backoff: Backoff::new(settings.retry_first, settings.retry_most),
             settings,
             requests,
             sync,
             last_fetch: None,
-            on_disk: None,
-            saving: None,
+            usage_from: Tick::now(),
         };
         (refresher, handle)
     }
@@ -144,16 +147,29 @@ impl<S: FactsSource> Refresher<S> {
     /// Refreshes until `stop`. What was fetched by then is published and kept on disk before this returns.
     pub async fn run(mut self, stop: CancellationToken) {
         let mut due = Tick::now();
-        while let Some(mut waiting) = stop.run_until_cancelled(self.occasion(due)).await {
+        while let Some((mut occasion, mut waiting)) = stop.run_until_cancelled(self.occasion(due)).await {
             // Whoever asks from here on asks for the next fetch: this one may tell what was so before they asked.
             while let Ok(caller) = self.requests.try_recv() {
                 waiting.push(caller);
             }
+            if !waiting.is_empty() {
+                occasion = Occasion::Due;
+            }
             self.last_fetch = Some(Tick::now());
             let asked_at = self.clock.now();
-            let Some(fetched) = stop.run_until_cancelled(self.fetch()).await else { return };
-            let outcome = self.take(fetched, asked_at).await;
-            due = Tick::now() + self.next_in(&outcome);
+            let Some(answer) = stop.run_until_cancelled(self.fetch(occasion)).await else { return };
+            let Answer { fetched, usage_taken } = answer;
+            let outcome = self.take(fetched, &usage_taken, asked_at).await;
+            due = self.next_after(occasion, &outcome, due);
+            let has_more = usage_taken.iter().any(|id| self.outbox.has_more(*id));
+            self.usage_from = match outcome {
+                // Whoever is away is not asked more often because there is usage.
+                Outcome::Failed(_) => due,
+                Outcome::Updated | Outcome::Unchanged => Tick::now() + self.settings.at_most_every,
+            };
+            if has_more {
+                due = Tick::now();
+            }
             for caller in waiting {
                 // A caller that has gone needs no answer.
                 let _ = caller.send(outcome.clone());
@@ -161,45 +177,62 @@ impl<S: FactsSource> Refresher<S> {
         }
     }
 
-    /// Waits until the source is to be asked; the first of the callers who want it to be.
-    async fn occasion(&mut self, due: Tick) -> Vec<oneshot::Sender<Outcome>> {
-        let mut waiting = Vec::new();
+    /// Waits until the source is to be asked; why, and the first of the callers who want it to be.
+    async fn occasion(&mut self, due: Tick) -> (Occasion, Vec<oneshot::Sender<Outcome>>) {
         tokio::select! {
-            () = tokio::time::sleep_until(due) => {}
-            () = self.source.changed() => {}
+            () = tokio::time::sleep_until(due) => (Occasion::Due, Vec::new()),
+            () = usage_due(self.outbox.due(), self.usage_from) => (Occasion::Due, Vec::new()),
+            () = self.source.changed() => (Occasion::Changed, Vec::new()),
             Some(caller) = self.requests.recv() => {
-                waiting.push(caller);
                 // However many ask, the source is not asked more often than this.
                 if let Some(last) = self.last_fetch {
                     tokio::time::sleep_until(last + self.settings.at_most_every).await;
                 }
-            }
-        }
-        waiting
-    }
-
-    /// How long until the source is asked of our own accord.
-    fn next_in(&mut self, outcome: &Outcome) -> Duration {
-        match outcome {
-            Outcome::Failed(error) if error.is_retried() => self.backoff.next(),
-            Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged => {
-                self.backoff.reset();
-                backoff::jittered(self.settings.interval, self.settings.jitter_percent)
+                (Occasion::Due, vec![caller])
             }
         }
     }
 
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
+    /// When the source is asked of our own accord. Its telling of a change puts off nothing.
+    fn next_after(&mut self, occasion: Occasion, outcome: &Outcome, due: Tick) -> Tick {
+        let Self { settings, backoff, .. } = self;
+        let wait = match (occasion, outcome) {
+            (_, Outcome::Failed(error)) if error.is_retried() => backoff.next(),
+            // What is refused stays so until somebody mends it, which need not show here.
+            (_, Outcome::Failed(_)) => {
+                backoff.reset();
+                backoff::jittered(settings.interval.min(settings.retry_most), settings.jitter_percent)
+            }
+            (Occasion::Changed, Outcome::Updated | Outcome::Unchanged) => return due,
+            (Occasion::Due, Outcome::Updated | Outcome::Unchanged) => {
+                backoff.reset();
+                backoff::jittered(settings.interval, settings.jitter_percent)
+            }
+        };
+        Tick::now() + wait
+    }
+
+    async fn fetch(&self, occasion: Occasion) -> Answer {
         let within = self.settings.timeout;
-        tokio::time::timeout(within, self.source.fetch()).await.unwrap_or_else(|_| {
+        let usage = match occasion {
+            Occasion::Changed => UsageBySubscription::new(),
+            Occasion::Due => self.outbox.hand_over(),
+        };
+        let ask = Ask { occasion, usage };
+        tokio::time::timeout(within, self.source.fetch(ask)).await.unwrap_or_else(|_| {
             let what = format!("{} did not answer within {within:?}", self.source.identity());
-            Err(SourceError::Unreachable(what))
+            Err(SourceError::Unreachable(what)).into()
         })
     }
 
-    async fn take(&mut self, fetched: Result<Fetched, SourceError>, asked_at: Instant) -> Outcome {
+    async fn take(
+        &mut self,
+        fetched: Result<Fetched, SourceError>,
+        usage_taken: &BTreeSet<SubscriptionId>,
+        asked_at: Instant,
+    ) -> Outcome {
         let taken = match fetched {
-            Ok(fetched) => self.note(fetched, asked_at).await,
+            Ok(fetched) => self.note(fetched, usage_taken.clone(), asked_at).await,
             Err(error) => Some(Taken { failure: Some(error), ..Taken::default() }),
         };
         // The runtime is stopping.
@@ -243,26 +276,33 @@ impl<S: FactsSource> Refresher<S> {
     ///
     /// What is signed is on disk before anybody is answered from it: no crash goes back behind an answer (semantics
     /// 5.5). What is not can be read again where it came from, so nobody waits for the disk.
-    async fn note(&mut self, fetched: Fetched, asked_at: Instant) -> Option<Taken> {
+    async fn note(
+        &mut self,
+        fetched: Fetched,
+        usage_taken: BTreeSet<SubscriptionId>,
+        asked_at: Instant,
+    ) -> Option<Taken> {
         let (origin, clock) = (self.source.origin(), Arc::clone(&self.clock));
-        let taken = self.in_book(move |book| book.take(fetched, asked_at, origin, &*clock)).await?;
-        self.reached(Step::Taken);
+        let taken =
+            self.in_book(move |book| book.take(fetched, &usage_taken, asked_at, origin, &*clock)).await?;
+        self.disk.reached(Step::Taken);
         if taken.signed {
             self.persist().await;
         }
         let as_of = self.in_book(Book::publish).await?;
-        self.reached(Step::Published);
+        self.disk.reached(Step::Published);
         // Ready only now that they are in the cache.
         self.sync.send_modify(|sync| sync.published_as_of = as_of);
         if taken.changed {
             let (subscriptions, revision) = self.book.lock().await.size();
             info!(source = self.source.identity(), subscriptions, revision, "facts updated");
         }
-        let holds_any = as_of.is_some();
-        let is_due = holds_any && self.on_disk.is_none_or(|on_disk| REWRITE_AFTER <= asked_at - on_disk);
+        let is_due = as_of.is_some() && self.disk.is_due(asked_at);
         if !taken.signed && (taken.changed || is_due) {
             self.persist().await;
         }
+        // Only now that facts which know of it are on disk: a restart must not show credits that are spent.
+        self.outbox.settle().await;
         Some(taken)
     }
 
@@ -280,46 +320,28 @@ impl<S: FactsSource> Refresher<S> {
         }
     }
 
-    /// Keeps on disk what is in the book. A disk that refuses keeps nobody from being answered.
     async fn persist(&mut self) {
-        let Some(store) = self.store.clone() else { return };
-        self.on_disk = None;
-        let within = self.settings.timeout;
-        // One at a time: a slow disk must not end with something older over something newer.
-        if let Some(saving) = &mut self.saving {
-            match tokio::time::timeout(within, saving).await {
-                Ok(ended) => told_of(ended),
-                Err(_) => {
-                    return error!("facts not kept on disk: it has not ended with what it was given before");
-                }
-            };
-            self.saving = None;
-        }
-        let persisted = self.book.lock().await.to_persist(self.source.identity());
-        let since = persisted.records.iter().map(|record| record.as_of).max();
-        let mut saving = spawn_blocking(move || store.save(&persisted));
-        match tokio::time::timeout(within, &mut saving).await {
-            Ok(ended) => self.on_disk = since.filter(|_| told_of(ended)),
-            Err(_) => {
-                error!("facts not kept on disk: it took longer than {within:?}");
-                self.saving = Some(saving);
-            }
-        }
-    }
-
-    fn reached(&self, step: Step) {
-        self.store.iter().for_each(|store| store.reached(step));
+        let (book, source) = (&self.book, &self.source);
+        self.disk.keep(async { book.lock().await.to_persist(source.identity()) }).await;
     }
 }
 
-/// Tells of a disk that refused; whether it did not.
-fn told_of(saved: Result<Result<(), PersistError>, JoinError>) -> bool {
-    match saved {
-        Ok(Ok(())) => return true,
-        Ok(Err(error)) => error!("facts not kept on disk, tried again at the next refresh: {error}"),
-        Err(failure) => error!("facts not kept on disk: {failure}"),
+/// Returns once usage is due, and `from` is past.
+async fn usage_due(mut due: watch::Receiver<Option<Tick>>, from: Tick) {
+    loop {
+        let then = *due.borrow_and_update();
+        let time = async {
+            match then {
+                Some(then) => tokio::time::sleep_until(then.max(from)).await,
+                None => std::future::pending().await,
+            }
+        };
+        tokio::select! {
+            () = time => return,
+            Ok(()) = due.changed() => {}
+            else => std::future::pending().await,
+        }
     }
-    false
 }
 
 fn load(store: &Store) -> Option<Persisted> {

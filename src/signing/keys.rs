@@ -15,8 +15,11 @@ use ed25519_dalek::{
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, spki::der::pem::LineEnding},
 };
 
-use super::{PublicKey, folder, signed_bytes};
-use crate::proto::licensing::SignedFacts;
+use super::{PublicKey, signed_bytes};
+use crate::{folder, proto::licensing::SignedFacts};
+
+/// The file that is held while the folder is written to.
+const LOCK: &str = "lock";
 
 /// What a key of the folder is for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -133,7 +136,7 @@ impl SigningKeys {
         }
         let io = |error| KeyError::Io(folder.to_owned(), error);
         folder::make(folder).map_err(io)?;
-        let lock = folder::lock(folder).map_err(io)?;
+        let lock = folder::lock(folder, LOCK).map_err(io)?;
         // Another process may have been first.
         if folder::marks(&folder.join(Role::Signing.file_name())).is_none() {
             make_key(folder, Role::Signing)?;
@@ -230,7 +233,8 @@ impl SigningKeys {
 
     /// One change at a time, whichever process makes it.
     fn change(&self, change: impl FnOnce(&Held, &Path) -> Result<(), KeyError>) -> Result<(), KeyError> {
-        let lock = folder::lock(&self.folder).map_err(|error| KeyError::Io(self.folder.clone(), error))?;
+        let lock =
+            folder::lock(&self.folder, LOCK).map_err(|error| KeyError::Io(self.folder.clone(), error))?;
         self.reload()?;
         change(&self.held.load_full(), &self.folder)?;
         drop(lock);

@@ -3,7 +3,6 @@
 //!
 //! Not here: when facts are fetched and what they mean. Nothing in a payload is looked at before its signature holds.
 
-mod folder;
 mod keys;
 mod public_key;
 mod refused;

@@ -10,8 +10,9 @@ use std::{
 
 use prost::Message as _;
 
-use super::{NotAPublicKey, PublicKey, Refused, VerifiedFacts, folder, signed_bytes};
+use super::{NotAPublicKey, PublicKey, Refused, VerifiedFacts, signed_bytes};
 use crate::{
+    folder,
     proto::licensing::{SignedFacts, SubscriptionFacts},
     wire::{self, Unreadable},
 };

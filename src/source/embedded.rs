@@ -3,31 +3,31 @@
 //! Not the licensing backend: it knows no licences and no units, and forgets everything when the process ends.
 
 use std::{
-    collections::BTreeMap,
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    collections::{BTreeMap, BTreeSet},
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
 };
 
-use tokio::sync::Notify;
-
-use super::{Counts, FactsSource, Fetched, Origin, SourceError};
-use crate::{
-    clock::Clock,
-    domain::{Facts, SubscriptionId, facts::ActiveUsers},
+use super::{
+    Answer, Ask, Counts, FactsSource, Fetched, Origin,
+    usage::{Counted, Usage, UsageDelay},
+};
+use crate::domain::{
+    Facts, SubscriptionId,
+    facts::{ActiveUsers, SmsCredits},
 };
 
-/// Facts in memory, which reported counts change.
+/// Facts in memory, which usage changes.
 pub struct EmbeddedSource {
-    clock: Arc<dyn Clock>,
     facts: Mutex<BTreeMap<SubscriptionId, Facts>>,
-    reported: Notify,
 }
 
 impl EmbeddedSource {
-    /// Tells `facts`, dated by `clock`.
+    /// Tells `facts`.
     #[must_use]
-    pub fn new(clock: Arc<dyn Clock>, facts: Vec<Facts>) -> Self {
+    pub fn new(facts: Vec<Facts>) -> Self {
         let facts = facts.into_iter().map(|facts| (facts.subscription_id, facts)).collect();
-        Self { clock, facts: Mutex::new(facts), reported: Notify::new() }
+        Self { facts: Mutex::new(facts) }
     }
 
     fn facts(&self) -> MutexGuard<'_, BTreeMap<SubscriptionId, Facts>> {
@@ -44,27 +44,40 @@ impl FactsSource for EmbeddedSource {
         Origin::Live
     }
 
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
-        Ok(Fetched::unsigned(self.facts().values().cloned()))
-    }
-
-    async fn changed(&self) {
-        self.reported.notified().await;
-    }
-
-    fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool {
-        let now = self.clock.now();
+    async fn fetch(&self, ask: Ask) -> Answer {
         let mut held = self.facts();
-        let Some(facts) = held.get_mut(&subscription_id) else { return false };
-        if let Some(active) = counts.active_users {
+        let mut usage_taken = BTreeSet::new();
+        for (id, usage) in ask.usage {
+            if let Some(facts) = held.get_mut(&id) {
+                count(facts, &usage);
+                usage_taken.insert(id);
+            }
+        }
+        Answer { fetched: Ok(Fetched::unsigned(held.values().cloned())), usage_taken }
+    }
+
+    /// Facts change here through usage alone.
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    fn usage_delay(&self, subscription_id: SubscriptionId) -> Option<UsageDelay> {
+        let at_once = UsageDelay { counts: Duration::ZERO, sms: Duration::ZERO };
+        self.facts().contains_key(&subscription_id).then_some(at_once)
+    }
+}
+
+fn count(facts: &mut Facts, Usage { counts, sms }: &Usage) {
+    if let Some(Counted { counts: Counts { active_users, all_users, components }, at }) = *counts {
+        if let Some(active) = active_users {
             facts.users.active = ActiveUsers(active);
             // The overuse clock belongs to the backend: it starts, holds and clears here.
             facts.users.overused_since =
-                facts.users.excess().map(|_| facts.users.overused_since.unwrap_or(now));
+                facts.users.excess().map(|_| facts.users.overused_since.unwrap_or(at));
         }
-        facts.all_users.count = counts.all_users.unwrap_or(facts.all_users.count);
-        facts.components.count = counts.components.unwrap_or(facts.components.count);
-        self.reported.notify_one();
-        true
+        facts.all_users.count = all_users.unwrap_or(facts.all_users.count);
+        facts.components.count = components.unwrap_or(facts.components.count);
     }
+    let spent = sms.iter().map(|sms| u64::from(sms.credits)).fold(0, u64::saturating_add);
+    facts.sms_credits = facts.sms_credits.map(|SmsCredits(left)| SmsCredits(left.saturating_sub(spent)));
 }

@@ -16,7 +16,7 @@ use rustix::fs::OFlags;
 use sha2::{Digest as _, Sha256};
 use tokio::task::spawn_blocking;
 
-use super::{Counts, FactsSource, Fetched, Origin, SourceError, facts_json};
+use super::{Answer, Ask, FactsSource, Fetched, Origin, SourceError, facts_json, usage::UsageDelay};
 use crate::domain::{Facts, SubscriptionId};
 
 /// A facts file.
@@ -124,11 +124,12 @@ impl FactsSource for FileSource {
         Origin::File
     }
 
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
+    async fn fetch(&self, _ask: Ask) -> Answer {
         let source = self.clone();
-        spawn_blocking(move || source.fetch_blocking()).await.unwrap_or_else(|_| {
-            Err(SourceError::Unreachable("the reader of the facts file ended early".to_owned()))
-        })
+        let fetched = spawn_blocking(move || source.fetch_blocking()).await;
+        let ended_early =
+            |_| Err(SourceError::Unreachable("the reader of the facts file ended early".to_owned()));
+        fetched.unwrap_or_else(ended_early).into()
     }
 
     async fn changed(&self) {
@@ -152,9 +153,9 @@ impl FactsSource for FileSource {
         }
     }
 
-    /// Nobody takes counts: a facts file tells its own.
-    fn report(&self, _subscription_id: SubscriptionId, _counts: Counts) -> bool {
-        false
+    /// Nobody takes usage: a facts file tells its own.
+    fn usage_delay(&self, _subscription_id: SubscriptionId) -> Option<UsageDelay> {
+        None
     }
 }
 

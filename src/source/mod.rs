@@ -5,9 +5,13 @@
 pub mod embedded;
 pub mod facts_json;
 pub mod file;
+pub mod units;
+pub mod usage;
 
-use std::{fmt, future::Future};
+use std::{collections::BTreeSet, fmt, future::Future};
 
+pub use self::usage::Counts;
+use self::usage::{UsageBySubscription, UsageDelay};
 use crate::{
     domain::{Facts, Instant, SubscriptionId},
     proto::licensing::SignedFacts,
@@ -22,14 +26,14 @@ pub trait FactsSource: Send + Sync + 'static {
     /// What answers name as the origin of facts from here.
     fn origin(&self) -> Origin;
 
-    /// Asks for the facts as they are now.
-    fn fetch(&self) -> impl Future<Output = Result<Fetched, SourceError>> + Send;
+    /// Asks for the facts as they are now, and hands over usage.
+    fn fetch(&self, ask: Ask) -> impl Future<Output = Answer> + Send;
 
     /// Returns when asking again is worth it at once. Dropping it half way loses nothing.
     fn changed(&self) -> impl Future<Output = ()> + Send;
 
-    /// Hands over what an authentication server counted; whether anybody takes it.
-    fn report(&self, subscription_id: SubscriptionId, counts: Counts) -> bool;
+    /// How soon usage of a subscription is to be handed over; none when nobody takes it.
+    fn usage_delay(&self, subscription_id: SubscriptionId) -> Option<UsageDelay>;
 }
 
 /// Where facts came from, as answers name it.
@@ -43,7 +47,7 @@ pub enum Origin {
     File,
 }
 
-/// What a source answered.
+/// What a source told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Fetched {
     /// The same as last time.
@@ -94,15 +98,38 @@ impl From<Facts> for Told {
     }
 }
 
-/// Counts of an authentication server; nothing where it did not count.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counts {
-    /// Users with at least one authentication method enabled.
-    pub active_users: Option<u64>,
-    /// All users.
-    pub all_users: Option<u64>,
-    /// Components.
-    pub components: Option<u64>,
+/// What a source is asked for, and given.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Ask {
+    /// Why it is asked.
+    pub occasion: Occasion,
+    /// What was counted and nobody has taken yet.
+    pub usage: UsageBySubscription,
+}
+
+/// Why a source is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Occasion {
+    /// It said that something changed. What changed is enough of an answer.
+    Changed,
+    /// It is time, there is usage to hand over, or a caller wants to know: all of it is to be asked for.
+    Due,
+}
+
+/// What a source answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Answer {
+    /// The facts.
+    pub fetched: Result<Fetched, SourceError>,
+    /// Subscriptions whose usage was taken: the facts told of them know of it.
+    pub usage_taken: BTreeSet<SubscriptionId>,
+}
+
+impl From<Result<Fetched, SourceError>> for Answer {
+    /// No usage was taken.
+    fn from(fetched: Result<Fetched, SourceError>) -> Self {
+        Self { fetched, usage_taken: BTreeSet::new() }
+    }
 }
 
 /// Why a source has no facts to tell.

@@ -23,7 +23,7 @@ use esa_sidecar::{
     },
     refresh::persist::Store,
     server::{self, Listeners, ServeError},
-    source::{Counts, FactsSource, Fetched, Origin, SourceError},
+    source::{Answer, Ask, FactsSource, Fetched, Origin, SourceError, usage::UsageDelay},
 };
 use tokio::{
     sync::{Notify, Semaphore},
@@ -118,18 +118,18 @@ impl FactsSource for ScriptedSource {
         Origin::Live
     }
 
-    async fn fetch(&self) -> Result<Fetched, SourceError> {
+    async fn fetch(&self, _ask: Ask) -> Answer {
         self.0.fetches.fetch_add(1, Ordering::SeqCst);
         self.0.permits.acquire().await.unwrap().forget();
-        self.0.answer.lock().unwrap().clone()
+        self.0.answer.lock().unwrap().clone().into()
     }
 
     async fn changed(&self) {
         self.0.changed.notified().await;
     }
 
-    fn report(&self, _subscription_id: SubscriptionId, _counts: Counts) -> bool {
-        false
+    fn usage_delay(&self, _subscription_id: SubscriptionId) -> Option<UsageDelay> {
+        None
     }
 }
 

@@ -5,13 +5,16 @@
 
 mod record;
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    sync::Arc,
+};
 
 use self::record::{Record, Telling};
 use super::{
     AsOf,
+    outbox::Outbox,
     persist::{Persisted, PersistedRecord},
-    sms::CountedSms,
 };
 use crate::{
     cache::Writer,
@@ -31,7 +34,8 @@ pub struct Book {
     /// The last number given to facts. It grows with every change, whichever subscription it is of, and is kept
     /// across restarts, so that a subscription that leaves and comes back never gets an older one.
     revision: u64,
-    counted_sms: CountedSms,
+    /// What was reported and the source does not know of yet.
+    outbox: Outbox,
     /// What was taken and waits to be published: it is to be on disk before anybody is answered from it.
     unpublished: bool,
 }
@@ -54,26 +58,6 @@ struct Sifted {
     refused: BTreeMap<SubscriptionId, Refused>,
 }
 
-/// An SMS an authentication server sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct SmsSent {
-    /// Its id, which counts once.
-    pub id: String,
-    /// What it cost.
-    pub credits: u32,
-}
-
-/// What became of a report of SMS.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct SmsReport {
-    /// How many counted.
-    pub counted: u32,
-    /// How many had been counted before.
-    pub repeated: u32,
-    /// Credits that remain, if credits are bought.
-    pub credits: Option<u64>,
-}
-
 /// The book holds nothing under this ID.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct NotInBook;
@@ -81,20 +65,27 @@ pub struct NotInBook;
 impl Book {
     /// An empty book that publishes through `writer`.
     #[must_use]
-    pub fn new(writer: Writer, remembered_sms: usize) -> Self {
+    pub fn new(writer: Writer, outbox: Outbox) -> Self {
         Self {
             writer,
             records: BTreeMap::new(),
             gone: BTreeMap::new(),
             revision: 0,
-            counted_sms: CountedSms::remembering(remembered_sms),
+            outbox,
             unpublished: false,
         }
     }
 
     /// Takes what was fetched when it was `asked_at`; what is refused changes nothing (semantics 5.5). Nobody is
-    /// answered from it before it is published.
-    pub fn take(&mut self, fetched: Fetched, asked_at: Instant, origin: Origin, clock: &dyn Clock) -> Taken {
+    /// answered from it before it is published. It knows of the usage of `usage_taken`.
+    pub fn take(
+        &mut self,
+        fetched: Fetched,
+        usage_taken: &BTreeSet<SubscriptionId>,
+        asked_at: Instant,
+        origin: Origin,
+        clock: &dyn Clock,
+    ) -> Taken {
         let (told, and_no_others, failure) = match fetched {
             Fetched::Unchanged => {
                 self.confirm(Telling { asked_at, origin, now: clock.now() });
@@ -111,7 +102,7 @@ impl Book {
         let telling = Telling { asked_at, origin, now: clock.now() };
         let failure = with_refused(failure, &sifted.refused);
         let some_left = and_no_others && self.let_go_of_others(&sifted);
-        let changed = self.tell(sifted.accepted, telling) || some_left;
+        let changed = self.tell(sifted.accepted, usage_taken, telling) || some_left;
         if changed {
             self.revision = self.revision.saturating_add(1);
         }
@@ -152,7 +143,12 @@ impl Book {
     }
 
     /// Whether any differs.
-    fn tell(&mut self, accepted: BTreeMap<SubscriptionId, Told>, telling: Telling) -> bool {
+    fn tell(
+        &mut self,
+        accepted: BTreeMap<SubscriptionId, Told>,
+        usage_taken: &BTreeSet<SubscriptionId>,
+        telling: Telling,
+    ) -> bool {
         let next = self.revision.saturating_add(1);
         let mut changed = false;
         for (id, told) in accepted {
@@ -160,7 +156,15 @@ impl Book {
             let same = last.as_ref().is_some_and(|last| last.told.facts == told.facts);
             changed |= !same;
             let last = last.or_else(|| self.gone.remove(&id));
-            self.records.insert(id, Record::told(told, last, if same { None } else { Some(next) }, telling));
+            if usage_taken.contains(&id) {
+                self.outbox.take(id);
+            } else if last.as_ref().is_some_and(|last| last.told.facts.sms_credits != told.facts.sms_credits)
+            {
+                self.outbox.forget_spent(id);
+            }
+            let spent = self.outbox.unknown_to_source(id);
+            let number = if same { None } else { Some(next) };
+            self.records.insert(id, Record::told(told, last, number, spent, telling));
         }
         changed
     }
@@ -178,7 +182,9 @@ impl Book {
         self.revision = persisted.revision;
         for PersistedRecord { told, as_of, revision, overuse_seen } in persisted.records {
             let id = told.facts.subscription_id;
-            self.records.insert(id, Record::restored(told, as_of, revision, overuse_seen, now));
+            let mut record = Record::restored(told, as_of, revision, overuse_seen, now);
+            record.spend(self.outbox.unknown_to_source(id), now);
+            self.records.insert(id, record);
         }
         self.unpublished = true;
     }
@@ -188,32 +194,19 @@ impl Book {
         self.revision = self.revision.max(revision);
     }
 
-    /// Subtracts SMS that were sent, so that depletion shows at once (semantics 6.9).
-    pub fn count_sms(
+    /// Subtracts what was reported, so that depletion shows at once (semantics 6.9). The credits that remain, if
+    /// credits are bought.
+    pub fn subtract_reported(
         &mut self,
         subscription_id: SubscriptionId,
-        sent: &[SmsSent],
         now: Instant,
-    ) -> Result<SmsReport, NotInBook> {
+    ) -> Result<Option<u64>, NotInBook> {
         let record = self.records.get_mut(&subscription_id).ok_or(NotInBook)?;
-        let (mut counted, mut repeated) = (0, 0);
-        for sms in sent {
-            if self.counted_sms.counts(subscription_id, &sms.id) {
-                record.sms_spent = record.sms_spent.saturating_add(u64::from(sms.credits));
-                counted += 1;
-            } else {
-                repeated += 1;
-            }
+        // What waits for the disk is published with it.
+        if record.spend(self.outbox.unknown_to_source(subscription_id), now) && !self.unpublished {
+            self.writer.replace(Arc::clone(&record.published));
         }
-        if 0 < counted {
-            record.derive_again(now);
-            // What waits for the disk is published with it.
-            if !self.unpublished {
-                self.writer.replace(Arc::clone(&record.published));
-            }
-        }
-        let credits = record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining);
-        Ok(SmsReport { counted, repeated, credits })
+        Ok(record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining))
     }
 
     /// How many subscriptions are held, and the last number given to facts.

@@ -28,7 +28,7 @@ pub(super) struct Record {
     pub(super) revision: u64,
     /// When the overuse was seen here first, if nobody told (semantics 2.9).
     pub(super) overuse_seen: Option<Instant>,
-    /// SMS credits reported spent since the source told how many there are.
+    /// SMS credits that were reported spent and the source does not know of.
     pub(super) sms_spent: u64,
     /// Shared with the cache.
     pub(super) published: Arc<Snapshot>,
@@ -46,23 +46,25 @@ pub(super) fn not_older(held: &Told, told: &Told) -> Result<(), Refused> {
 
 impl Record {
     /// What was told now, on top of what was told last; `number` when it differs.
-    pub(super) fn told(told: Told, last: Option<Self>, number: Option<u64>, telling: Telling) -> Self {
+    pub(super) fn told(
+        told: Told,
+        last: Option<Self>,
+        number: Option<u64>,
+        sms_spent: u64,
+        telling: Telling,
+    ) -> Self {
         let Telling { asked_at, origin, now } = telling;
         let issued_at = told.proof.as_ref().map(|proof| proof.issued_at);
         let (as_of, vouched) = (issued_at.unwrap_or(asked_at), issued_at.is_some());
         // What was published last spares its timeline where the facts are the same.
         let published = last.as_ref().map(|last| Arc::clone(&last.published));
         let published = published.unwrap_or_else(|| unnumbered(&told, as_of, origin));
-        let mut record = Self { told, revision: 0, overuse_seen: None, sms_spent: 0, published };
+        let mut record = Self { told, revision: 0, overuse_seen: None, sms_spent, published };
         if let Some(last) = last {
             record.revision = last.revision;
             // An overuse that goes on began when it began, even if the source stops telling.
             record.overuse_seen =
                 last.published.facts.users.excess().and(last.published.facts.users.overused_since);
-            // The source tells another number of credits: it knows what was spent.
-            if last.told.facts.sms_credits == record.told.facts.sms_credits {
-                record.sms_spent = last.sms_spent;
-            }
         }
         record.revision = number.unwrap_or(record.revision);
         record.derive(as_of, origin, now, vouched);
@@ -91,10 +93,15 @@ impl Record {
         self.derive(as_of, origin, now, false);
     }
 
-    /// Nothing was told, but something was counted here.
-    pub(super) fn derive_again(&mut self, now: Instant) {
-        let Snapshot { as_of, origin, .. } = *self.published;
-        self.derive(as_of, origin, now, false);
+    /// Nothing was told, but so many credits have been reported spent; whether that is news.
+    pub(super) fn spend(&mut self, sms_spent: u64, now: Instant) -> bool {
+        let is_news = self.sms_spent != sms_spent;
+        if is_news {
+            self.sms_spent = sms_spent;
+            let Snapshot { as_of, origin, .. } = *self.published;
+            self.derive(as_of, origin, now, false);
+        }
+        is_news
     }
 
     /// Works out what to publish. `vouched`: a signature has just said that the present is not far ahead.

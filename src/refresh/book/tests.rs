@@ -9,7 +9,8 @@ use crate::{
         facts::{ActiveUsers, FairUse, LicensedUsers, Users},
     },
     proto::licensing::SignedFacts,
-    source::Proof,
+    refresh::outbox::Report,
+    source::{Proof, usage::SmsSent},
 };
 
 const T: Instant = Instant::from_unix_seconds(1_800_000_000);
@@ -27,13 +28,20 @@ fn facts(active: u64, overused_since: Option<Instant>) -> Vec<Facts> {
     }]
 }
 
+/// Reports an SMS that nobody takes.
+async fn spend(book: &mut Book, id: SubscriptionId, credits: u32) -> Result<Option<u64>, NotInBook> {
+    let sms = vec![SmsSent { id: "a".into(), credits }];
+    book.outbox.report(Report { id, counted: None, sms, delay: None }).await.unwrap();
+    book.subtract_reported(id, T)
+}
+
 /// Facts nobody vouches for, told at `now`.
 fn tell(book: &mut Book, facts: Vec<Facts>, now: Instant) -> Taken {
     take(book, Fetched::unsigned(facts), now)
 }
 
 fn take(book: &mut Book, fetched: Fetched, now: Instant) -> Taken {
-    let taken = book.take(fetched, now, Origin::Live, &ManualClock::at(now));
+    let taken = book.take(fetched, &BTreeSet::new(), now, Origin::Live, &ManualClock::at(now));
     book.publish();
     taken
 }
@@ -47,7 +55,7 @@ fn signed(mut facts: Vec<Facts>, sequence: u64, issued_at: Instant) -> Told {
 #[test]
 fn the_overuse_clock_starts_when_seen_holds_and_clears() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let since = || cache.load(None).unwrap().facts.users.overused_since;
     let day = |days| T + Span::days(days);
     let told = day(1) - Span::days(5);
@@ -69,7 +77,7 @@ fn the_overuse_clock_starts_when_seen_holds_and_clears() {
 #[test]
 fn an_overuse_seen_while_the_clock_was_far_ahead_grants_no_grace_once_it_is_right() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     tell(&mut book, facts(101, None), T + Span::days(3_650));
     take(&mut book, Fetched::All(vec![signed(facts(101, None), 1, T)]), T);
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T));
@@ -79,16 +87,16 @@ fn an_overuse_seen_while_the_clock_was_far_ahead_grants_no_grace_once_it_is_righ
     assert_eq!(cache.load(None).unwrap().facts.users.overused_since, Some(T), "and holds");
 }
 
-#[test]
-fn a_subscription_that_comes_back_keeps_its_overuse_and_its_spent_sms() {
+#[tokio::test]
+async fn a_subscription_that_comes_back_keeps_its_overuse_and_its_spent_sms() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let id = "3A8-WN7-7TD".parse().unwrap();
     let with_credits = || vec![Facts { sms_credits: Some(SmsCredits(5)), ..facts(101, None).remove(0) }];
     let other =
         || vec![Facts { subscription_id: "BBB-BBB-BBB".parse().unwrap(), ..facts(1, None).remove(0) }];
     tell(&mut book, with_credits(), T);
-    book.count_sms(id, &[SmsSent { id: "a".to_owned(), credits: 2 }], T).unwrap();
+    assert_eq!(spend(&mut book, id, 2).await, Ok(Some(3)));
     tell(&mut book, other(), T + Span::days(1));
     assert!(cache.load(Some(&id)).is_err());
     tell(&mut book, with_credits(), T + Span::days(2));
@@ -100,7 +108,7 @@ fn a_subscription_that_comes_back_keeps_its_overuse_and_its_spent_sms() {
 #[test]
 fn what_is_older_than_what_is_held_changes_nothing_and_is_told() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let held = || {
         let held = cache.load(None).unwrap();
         (held.facts.users.active.0, held.as_of, held.revision)
@@ -144,20 +152,20 @@ fn only_what_is_accepted_sets_the_clock() {
         }
     }
     let (_cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let clock = Heard::default();
     for (sequence, issued_at) in [(5, T), (4, T + Span::days(1)), (6, T - Span::days(1))] {
         let told = vec![signed(facts(1, None), sequence, issued_at)];
-        book.take(Fetched::All(told), T, Origin::Live, &clock);
+        book.take(Fetched::All(told), &BTreeSet::new(), T, Origin::Live, &clock);
     }
-    book.take(Fetched::unsigned(facts(1, None)), T, Origin::Live, &clock);
+    book.take(Fetched::unsigned(facts(1, None)), &BTreeSet::new(), T, Origin::Live, &clock);
     assert_eq!(*clock.0.lock().unwrap(), [T, T - Span::days(1)]);
 }
 
 #[test]
 fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let id = |id: &str| id.parse::<SubscriptionId>().unwrap();
     let of = |name: &str, sequence, issued_at| {
         let told = signed(facts(1, None), sequence, issued_at);
@@ -167,7 +175,7 @@ fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
     take(&mut book, Fetched::All(vec![of("AAA-AAA-AAA", 1, day(1)), of("BBB-BBB-BBB", 1, day(2))]), day(3));
     let failure = Some(SourceError::Unreachable("away".to_owned()));
     let some = Fetched::Some { told: vec![of("BBB-BBB-BBB", 2, day(4))], failure: failure.clone() };
-    let taken = book.take(some, day(5), Origin::Live, &ManualClock::at(day(5)));
+    let taken = book.take(some, &BTreeSet::new(), day(5), Origin::Live, &ManualClock::at(day(5)));
     assert_eq!(taken, Taken { changed: false, signed: true, failure });
     let as_of = |name| cache.load(Some(&id(name))).unwrap().as_of;
     assert_eq!(as_of("BBB-BBB-BBB"), day(2), "nobody is answered from it before it is published");
@@ -182,18 +190,16 @@ fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
     assert!(matches!(refused, Some(SourceError::Refused(_))), "{refused:?}");
 }
 
-#[test]
-fn sms_counted_while_facts_wait_for_the_disk_are_published_with_them() {
+#[tokio::test]
+async fn sms_counted_while_facts_wait_for_the_disk_are_published_with_them() {
     let (cache, writer) = cache::new();
-    let mut book = Book::new(writer, 10);
+    let mut book = Book::new(writer, Outbox::in_memory(10));
     let credits =
         |credits| vec![Facts { sms_credits: Some(SmsCredits(credits)), ..facts(1, None).remove(0) }];
     take(&mut book, Fetched::All(vec![signed(credits(5), 1, T)]), T);
     let next = Fetched::All(vec![signed(credits(9), 2, T)]);
-    book.take(next, T, Origin::Live, &ManualClock::at(T));
-    let sent = [SmsSent { id: "a".to_owned(), credits: 2 }];
-    let report = book.count_sms("3A8-WN7-7TD".parse().unwrap(), &sent, T).unwrap();
-    assert_eq!(report.credits, Some(7));
+    book.take(next, &BTreeSet::new(), T, Origin::Live, &ManualClock::at(T));
+    assert_eq!(spend(&mut book, "3A8-WN7-7TD".parse().unwrap(), 2).await, Ok(Some(7)));
     let held = || cache.load(None).unwrap().facts.sms_credits;
     assert_eq!(held(), Some(SmsCredits(5)), "nobody is answered from what is not on disk");
     book.publish();

@@ -121,6 +121,10 @@ impl Store {
         Self { watcher: Some(Arc::new(watcher)), ..self }
     }
 
+    pub(super) fn folder(&self) -> &Path {
+        &self.folder
+    }
+
     pub(super) fn reached(&self, step: Step) {
         self.watcher.iter().for_each(|watcher| watcher(step));
     }

@@ -94,8 +94,9 @@ struct FairUseJson {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct InstantJson(pub Instant);
 
-#[derive(Clone, Copy, Debug)]
-pub(super) struct IdJson(pub(super) SubscriptionId);
+/// A public license ID.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct IdJson(pub SubscriptionId);
 
 #[derive(Clone, Debug)]
 struct ReasonJson(Box<str>);

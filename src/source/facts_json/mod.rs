@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 
 use crate::domain::Facts;
 
-pub use fields::{FactsJson, InstantJson, Object};
+pub use fields::{FactsJson, IdJson, InstantJson, Object};
 
 /// What is wrong with a JSON text, and where.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -3,6 +3,11 @@
 use std::{fs, os::unix::fs::symlink};
 
 use super::*;
+use crate::source::{Occasion, usage::UsageBySubscription};
+
+async fn fetch(source: &FileSource) -> Result<Fetched, SourceError> {
+    source.fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() }).await.fetched
+}
 
 const POLL: Duration = Duration::from_millis(5);
 
@@ -25,7 +30,7 @@ fn told(fetched: Result<Fetched, SourceError>) -> Vec<u64> {
 async fn next_told(source: &FileSource) -> Vec<u64> {
     loop {
         source.changed().await;
-        match source.fetch().await {
+        match fetch(source).await {
             Ok(Fetched::Unchanged) => {}
             fetched => return told(fetched),
         }
@@ -38,8 +43,8 @@ async fn every_kind_of_edit_is_seen() {
     let path = folder.path().join("facts.json");
     fs::write(&path, facts("AAA-AAA-AAA", 1)).unwrap();
     let source = FileSource::new(path.clone(), POLL, 1 << 20);
-    assert_eq!(told(source.fetch().await), [1]);
-    assert_eq!(source.fetch().await, Ok(Fetched::Unchanged));
+    assert_eq!(told(fetch(&source).await), [1]);
+    assert_eq!(fetch(&source).await, Ok(Fetched::Unchanged));
 
     fs::write(&path, facts("AAA-AAA-AAA", 2)).unwrap();
     assert_eq!(next_told(&source).await, [2], "written in place");
@@ -60,7 +65,7 @@ async fn an_edit_in_the_same_tick_as_the_reading_is_seen() {
     let source = FileSource::new(path.clone(), POLL, 1 << 20);
     for active in 10..60 {
         fs::write(&path, facts("AAA-AAA-AAA", active)).unwrap();
-        source.fetch().await.unwrap();
+        fetch(&source).await.unwrap();
         // The same size, within the tick of the time stamp.
         fs::write(&path, facts("AAA-AAA-AAA", active + 1)).unwrap();
         assert_eq!(next_told(&source).await, [active + 1]);
@@ -74,9 +79,9 @@ async fn what_was_just_edited_is_read_once_more() {
     let path = folder.path().join("facts.json");
     fs::write(&path, facts("AAA-AAA-AAA", 1)).unwrap();
     let source = FileSource::new(path, POLL, 1 << 20);
-    told(source.fetch().await);
+    told(fetch(&source).await);
     tokio::time::timeout(Duration::from_secs(5), source.changed()).await.expect("worth a second look");
-    assert_eq!(source.fetch().await, Ok(Fetched::Unchanged));
+    assert_eq!(fetch(&source).await, Ok(Fetched::Unchanged));
     assert!(!source.memory().read_again, "and not a third time");
 }
 
@@ -86,14 +91,14 @@ async fn a_broken_edit_is_refused_with_the_path_and_its_mending_is_seen() {
     let path = folder.path().join("facts.json");
     fs::write(&path, facts("AAA-AAA-AAA", 1)).unwrap();
     let source = FileSource::new(path.clone(), POLL, 1 << 20);
-    told(source.fetch().await);
+    told(fetch(&source).await);
     fs::write(&path, facts("AAA-AAA-AAA", 1).replace("150", "-150")).unwrap();
     source.changed().await;
-    let Err(SourceError::Refused(what)) = source.fetch().await else { panic!("not refused") };
+    let Err(SourceError::Refused(what)) = fetch(&source).await else { panic!("not refused") };
     assert!(what.contains("facts.json`: `users.licensed`: invalid type: integer `-150`"), "{what}");
     fs::write(&path, facts("AAA-AAA-AAA", 1)).unwrap();
     source.changed().await;
-    assert_eq!(source.fetch().await, Ok(Fetched::Unchanged), "what was told last is true again");
+    assert_eq!(fetch(&source).await, Ok(Fetched::Unchanged), "what was told last is true again");
 }
 
 #[tokio::test]
@@ -101,10 +106,10 @@ async fn a_file_that_is_missing_or_too_large_says_so() {
     let folder = tempfile::tempdir().unwrap();
     let path = folder.path().join("facts.json");
     let source = FileSource::new(path.clone(), POLL, 400);
-    let Err(SourceError::Unreachable(what)) = source.fetch().await else { panic!("found") };
+    let Err(SourceError::Unreachable(what)) = fetch(&source).await else { panic!("found") };
     assert!(what.contains("No such file"), "{what}");
     fs::write(&path, format!("[{},{}]", facts("AAA-AAA-AAA", 1), facts("BBB-BBB-BBB", 1))).unwrap();
     source.changed().await;
-    let Err(SourceError::Refused(what)) = source.fetch().await else { panic!("taken") };
+    let Err(SourceError::Refused(what)) = fetch(&source).await else { panic!("taken") };
     assert!(what.contains("larger than `file.max_bytes` = 400"), "{what}");
 }

@@ -1,4 +1,4 @@
-//! Files that are their owner's alone, replaced whole: a crash at any instant leaves the old one or the new.
+//! A folder of files that are their owner's alone, replaced whole: a crash at any instant leaves the old one or the new.
 //!
 //! Not here: what is in them.
 
@@ -14,15 +14,15 @@ const FOLDER_MODE: u32 = 0o700;
 /// Only its owner reads or writes the file.
 const FILE_MODE: u32 = 0o600;
 /// All that group and others may do.
-pub(super) const OTHERS_ANYTHING: u32 = 0o077;
+pub const OTHERS_ANYTHING: u32 = 0o077;
 /// That group and others may write.
-pub(super) const OTHERS_WRITE: u32 = 0o022;
-/// A key or a list of keys is far smaller.
-const MOST_BYTES: u64 = 64 << 10;
+pub const OTHERS_WRITE: u32 = 0o022;
+/// Keys and credentials are far smaller.
+const MOST_BYTES: u64 = 1 << 20;
 
 /// What tells one version of a file from another without reading it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Marks {
+pub struct Marks {
     device: u64,
     inode: u64,
     size: u64,
@@ -32,28 +32,29 @@ pub(super) struct Marks {
 
 /// A file as it was read.
 #[derive(Debug)]
-pub(super) struct Contents {
-    pub(super) text: String,
+pub struct Contents {
+    /// What is in it.
+    pub text: String,
     /// Its permission bits.
-    pub(super) mode: u32,
+    pub mode: u32,
 }
 
 /// Makes `folder` and what is missing above it.
-pub(super) fn make(folder: &Path) -> io::Result<()> {
+pub fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
 }
 
-/// Holds `folder` against other processes that write to it, until it is dropped.
-pub(super) fn lock(folder: &Path) -> io::Result<File> {
+/// Holds `folder` against other processes that write to it and hold its file `name` first, until it is dropped.
+pub fn lock(folder: &Path, name: &str) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).write(true).truncate(false).mode(FILE_MODE);
-    let lock = options.open(folder.join("lock"))?;
+    let lock = options.open(folder.join(name))?;
     lock.lock()?;
     Ok(lock)
 }
 
 /// The marks of the file at `path`; none when there is none.
-pub(super) fn marks(path: &Path) -> Option<Marks> {
+pub fn marks(path: &Path) -> Option<Marks> {
     let metadata = fs::metadata(path).ok()?;
     Some(Marks {
         device: metadata.dev(),
@@ -65,7 +66,7 @@ pub(super) fn marks(path: &Path) -> Option<Marks> {
 }
 
 /// The file at `path`, if there is one.
-pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
+pub fn read(path: &Path) -> io::Result<Option<Contents>> {
     let file = match File::open(path) {
         Ok(file) => file,
         Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
@@ -73,12 +74,18 @@ pub(super) fn read(path: &Path) -> io::Result<Option<Contents>> {
     };
     let mode = file.metadata()?.mode() & 0o777;
     let mut text = String::new();
-    file.take(MOST_BYTES).read_to_string(&mut text)?;
+    file.take(MOST_BYTES + 1).read_to_string(&mut text)?;
+    if MOST_BYTES < text.len() as u64 {
+        return Err(io::Error::new(
+            io::ErrorKind::FileTooLarge,
+            format!("it is larger than {MOST_BYTES} bytes"),
+        ));
+    }
     Ok(Some(Contents { text, mode }))
 }
 
 /// Puts `contents` at `folder/name`, whole and on the disk before this returns.
-pub(super) fn replace(folder: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
+pub fn replace(folder: &Path, name: &str, contents: &[u8]) -> io::Result<()> {
     let temporary = folder.join(format!("{name}.new"));
     // A crash may have left one; its mode is not to be relied on.
     remove_if_there(&temporary)?;
@@ -89,13 +96,13 @@ pub(super) fn replace(folder: &Path, name: &str, contents: &[u8]) -> io::Result<
 }
 
 /// Gives `from` the name `to`, over what had it.
-pub(super) fn rename(folder: &Path, from: &str, to: &str) -> io::Result<()> {
+pub fn rename(folder: &Path, from: &str, to: &str) -> io::Result<()> {
     fs::rename(folder.join(from), folder.join(to))?;
     sync(folder)
 }
 
 /// Removes `folder/name`.
-pub(super) fn remove(folder: &Path, name: &str) -> io::Result<()> {
+pub fn remove(folder: &Path, name: &str) -> io::Result<()> {
     remove_if_there(&folder.join(name))?;
     sync(folder)
 }

@@ -1,0 +1,173 @@
+//! Nothing that was reported is lost, and nothing counts twice.
+
+use super::*;
+use crate::{
+    domain::Instant,
+    source::usage::{Counts, MOST_SMS, Usage},
+};
+
+const DELAY: UsageDelay = UsageDelay { counts: Duration::from_millis(200), sms: Duration::from_mins(1) };
+
+fn id() -> SubscriptionId {
+    "3A8-WN7-7TD".parse().unwrap()
+}
+
+fn sms(ids: &[&str]) -> Report {
+    let sms = ids.iter().map(|id| SmsSent { id: (*id).into(), credits: 2 }).collect();
+    Report { id: id(), counted: None, sms, delay: Some(DELAY) }
+}
+
+fn counts(active_users: Option<u64>, all_users: Option<u64>, second: i64) -> Report {
+    let counts = Counts { active_users, all_users, components: None };
+    let counted = Some(Counted { counts, at: Instant::from_unix_seconds(second) });
+    Report { id: id(), counted, sms: Vec::new(), delay: Some(DELAY) }
+}
+
+fn nobody_takes(report: Report) -> Report {
+    Report { delay: None, ..report }
+}
+
+const fn reported(counted: u32, repeated: u32) -> Result<Reported, NotKept> {
+    Ok(Reported { counted, repeated })
+}
+
+fn handed(outbox: &Outbox) -> Usage {
+    outbox.hand_over().remove(&id()).unwrap_or_default()
+}
+
+fn ids(usage: &Usage) -> Vec<&str> {
+    usage.sms.iter().map(|sms| &*sms.id).collect()
+}
+
+#[tokio::test]
+async fn what_was_reported_outlives_the_process_until_it_is_taken_and_counts_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Outbox::open(folder.path().to_owned(), 10);
+    let outbox = open();
+    assert_eq!(outbox.report(sms(&["a", "b", "a"])).await, reported(2, 1));
+    assert_eq!(outbox.report(counts(Some(5), Some(9), 1)).await, reported(0, 0));
+    assert_eq!(outbox.report(counts(Some(6), None, 2)).await, reported(0, 0));
+    // Nothing is told to the outbox at the end: as after a kill.
+    let outbox = open();
+    let usage = handed(&outbox);
+    assert_eq!(ids(&usage), ["a", "b"]);
+    let newest = Counts { active_users: Some(6), all_users: Some(9), components: None };
+    assert_eq!(usage.counts, Some(Counted { counts: newest, at: Instant::from_unix_seconds(2) }));
+    assert_eq!(outbox.report(sms(&["b", "c"])).await, reported(1, 1));
+    assert_eq!(outbox.unknown_to_source(id()), 6);
+
+    outbox.take(id());
+    assert_eq!(outbox.unknown_to_source(id()), 2, "what came after it was handed over is not taken");
+    outbox.settle().await;
+    let outbox = open();
+    let usage = handed(&outbox);
+    assert_eq!((ids(&usage), usage.counts), (vec!["c"], None));
+    assert_eq!(outbox.unknown_to_source(id()), 2);
+    assert_eq!(outbox.report(sms(&["a", "b", "c"])).await, reported(0, 3), "taken, and counted all the same");
+}
+
+#[tokio::test]
+async fn what_was_taken_and_not_settled_is_handed_over_once_more_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path().to_owned(), 10);
+    outbox.report(sms(&["a"])).await.unwrap();
+    assert_eq!(ids(&handed(&outbox)), ["a"]);
+    outbox.take(id());
+    assert!(ids(&handed(&outbox)).is_empty(), "not while this process knows");
+    assert_eq!(ids(&handed(&Outbox::open(folder.path().to_owned(), 10))), ["a"]);
+}
+
+#[tokio::test]
+async fn no_more_sms_than_a_sync_takes_are_handed_over_and_the_rest_follows_at_once() {
+    let outbox = Outbox::in_memory(10);
+    let many: Vec<String> = (0..MOST_SMS + 1).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    outbox.report(sms(&many)).await.unwrap();
+    assert_eq!(handed(&outbox).sms.len(), MOST_SMS);
+    assert!(outbox.has_more(id()));
+    outbox.take(id());
+    assert_eq!(ids(&handed(&outbox)), ["1000"]);
+    outbox.settle().await;
+    assert_eq!(ids(&handed(&outbox)), ["1000"]);
+    outbox.take(id());
+    assert!(!outbox.has_more(id()));
+    assert_eq!(outbox.unknown_to_source(id()), 0);
+}
+
+#[tokio::test]
+async fn where_nobody_takes_usage_sms_stay_spent_until_the_source_tells_another_number() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Outbox::open(folder.path().to_owned(), 10);
+    let outbox = open();
+    assert_eq!(outbox.report(nobody_takes(sms(&["a"]))).await, reported(1, 0));
+    assert_eq!(outbox.report(nobody_takes(counts(Some(1), None, 1))).await, reported(0, 0));
+    let outbox = open();
+    assert_eq!(outbox.report(nobody_takes(sms(&["a", "b"]))).await, reported(1, 1));
+    assert_eq!(outbox.unknown_to_source(id()), 4);
+    assert!(outbox.hand_over().is_empty());
+    outbox.forget_spent(id());
+    assert_eq!(outbox.unknown_to_source(id()), 0);
+    outbox.settle().await;
+    let outbox = open();
+    assert_eq!(outbox.unknown_to_source(id()), 0);
+    assert_eq!(outbox.report(nobody_takes(sms(&["a", "b"]))).await, reported(0, 2));
+}
+
+#[tokio::test]
+async fn ids_are_remembered_as_many_as_configured_and_all_that_nobody_has_taken() {
+    let outbox = Outbox::in_memory(2);
+    outbox.report(sms(&["a", "b", "c"])).await.unwrap();
+    assert_eq!(outbox.report(sms(&["a", "b", "c"])).await, reported(0, 3));
+    let _ = outbox.hand_over();
+    outbox.take(id());
+    outbox.settle().await;
+    assert_eq!(outbox.report(sms(&["b", "c"])).await, reported(0, 2));
+    assert_eq!(outbox.report(sms(&["a"])).await, reported(1, 0), "forgotten, so it counts again");
+}
+
+#[tokio::test]
+async fn reports_that_come_together_are_all_answered_and_count_each_id_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let outbox = Outbox::open(folder.path().to_owned(), 1_000);
+    let reports = (0..100).map(|number| {
+        let outbox = outbox.clone();
+        tokio::spawn(async move { outbox.report(sms(&[&(number / 2).to_string()])).await.unwrap() })
+    });
+    let (mut counted, mut repeated) = (0, 0);
+    for report in reports.collect::<Vec<_>>() {
+        let reported = report.await.unwrap();
+        counted += reported.counted;
+        repeated += reported.repeated;
+    }
+    assert_eq!((counted, repeated), (50, 50));
+    assert_eq!(Outbox::open(folder.path().to_owned(), 10).unknown_to_source(id()), 100);
+}
+
+#[tokio::test]
+async fn a_report_the_disk_refuses_is_refused_and_counts_when_it_is_repeated() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("data");
+    // A file where the folder is to be refuses whoever runs the test.
+    std::fs::write(&data, "").unwrap();
+    let outbox = Outbox::open(data.clone(), 10);
+    assert!(outbox.report(sms(&["a"])).await.is_err());
+    assert_eq!(outbox.unknown_to_source(id()), 0);
+    std::fs::remove_file(&data).unwrap();
+    assert_eq!(outbox.report(sms(&["a"])).await, reported(1, 0));
+    assert_eq!(ids(&handed(&Outbox::open(data, 10))), ["a"]);
+}
+
+#[tokio::test]
+async fn counts_wait_less_for_company_than_sms_alone() {
+    let outbox = Outbox::in_memory(10);
+    let now = Tick::now();
+    let waits = || outbox.due().borrow().map(|due| due - now);
+    assert_eq!(waits(), None);
+    outbox.report(sms(&["a"])).await.unwrap();
+    assert!(waits().is_some_and(|wait| DELAY.sms <= wait));
+    outbox.report(counts(Some(1), None, 1)).await.unwrap();
+    assert!(waits().is_some_and(|wait| wait < DELAY.sms));
+    let _ = outbox.hand_over();
+    outbox.report(sms(&["a"])).await.unwrap();
+    assert_eq!(waits(), None, "nothing new, nothing due");
+}
