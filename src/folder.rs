@@ -3,7 +3,7 @@
 //! Not here: what is in them.
 
 use std::{
-    fs::{self, DirBuilder, File},
+    fs::{self, DirBuilder, File, TryLockError},
     io::{self, Read as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
     path::Path,
@@ -39,9 +39,12 @@ pub struct Contents {
     pub mode: u32,
 }
 
-/// Makes `folder` and what is missing above it.
+/// Makes `folder` and what is missing above it, on the disk before this returns: a key in a folder that is lost is lost.
 pub fn make(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+    let missing = folder.ancestors().take_while(|folder| !folder.exists()).count();
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    // Each that was made is an entry of the one above it.
+    folder.ancestors().skip(1).take(missing).try_for_each(sync)
 }
 
 /// Holds `folder` against other processes that write to it and hold its file `name` first, until it is dropped.
@@ -51,6 +54,18 @@ pub fn lock(folder: &Path, name: &str) -> io::Result<File> {
     let lock = options.open(folder.join(name))?;
     lock.lock()?;
     Ok(lock)
+}
+
+/// The same without waiting: none while another process holds it.
+pub fn try_lock(folder: &Path, name: &str) -> io::Result<Option<File>> {
+    let mut options = File::options();
+    options.create(true).write(true).truncate(false).mode(FILE_MODE);
+    let lock = options.open(folder.join(name))?;
+    match lock.try_lock() {
+        Ok(()) => Ok(Some(lock)),
+        Err(TryLockError::WouldBlock) => Ok(None),
+        Err(TryLockError::Error(error)) => Err(error),
+    }
 }
 
 /// The marks of the file at `path`; none when there is none.
@@ -115,5 +130,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
+    // Above a relative path there is nothing but where we are.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }

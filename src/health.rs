@@ -26,12 +26,30 @@ pub const LIVENESS: &str = "liveness";
 /// Name of the service that is there while facts are fresh.
 pub const LICENSING_SYNC: &str = "licensing.sync";
 
-/// Every name known, in the order it is listed; the first stands for the server as a whole.
+/// Name of the service that is ready when the licensing backend's database answers.
+pub const LICENSING: &str = "esa.licensing.v1.SyncService";
+
+/// Every name a sidecar knows, in the order it is listed; the first stands for the server as a whole.
 pub const SERVICES: [&str; 4] = ["", ENFORCEMENT, LIVENESS, LICENSING_SYNC];
+
+/// The same of a licensing backend by itself.
+const BACKEND_SERVICES: [&str; 3] = ["", LICENSING, LIVENESS];
+
+/// What the process is there for.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Serves {
+    /// Questions.
+    #[default]
+    Enforcement,
+    /// Licences and units.
+    Licensing,
+}
 
 /// How the sidecar is.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Statuses {
+    /// What it is there for.
+    pub serves: Serves,
     /// Facts are published, young enough to answer from, and the sidecar is not stopping.
     pub ready: bool,
     /// Facts are fresh.
@@ -57,6 +75,18 @@ impl Monitor {
     #[must_use]
     pub fn new() -> Self {
         Self { statuses: watch::Sender::new(Statuses::default()) }
+    }
+
+    /// The same for a licensing backend by itself.
+    #[must_use]
+    pub fn of_backend() -> Self {
+        let statuses = Statuses { serves: Serves::Licensing, ..Statuses::default() };
+        Self { statuses: watch::Sender::new(statuses) }
+    }
+
+    /// Notes whether a licensing backend's database answers.
+    pub fn reachable(&self, reachable: bool) {
+        self.update(|statuses| statuses.ready = reachable);
     }
 
     /// How the sidecar is, now and at every change.
@@ -113,9 +143,7 @@ impl Monitor {
             let before = *statuses;
             change(statuses);
             if statuses.ready != before.ready {
-                let now =
-                    if statuses.ready { "ready" } else { "not ready: facts are too old to answer from" };
-                info!("{now}");
+                info!("{}", statuses.in_words());
             }
             if statuses.in_sync != before.in_sync {
                 info!("facts are {}", if statuses.in_sync { "fresh" } else { "stale" });
@@ -132,11 +160,31 @@ impl Default for Monitor {
 }
 
 impl Statuses {
+    /// The names it knows.
+    #[must_use]
+    pub const fn services(self) -> &'static [&'static str] {
+        match self.serves {
+            Serves::Enforcement => &SERVICES,
+            Serves::Licensing => &BACKEND_SERVICES,
+        }
+    }
+
+    const fn in_words(self) -> &'static str {
+        match (self.ready, self.serves) {
+            (true, _) => "ready",
+            (false, Serves::Enforcement) => "not ready: facts are too old to answer from",
+            (false, Serves::Licensing) => "not ready: the database does not answer",
+        }
+    }
+
     /// The status of a service, if it is one of ours.
     #[must_use]
     pub fn of(self, service: &str) -> Option<ServingStatus> {
+        if !self.services().contains(&service) {
+            return None;
+        }
         let serving = match service {
-            "" | ENFORCEMENT => self.ready && !self.draining,
+            "" | ENFORCEMENT | LICENSING => self.ready && !self.draining,
             LIVENESS => true,
             LICENSING_SYNC => self.in_sync,
             _ => return None,
@@ -152,11 +200,11 @@ impl Health for HealthService {
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<HealthCheckResponse>, Status> {
         let service = &request.get_ref().service;
-        let status = self.statuses.borrow().of(service);
-        status.map(|status| Response::new(response(status))).ok_or_else(|| {
+        let statuses = *self.statuses.borrow();
+        statuses.of(service).map(|status| Response::new(response(status))).ok_or_else(|| {
             Status::not_found(format!(
                 "no service of that name; known are {}",
-                SERVICES.map(|name| format!("`{name}`")).join(", ")
+                statuses.services().iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ")
             ))
         })
     }
@@ -166,8 +214,10 @@ impl Health for HealthService {
         _request: Request<HealthListRequest>,
     ) -> Result<Response<HealthListResponse>, Status> {
         let statuses = *self.statuses.borrow();
-        let listed =
-            SERVICES.iter().filter_map(|name| Some(((*name).to_owned(), response(statuses.of(name)?))));
+        let listed = statuses
+            .services()
+            .iter()
+            .filter_map(|name| Some(((*name).to_owned(), response(statuses.of(name)?))));
         Ok(Response::new(HealthListResponse { statuses: listed.collect::<HashMap<_, _>>() }))
     }
 

@@ -13,6 +13,7 @@ mod delegation;
 mod issue;
 mod keys;
 mod licenses;
+mod open;
 mod passwords;
 mod refusal;
 mod service;
@@ -31,7 +32,11 @@ use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
-pub use self::{accounts::FIRST_ACCOUNT, refusal::Refusal};
+pub use self::{
+    accounts::FIRST_ACCOUNT,
+    open::{OpenError, Opened},
+    refusal::Refusal,
+};
 use self::{
     passwords::Passwords,
     store::{Store, StoreError},
@@ -102,6 +107,20 @@ impl Backend {
             .add_service(AccountServiceServer::new(self.clone()).max_decoding_message_size(most))
             .add_service(AuditServiceServer::new(self.clone()).max_decoding_message_size(most));
         routes.routes()
+    }
+
+    /// The keys it signs with.
+    #[must_use]
+    pub fn keys(&self) -> &Arc<SigningKeys> {
+        &self.keys
+    }
+
+    /// Follows whether the database answers.
+    pub async fn follow(&self, tell: impl Fn(bool)) {
+        loop {
+            tell(self.store.is_reachable().await);
+            tokio::time::sleep(self.settings.poll_interval).await;
+        }
     }
 
     /// Closes the database.

@@ -158,6 +158,11 @@ impl Store {
         }
     }
 
+    /// Whether it answers.
+    pub async fn is_reachable(&self) -> bool {
+        sqlx::query("SELECT 1").execute(&self.reads).await.is_ok()
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         self.writes.close().await;
@@ -182,6 +187,18 @@ impl Contended for StoreError {
 }
 
 impl Database {
+    /// The database an operator names, or a file in `home`.
+    #[must_use]
+    pub fn of(named: Option<&str>, home: &Path) -> Self {
+        match named {
+            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
+                Self::Postgres(url.to_owned())
+            }
+            Some(file) => Self::Sqlite(PathBuf::from(file.trim_start_matches("sqlite://"))),
+            None => Self::Sqlite(home.join("licensing.db")),
+        }
+    }
+
     fn url(&self) -> String {
         match self {
             Self::Sqlite(path) => {

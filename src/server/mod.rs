@@ -1,30 +1,18 @@
-//! Runs a sidecar: the only file that knows all rooms.
+//! Runs a sidecar, or a licensing backend: the only room that knows all others.
 //!
 //! Both ends of its life are arguments: the listeners it takes calls on, and the token that stops it.
 
-use std::{io, sync::Arc};
+mod licensing;
+mod probes;
+mod transport;
 
-use axum::{
-    Router,
-    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
-    response::{IntoResponse as _, Response},
-    routing::get,
-};
-use tokio::{
-    io::{AsyncRead, AsyncWrite},
-    sync::watch,
-};
-use tokio_stream::{Stream, wrappers::UnixListenerStream};
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
-use tonic::{
-    Status,
-    service::Routes,
-    transport::{
-        Server,
-        server::{Connected, TcpIncoming},
-    },
-};
+use tonic::service::Routes;
 
+pub use self::licensing::run_licensing;
+use self::transport::{serve, server};
 use crate::{
     cache,
     clock::Clock,
@@ -32,7 +20,7 @@ use crate::{
     edge::listener::Listener,
     enforcement::Enforcement,
     freshness::Freshness,
-    health::{HealthService, LIVENESS, Monitor, Statuses},
+    health::{HealthService, Monitor},
     proto::{
         self, enforcement::enforcement_service_server::EnforcementServiceServer,
         health::health_server::HealthServer,
@@ -80,7 +68,7 @@ pub async fn run<S: FactsSource>(
     let streams_end = CancellationToken::new();
     let enforcement = Enforcement::new(cache, clock, freshness, limits.clone(), handle, streams_end.clone());
     let enforcement = enforcement_routes(enforcement, monitor.service(), &limits)?;
-    let probes = probe_routes(monitor.service(), monitor.statuses());
+    let probes = probes::routes(monitor.service(), monitor.statuses());
 
     let servers_stop = CancellationToken::new();
     let servers = async {
@@ -117,6 +105,13 @@ fn enforcement_routes(
     health: HealthService,
     limits: &config::Limits,
 ) -> Result<Routes, ServeError> {
+    let enforcement =
+        EnforcementServiceServer::new(enforcement).max_decoding_message_size(limits.request_bytes);
+    with_reflection(Routes::new(enforcement).add_service(HealthServer::new(health)))
+}
+
+/// Adds what generic clients ask for the names of calls and fields.
+fn with_reflection(routes: Routes) -> Result<Routes, ServeError> {
     let reflection = || {
         tonic_reflection::server::Builder::configure()
             .register_encoded_file_descriptor_set(proto::DESCRIPTORS)
@@ -124,80 +119,6 @@ fn enforcement_routes(
             .register_encoded_file_descriptor_set(tonic_reflection::pb::v1alpha::FILE_DESCRIPTOR_SET)
             .include_reflection_service(false)
     };
-    let enforcement =
-        EnforcementServiceServer::new(enforcement).max_decoding_message_size(limits.request_bytes);
-    Ok(Routes::new(enforcement)
-        .add_service(HealthServer::new(health))
-        .add_service(reflection().build_v1()?)
-        // Generic clients of today still ask the older version.
-        .add_service(reflection().build_v1alpha()?))
-}
-
-fn probe_routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> Routes {
-    let probe = |service: &'static str| {
-        let statuses = statuses.clone();
-        get(async move || http_status(*statuses.borrow(), service))
-    };
-    let pages = Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe(""));
-    let calls = Routes::new(HealthServer::new(health)).into_axum_router();
-    Routes::from(calls.merge(pages).fallback(unknown))
-}
-
-/// A path that is neither a page nor a call, each refused in its own language.
-async fn unknown(headers: HeaderMap) -> Response {
-    let content_type = headers.get(CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-    if content_type.starts_with(b"application/grpc") {
-        Status::unimplemented(
-            "no such call is taken here: this listener takes probes, another takes questions",
-        )
-        .into_http()
-    } else {
-        (StatusCode::NOT_FOUND, "no such page; there are /livez and /readyz\n").into_response()
-    }
-}
-
-fn http_status(statuses: Statuses, service: &str) -> (StatusCode, &'static str) {
-    if statuses.of(service) == Some(proto::health::health_check_response::ServingStatus::Serving) {
-        (StatusCode::OK, "ok\n")
-    } else {
-        (StatusCode::SERVICE_UNAVAILABLE, "not ready\n")
-    }
-}
-
-/// HTTP/2 with every bound set: what is left unset is no limit at all.
-fn server(limits: &config::Limits) -> Server {
-    Server::builder()
-        .max_concurrent_streams(limits.concurrent_streams)
-        .http2_max_header_list_size(limits.header_list_bytes)
-        .http2_max_pending_accept_reset_streams(Some(20))
-        .http2_max_local_error_reset_streams(Some(1024))
-        .http2_keepalive_interval(Some(limits.keepalive_interval))
-        .http2_keepalive_timeout(Some(limits.keepalive_timeout))
-}
-
-async fn serve(
-    server: Server,
-    routes: Routes,
-    listener: Listener,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error> {
-    match listener {
-        // Without it an answer waits for the acknowledgement of the one before: 40 ms on a quiet connection.
-        Listener::Tcp(tcp) => {
-            serve_on(server, routes, TcpIncoming::from(tcp).with_nodelay(Some(true)), stop).await
-        }
-        Listener::Unix(unix, _) => serve_on(server, routes, UnixListenerStream::new(unix), stop).await,
-    }
-}
-
-async fn serve_on<C>(
-    mut server: Server,
-    routes: Routes,
-    connections: impl Stream<Item = io::Result<C>>,
-    stop: CancellationToken,
-) -> Result<(), tonic::transport::Error>
-where
-    C: AsyncRead + AsyncWrite + Connected + Unpin + Send + 'static,
-{
-    server.add_routes(routes).serve_with_incoming_shutdown(connections, stop.cancelled_owned()).await
+    // Generic clients of today still ask the older version.
+    Ok(routes.add_service(reflection().build_v1()?).add_service(reflection().build_v1alpha()?))
 }
