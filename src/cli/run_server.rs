@@ -1,93 +1,112 @@
-//! What `serve` and `demo` share: open the listeners, say where, run until a signal.
+//! What `serve`, `demo` and `licensing` share: open the listeners, say where, run until a signal.
+//!
+//! Not here: what is served.
 
-use std::{convert::Infallible, process::ExitCode, sync::Arc};
+use std::{convert::Infallible, future::Future, process::ExitCode};
 
-use tokio::signal::unix::{Signal, SignalKind, signal};
+use tokio::{
+    runtime::Runtime,
+    signal::unix::{Signal, SignalKind, signal},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{CommandError, CommandResult, FAILED, output};
 use crate::{
-    clock::Clock,
-    config::Config,
+    config,
     edge::{address::ListenAddress, listener::Listener},
     health::Monitor,
-    refresh::persist::Store,
-    server::{self, Listeners},
-    source::FactsSource,
+    server::ServeError,
     telemetry::Telemetry,
 };
 
-/// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed once it is ready, and
-/// is given the address that takes questions. Where it keeps facts, that is in `data_dir`.
-pub(super) fn until_signal<S: FactsSource>(
-    config: Config,
-    source: S,
-    keeps_facts: bool,
-    clock: Arc<dyn Clock>,
-    greeting: impl FnOnce(&ListenAddress) -> String,
-) -> CommandResult {
-    let telemetry = Telemetry::start(&config.log);
-    let store = keeps_facts.then(|| Store::open(config.data_dir.clone())).transpose()?;
-    if store.is_some() {
-        tracing::info!(folder = %config.data_dir.display(), "the last facts are kept");
+/// A process that serves until SIGTERM or SIGINT; a second one stops it at once.
+pub(super) struct Process {
+    /// Cancelled when it is to stop.
+    pub(super) stop: CancellationToken,
+    telemetry: Telemetry,
+    signals: Signals,
+    opened: Vec<ListenAddress>,
+}
+
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Process {
+    /// Runs `work` in a process of its own runtime and log.
+    pub(super) fn run<F>(log: &config::Log, work: impl FnOnce(Self) -> F) -> CommandResult
+    where
+        F: Future<Output = (Vec<ListenAddress>, CommandResult)>,
+    {
+        let telemetry = Telemetry::start(log);
+        let runtime: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+        let (opened, ended) = runtime.block_on(async {
+            // Before anything is printed: whoever reads an address may stop us at once.
+            match Signals::new() {
+                Ok(signals) => {
+                    work(Self { stop: CancellationToken::new(), telemetry, signals, opened: Vec::new() }).await
+                }
+                Err(error) => (Vec::new(), Err(error)),
+            }
+        });
+        // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
+        runtime.shutdown_background();
+        // Only what was opened here: a socket that could not be opened may be another sidecar's.
+        opened.iter().for_each(ListenAddress::tidy_up);
+        ended
     }
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
-    let mut opened = Vec::new();
-    let ended = runtime.block_on(async {
-        // Before anything is printed: whoever reads an address may stop us at once.
-        let mut signals = Signals::new()?;
-        let enforcement = Listener::open(&config.listen.enforcement).await?;
-        opened.push(config.listen.enforcement.clone());
-        let probes = Listener::open(&config.listen.probes).await?;
-        opened.push(config.listen.probes.clone());
-        let listeners = Listeners { enforcement, probes };
-        let address = |listener: &Listener| {
-            listener
-                .address()
-                .ok_or_else(|| CommandError::new("the operating system does not say where it listens"))
-        };
-        let enforcement = address(&listeners.enforcement)?;
-        output::print(&format!(
-            "enforcement listening on {enforcement}\nprobes listening on {}\n",
-            address(&listeners.probes)?
-        ))?;
-        let stop = CancellationToken::new();
-        let monitor = Monitor::new();
-        let mut statuses = monitor.statuses();
-        let run = server::run(config, source, store, listeners, clock, monitor, stop.clone());
+
+    /// Opens `address` and says so.
+    pub(super) async fn open(
+        &mut self,
+        what: &str,
+        address: &ListenAddress,
+    ) -> Result<(Listener, ListenAddress), CommandError> {
+        let listener = Listener::open(address).await?;
+        self.opened.push(address.clone());
+        let silent = || CommandError::new("the operating system does not say where it listens");
+        let taken = listener.address().ok_or_else(silent)?;
+        output::print(&format!("{what} listening on {taken}\n"))?;
+        Ok((listener, taken))
+    }
+
+    /// Runs `run` until it ends or a signal comes; `greeting` is printed once `monitor` says that it is ready.
+    pub(super) async fn until_signal(
+        &mut self,
+        run: impl Future<Output = Result<(), ServeError>>,
+        monitor: &Monitor,
+        greeting: String,
+    ) -> CommandResult {
         tokio::pin!(run);
+        let mut statuses = monitor.statuses();
         let greeted = async {
             // Whoever pastes what is printed gets an answer.
             if statuses.wait_for(|statuses| statuses.ready).await.is_ok() {
-                output::print(&greeting(&enforcement))?;
+                output::print(&greeting)?;
             }
             std::future::pending::<Result<Infallible, CommandError>>().await
         };
         tokio::select! {
             ended = &mut run => return ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
             Err(error) = greeted => return Err(error),
-            () = telemetry.tell_dropped() => {}
-            () = signals.next() => {}
+            () = self.telemetry.tell_dropped() => {}
+            () = self.signals.next() => {}
         }
-        stop.cancel();
+        self.stop.cancel();
         tokio::select! {
             ended = &mut run => ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
-            () = signals.next() => {
+            () = self.signals.next() => {
                 tracing::warn!("a second signal: stopping at once, open calls are cut off");
                 Ok(ExitCode::from(FAILED))
             }
         }
-    });
-    // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
-    runtime.shutdown_background();
-    // Only what was opened here: a socket that could not be opened may be another sidecar's.
-    opened.iter().for_each(ListenAddress::tidy_up);
-    ended
-}
+    }
 
-struct Signals {
-    terminate: Signal,
-    interrupt: Signal,
+    /// What was opened, and how it ended.
+    pub(super) fn ended(self, ended: CommandResult) -> (Vec<ListenAddress>, CommandResult) {
+        (self.opened, ended)
+    }
 }
 
 impl Signals {

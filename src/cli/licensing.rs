@@ -1,0 +1,85 @@
+//! `licensing`: the licensing backend by itself, for a fleet of sidecars.
+
+use std::{path::PathBuf, sync::Arc};
+
+use clap::Args;
+
+use super::{CommandError, CommandResult, output, run_server::Process, serve::flag};
+use crate::{
+    clock::SystemClock,
+    config::Config,
+    edge::{address::ListenAddress, listener::Listener},
+    health::Monitor,
+    licensing::{FIRST_ACCOUNT, Opened},
+    server,
+};
+
+/// Run the licensing backend alone, for a fleet of sidecars
+///
+/// It keeps licences, units and accounts in a file of the data folder (SQLite), or in PostgreSQL where
+/// `backend.database` names one; then any number of these may run on it. The first start makes an owner and prints a
+/// one-time password, which is shown this once.
+#[derive(Args)]
+pub(super) struct Licensing {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where to take calls: an address and port (0 for any), or `unix:PATH` [default: 127.0.0.1:50052]
+    #[arg(long, value_name = "ADDR")]
+    licensing_listen: Option<String>,
+    /// Where to take health probes [default: 127.0.0.1:9090]
+    #[arg(long, value_name = "ADDR")]
+    probe_listen: Option<String>,
+    /// Where signing keys and the database's file are kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+    /// `postgres://user:password@host/database`, or a file for SQLite; better set in the configuration, for others see
+    /// what programs are started with
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+    /// Give the first owner a new one-time password, should the old one be lost
+    #[arg(long)]
+    reset_owner: bool,
+}
+
+impl Licensing {
+    pub(super) fn run(self) -> CommandResult {
+        let flags = [
+            flag("--licensing-listen", "listen.licensing", self.licensing_listen),
+            flag("--probe-listen", "listen.probes", self.probe_listen),
+            flag("--data-dir", "data_dir", self.data_dir),
+            flag("--database", "backend.database", self.database),
+        ];
+        let flags = flags.into_iter().flatten().collect();
+        let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
+        let log = config.log.clone();
+        Process::run(&log, |mut process| async move {
+            let ended = serve(&mut process, config, self.reset_owner).await;
+            process.ended(ended)
+        })
+    }
+}
+
+async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> CommandResult {
+    let opened = open(process, &config, reset_owner).await?;
+    let (listener, _) = process.open("licensing", &config.listen.licensing).await?;
+    let (probes, _): (Listener, ListenAddress) = process.open("probes", &config.listen.probes).await?;
+    let monitor = Monitor::of_backend();
+    let stop = process.stop.clone();
+    let backend = opened.backend.clone();
+    let run = server::run_licensing(config.limits, backend, listener, Some(probes), monitor.clone(), stop);
+    process.until_signal(run, &monitor, String::new()).await
+}
+
+/// Opens the backend and says how the first owner signs in, if this start made one.
+pub(super) async fn open(process: &Process, config: &Config, reset_owner: bool) -> Result<Opened, CommandError> {
+    let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
+    let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, reset_owner).await?;
+    if let Some(password) = &opened.one_time_password {
+        output::print(&format!(
+            "\nThe owner's account is `{FIRST_ACCOUNT}`, its one-time password {password}\n\
+             It is shown this once. Sign in with `esa-sidecar accounts sign-in {FIRST_ACCOUNT}` and choose another.\n\n"
+        ))?;
+    }
+    Ok(opened)
+}
