@@ -39,9 +39,12 @@ pub struct Contents {
     pub mode: u32,
 }
 
-/// Makes `folder` and what is missing above it.
+/// Makes `folder` and what is missing above it, on the disk before this returns: a key in a folder that is lost is lost.
 pub fn make(folder: &Path) -> io::Result<()> {
-    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)
+    let missing = folder.ancestors().take_while(|folder| !folder.exists()).count();
+    DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
+    // Each that was made is an entry of the one above it.
+    folder.ancestors().skip(1).take(missing).try_for_each(sync)
 }
 
 /// Holds `folder` against other processes that write to it and hold its file `name` first, until it is dropped.
@@ -115,5 +118,7 @@ fn remove_if_there(path: &Path) -> io::Result<()> {
 }
 
 fn sync(folder: &Path) -> io::Result<()> {
+    // Above a relative path there is nothing but where we are.
+    let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
 }

@@ -19,7 +19,7 @@
 //! | [`clock`] | the only door for the present |
 //! | [`source`] | where facts come from |
 //! | [`cache`] | the published snapshots, read without a lock |
-//! | [`refresh`] | fetch, derive, publish, persist |
+//! | [`refresh`] | fetch, derive, persist, publish |
 //! | [`freshness`] | how old facts may be |
 //! | [`proto`], [`enforcement`] | the question on the wire and its answer |
 //! | [`health`] | ready, alive, in sync |

@@ -1,4 +1,4 @@
-//! Fetch, derive, publish, persist, for ever.
+//! Fetch, derive, publish and persist, for ever; what is signed is persisted first (semantics 5.5).
 //!
 //! The source is asked at an interval, when it says that it changed, and when a caller asks for it. A source that
 //! cannot be asked is retried with back-off; what was published stays published (semantics 5.3). Not here: what
@@ -252,7 +252,7 @@ impl<S: FactsSource> Refresher<S> {
 
     /// The same failure again, as in an outage, is told only to who asks for details.
     fn log_failure(&self, error: &SourceError) {
-        let next = if error.is_retried() { "trying again" } else { "waiting for the next edit" };
+        let next = if error.is_retried() { "trying again" } else { "waiting for something else to be told" };
         if self.failure_becomes(Some(error)) {
             warn!("facts not refreshed, {next}: {error}");
         } else {

@@ -12,7 +12,7 @@ use std::{
 use arc_swap::ArcSwap;
 use ed25519_dalek::{
     SECRET_KEY_LENGTH, Signer as _, SigningKey,
-    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, spki::der::pem::LineEnding},
+    pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding},
 };
 
 use super::{PublicKey, signed_bytes};
@@ -297,7 +297,8 @@ fn make_key(folder: &Path, role: Role) -> Result<(), KeyError> {
 
 fn write_key(folder: &Path, role: Role, key: &SigningKey) -> Result<(), KeyError> {
     let path = || folder.join(role.file_name());
-    let pem =
-        key.to_pkcs8_pem(LineEnding::LF).map_err(|error| KeyError::Malformed(path(), error.to_string()))?;
+    // Without the public half, which not every tool reads.
+    let pem = KeypairBytes { secret_key: key.to_bytes(), public_key: None }.to_pkcs8_pem(LineEnding::LF);
+    let pem = pem.map_err(|error| KeyError::Malformed(path(), error.to_string()))?;
     folder::replace(folder, role.file_name(), pem.as_bytes()).map_err(|error| KeyError::Io(path(), error))
 }

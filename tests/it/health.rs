@@ -2,7 +2,12 @@
 
 use esa_sidecar::{
     health::{ENFORCEMENT, LICENSING_SYNC, LIVENESS, SERVICES},
-    proto::health::{HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus},
+    proto::{
+        enforcement as api,
+        health::{HealthCheckRequest, HealthListRequest, health_check_response::ServingStatus},
+        licensing::SignedFacts,
+    },
+    source::{Fetched, Proof, Told},
 };
 use tonic::Code;
 
@@ -59,6 +64,29 @@ async fn stale_facts_end_licensing_sync_and_facts_too_old_end_readiness() {
     sidecar.refresh().await;
     assert_eq!(ready.message().await.unwrap().unwrap().status(), SERVING, "readiness comes back");
     assert_eq!(sync.message().await.unwrap().unwrap().status(), SERVING);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn ready_while_any_subscription_can_be_answered_for_and_in_sync_while_every_one_is_fresh() {
+    let toml = "staleness.stale_after = '1d'\nstaleness.unavailable_after = '3d'";
+    let source = ScriptedSource::unreachable();
+    let issued = |id, issued_at| {
+        let proof = Proof { signed: SignedFacts::default(), sequence: 1, issued_at };
+        Told { facts: healthy(id), proof: Some(proof) }
+    };
+    source.script(Ok(Fetched::All(vec![issued(ID, START), issued("AAA-AAA-AAA", START - days(2))])));
+    let mut sidecar = Sidecar::start_with(source, None, toml).await.ready().await;
+    assert_eq!(listed(&mut sidecar).await, [SERVING, SERVING, SERVING, NOT]);
+    let watch = HealthCheckRequest { service: String::new() };
+    let mut ready = sidecar.health.watch(watch).await.unwrap().into_inner();
+    assert_eq!(ready.message().await.unwrap().unwrap().status(), SERVING);
+    sidecar.clock.set((START + days(1)).next());
+    let stale = |subscription: api::Subscription| subscription.provenance.unwrap().stale;
+    assert!(stale(sidecar.subscription(ID).await) && stale(sidecar.subscription("AAA-AAA-AAA").await));
+    assert_eq!(listed(&mut sidecar).await[0], SERVING, "the newer one can be answered for");
+    sidecar.clock.set((START + days(3)).next());
+    assert_eq!(ready.message().await.unwrap().unwrap().status(), NOT);
     sidecar.stop().await;
 }
 
