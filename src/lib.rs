@@ -14,6 +14,7 @@
 //! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
 //! | [`folder`] | files that are their owner's alone, replaced whole |
 //! | [`wire`] | facts and instants as the protocol carries them |
+//! | [`backoff`] | how long to wait before asking again |
 //! | [`signing`] | who vouches for facts: keys, signatures, and what is refused |
 //! | [`clock`] | the only door for the present |
 //! | [`source`] | where facts come from |
@@ -29,6 +30,7 @@
 //! Words: a **subscription** is what the sidecar holds and enforces; **facts** are what it is told about one;
 //! **conditions**, **state** and **timeline** are what follows; a **decision** answers one question at one instant.
 
+pub mod backoff;
 pub mod cache;
 pub mod cli;
 pub mod clock;

@@ -4,7 +4,6 @@
 //! cannot be asked is retried with back-off; what was published stays published (semantics 5.3). Not here: what
 //! facts mean (see `domain`), how they are kept on disk (see `persist`).
 
-mod backoff;
 pub mod book;
 mod disk;
 mod handle;
@@ -23,13 +22,13 @@ use tracing::{debug, error, info, warn};
 
 pub use self::handle::{Handle, NotRefreshed, NotReported, UsageReport};
 use self::{
-    backoff::Backoff,
     book::{Book, Taken},
     disk::Disk,
     outbox::Outbox,
     persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
+    backoff::{self, Backoff},
     cache::Writer,
     clock::Clock,
     config,
@@ -197,7 +196,7 @@ impl<S: FactsSource> Refresher<S> {
     fn next_after(&mut self, occasion: Occasion, outcome: &Outcome, due: Tick) -> Tick {
         let Self { settings, backoff, .. } = self;
         let wait = match (occasion, outcome) {
-            (_, Outcome::Failed(error)) if error.is_retried() => backoff.next(),
+            (_, Outcome::Failed(error)) if error.is_retried() => backoff.wait(),
             // What is refused stays so until somebody mends it, which need not show here.
             (_, Outcome::Failed(_)) => {
                 backoff.reset();

@@ -5,6 +5,7 @@
 pub mod embedded;
 pub mod facts_json;
 pub mod file;
+pub mod remote;
 pub mod units;
 pub mod usage;
 

@@ -7,30 +7,35 @@ use std::time::Duration;
 /// The waits between retries: each up to twice the last, spread over its upper half so that a fleet that lost its
 /// backend at one instant does not come back at one instant.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     first: Duration,
     most: Duration,
     next: Duration,
 }
 
 impl Backoff {
-    pub(super) fn new(first: Duration, most: Duration) -> Self {
+    /// A first wait of up to `first`, and none longer than `most`.
+    #[must_use]
+    pub const fn new(first: Duration, most: Duration) -> Self {
         Self { first, most, next: first }
     }
 
-    pub(super) fn next(&mut self) -> Duration {
+    /// The wait after one more failure.
+    pub fn wait(&mut self) -> Duration {
         let wait = self.next.min(self.most);
         self.next = wait.saturating_mul(2);
         wait.mul_f64(0.5 + fastrand::f64() / 2.0)
     }
 
-    pub(super) fn reset(&mut self) {
+    /// After a success.
+    pub const fn reset(&mut self) {
         self.next = self.first;
     }
 }
 
 /// `interval`, up to `percent` shorter or longer.
-pub(super) fn jittered(interval: Duration, percent: u32) -> Duration {
+#[must_use]
+pub fn jittered(interval: Duration, percent: u32) -> Duration {
     let spread = f64::from(percent.min(100)) / 100.0;
     interval.mul_f64(1.0 + spread * (2.0 * fastrand::f64() - 1.0))
 }
@@ -44,11 +49,11 @@ mod tests {
         let mut backoff = Backoff::new(Duration::from_secs(1), Duration::from_secs(6));
         for most in [1, 2, 4, 6, 6] {
             let most = Duration::from_secs(most);
-            let wait = backoff.next();
+            let wait = backoff.wait();
             assert!(most / 2 <= wait && wait <= most, "{wait:?} of {most:?}");
         }
         backoff.reset();
-        assert!(backoff.next() <= Duration::from_secs(1));
+        assert!(backoff.wait() <= Duration::from_secs(1));
     }
 
     #[test]

@@ -1,0 +1,119 @@
+//! The units sync: each hands over its usage and brings its facts.
+//!
+//! Not here: how a single question is asked (see `ask`).
+
+use std::collections::BTreeSet;
+
+use futures_util::{StreamExt as _, stream};
+
+use super::{
+    Shared,
+    ask::{Asker, joined},
+};
+use crate::{
+    domain::SubscriptionId,
+    proto::licensing::{self as api, SyncRequest},
+    source::{
+        Answer, Fetched, SourceError, Told,
+        units::Unit,
+        usage::{Counted, Counts, SmsSent, Usage, UsageBySubscription},
+    },
+    wire,
+};
+
+/// What became of several syncs.
+#[derive(Default)]
+struct Synced {
+    told: Vec<Told>,
+    failure: Option<SourceError>,
+    usage_taken: BTreeSet<SubscriptionId>,
+}
+
+/// Units that sync at a time.
+const SYNCS_AT_A_TIME: usize = 16;
+
+impl Shared {
+    /// Hands on what was pushed; only a unit that was told it is deactivated, or is new, syncs.
+    pub(super) async fn catch_up(&self) -> Answer {
+        let wanted = self.memory().take_sync_wanted();
+        let nothing = UsageBySubscription::new();
+        let synced = self.sync_each(wanted, &nothing).await;
+        let Synced { mut told, failure, .. } = synced;
+        told.extend(self.memory().take_pushed());
+        Ok(Fetched::Some { told, failure }).into()
+    }
+
+    /// Every unit syncs; a server without any asks what there is to say of its subscription.
+    pub(super) async fn sync_all(&self, usage: &UsageBySubscription) -> Answer {
+        self.memory().refused_by = None;
+        let units = self.memory().units();
+        if units.is_empty() {
+            return self.sync_unactivated().await.map(|told| Fetched::All(vec![told])).into();
+        }
+        drop(self.memory().take_sync_wanted());
+        let Synced { mut told, failure, usage_taken } = self.sync_each(units, usage).await;
+        told.extend(self.memory().take_pushed());
+        let fetched = match failure {
+            None => Ok(Fetched::All(told)),
+            Some(failure) if told.is_empty() => Err(failure),
+            // One unit's failure hides no other's facts.
+            failure => Ok(Fetched::Some { told, failure }),
+        };
+        Answer { fetched, usage_taken }
+    }
+
+    async fn sync_each(&self, units: Vec<Unit>, usage: &UsageBySubscription) -> Synced {
+        let syncs = units.into_iter().map(async |unit| {
+            let synced = self.sync(&unit, usage.get(&unit.subscription_id)).await;
+            (unit.subscription_id, synced)
+        });
+        let mut syncs = stream::iter(syncs).buffer_unordered(SYNCS_AT_A_TIME);
+        let mut all = Synced::default();
+        while let Some((id, synced)) = syncs.next().await {
+            match synced {
+                Ok(told) => {
+                    all.told.push(told);
+                    all.usage_taken.insert(id);
+                }
+                Err(error) => all.failure = Some(joined(all.failure.take(), error)),
+            }
+        }
+        all
+    }
+
+    async fn sync(&self, unit: &Unit, usage: Option<&Usage>) -> Result<Told, SourceError> {
+        let asker = Asker::of(unit);
+        let request = SyncRequest {
+            unit: Some(api::SyncingUnit { unit_id: unit.unit_id.clone(), ..api::SyncingUnit::default() }),
+            usage: usage.map(|usage| usage_of(usage, &unit.installation)),
+            ..SyncRequest::default()
+        };
+        let told = self.ask(request, Some(unit), &asker).await?;
+        Ok(self.memory().synced(&unit.unit_id, told))
+    }
+
+    async fn sync_unactivated(&self) -> Result<Told, SourceError> {
+        let subscription_id = self.settings.subscription.ok_or_else(|| {
+            SourceError::Refused(
+                "this server is not activated; activate it with `esa-sidecar activate`".to_owned(),
+            )
+        })?;
+        let asker = Asker {
+            unit_id: String::new(),
+            subscription_id,
+            name: format!("this server, which is not activated, for `{subscription_id}`"),
+        };
+        let request = SyncRequest { subscription_id: subscription_id.to_string(), ..SyncRequest::default() };
+        self.ask(request, None, &asker).await
+    }
+}
+
+fn usage_of(Usage { counts, sms }: &Usage, installation: &str) -> api::Usage {
+    let counts = counts.map(|Counted { counts, at }| {
+        let Counts { active_users, all_users, components } = counts;
+        api::Counts { active_users, all_users, components, counted_at: wire::timestamp(at) }
+    });
+    let sms_sent =
+        sms.iter().map(|SmsSent { id, credits }| api::SmsSent { id: id.to_string(), credits: *credits });
+    api::Usage { installation: installation.to_owned(), counts, sms_sent: sms_sent.collect() }
+}
