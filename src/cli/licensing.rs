@@ -72,7 +72,11 @@ async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> Comm
 }
 
 /// Opens the backend and says how the first owner signs in, if this start made one.
-pub(super) async fn open(process: &Process, config: &Config, reset_owner: bool) -> Result<Opened, CommandError> {
+pub(super) async fn open(
+    process: &Process,
+    config: &Config,
+    reset_owner: bool,
+) -> Result<Opened, CommandError> {
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, reset_owner).await?;
     if let Some(password) = &opened.one_time_password {

@@ -11,6 +11,7 @@ mod explain;
 mod healthcheck;
 mod instant;
 mod keys;
+mod licensing;
 mod matrix;
 mod output;
 mod run_server;
@@ -41,6 +42,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
+    Licensing(licensing::Licensing),
     Authorize(authorize::Authorize),
     Status(status::Status),
     Matrix(matrix::Matrix),
@@ -73,6 +75,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::Licensing(command) => command.run(),
         Command::Authorize(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Matrix(command) => command.run(),

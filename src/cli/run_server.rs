@@ -45,7 +45,8 @@ impl Process {
             // Before anything is printed: whoever reads an address may stop us at once.
             match Signals::new() {
                 Ok(signals) => {
-                    work(Self { stop: CancellationToken::new(), telemetry, signals, opened: Vec::new() }).await
+                    work(Self { stop: CancellationToken::new(), telemetry, signals, opened: Vec::new() })
+                        .await
                 }
                 Err(error) => (Vec::new(), Err(error)),
             }

@@ -4,14 +4,28 @@ use std::{path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, run_server};
+use super::{CommandError, CommandResult, licensing, run_server::Process};
 use crate::{
-    clock::SystemClock,
+    clock::{Clock, SystemClock},
     config::{Config, FactsFile, Flag},
-    source::file::FileSource,
+    edge::{address::ListenAddress, backend::BackendAddress},
+    health::Monitor,
+    licensing::Opened,
+    refresh::persist::Store,
+    server::{self, Listeners},
+    signing::TrustedKeys,
+    source::{
+        FactsSource,
+        file::FileSource,
+        remote::{RemoteSource, Settings, Trusted},
+        units::UnitsFile,
+    },
 };
 
 /// Run the sidecar
+///
+/// Facts come from a facts file, from the licensing backend `licensing.urls` names or, without either, from a licensing
+/// backend in this process, which is managed with `esa-sidecar licenses`, `units` and `accounts`.
 ///
 /// Settings come from a TOML file, from environment variables (`ESA_SIDECAR__REFRESH__INTERVAL=1m` sets
 /// `refresh.interval`) and from flags; flags win over environment over file. Exit status 64: the configuration is
@@ -40,6 +54,9 @@ pub(super) struct Listen {
     /// Where to take health probes [default: 127.0.0.1:9090]
     #[arg(long, value_name = "ADDR")]
     probe_listen: Option<String>,
+    /// Where the licensing backend takes calls, if it runs in this process [default: 127.0.0.1:50052]
+    #[arg(long, value_name = "ADDR")]
+    licensing_listen: Option<String>,
 }
 
 impl Serve {
@@ -48,22 +65,102 @@ impl Serve {
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
         let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
-        let FactsFile { path, poll_interval, max_bytes } = config.file.clone();
-        let path = path.ok_or_else(|| {
-            CommandError::configuration(
-                "no source of facts: name a facts file with --facts FILE or `file.path`; `esa-sidecar demo` runs \
-                 with a sample company",
-            )
-        })?;
-        let source = FileSource::new(path, poll_interval, max_bytes);
-        run_server::until_signal(config, source, true, Arc::new(SystemClock::new()), |_| String::new())
+        let log = config.log.clone();
+        Process::run(&log, |mut process| async move {
+            let ended = serve(&mut process, config).await;
+            process.ended(ended)
+        })
     }
+}
+
+/// Serves from the source of facts that is configured; without one, from a licensing backend in this process.
+async fn serve(process: &mut Process, config: Config) -> CommandResult {
+    let FactsFile { path, poll_interval, max_bytes } = config.file.clone();
+    if let Some(path) = path {
+        let source = FileSource::new(path, poll_interval, max_bytes);
+        let store = Store::open(config.data_dir.clone())?;
+        return sidecar(process, config, source, store).await;
+    }
+    if config.licensing.urls.is_empty() {
+        let opened = licensing::open(process, &config, false).await?;
+        return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
+    }
+    let (pinned, file) = (config.licensing.keys.clone(), TrustedKeys::file_in(&config.data_dir));
+    let trusted = pinned.and(&TrustedKeys::read(&file)?)?;
+    if trusted.keys().is_empty() {
+        return Err(CommandError::configuration(
+            "no key of the licensing backend is trusted: run `esa-sidecar keys show` where the backend runs, then \
+             `esa-sidecar keys pin KEY` here, or set `licensing.keys`",
+        ));
+    }
+    // Read again whenever facts come, so that a key pinned meanwhile counts.
+    let now = move || {
+        TrustedKeys::read(&file).and_then(|file| pinned.and(&file)).unwrap_or_else(|_| pinned.clone())
+    };
+    let (source, store) = remote(&config, config.licensing.urls.clone(), Arc::new(now), trusted)?;
+    sidecar(process, config, source, store).await
+}
+
+/// A source that asks a licensing backend, and the store of what it tells.
+fn remote(
+    config: &Config,
+    urls: Vec<BackendAddress>,
+    now: Trusted,
+    at_start: TrustedKeys,
+) -> Result<(RemoteSource, Store), CommandError> {
+    let store = Store::open(config.data_dir.clone())?.trusting(at_start);
+    let units = UnitsFile::of(config.data_dir.clone());
+    Ok((RemoteSource::new(urls, now, units, Settings::of(config))?, store))
+}
+
+async fn sidecar<S: FactsSource>(
+    process: &mut Process,
+    config: Config,
+    source: S,
+    store: Store,
+) -> CommandResult {
+    let (enforcement, _) = process.open("enforcement", &config.listen.enforcement).await?;
+    let (probes, _) = process.open("probes", &config.listen.probes).await?;
+    let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());
+    let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
+    let run = server::run(config, source, Some(store), listeners, clock, monitor.clone(), stop);
+    process.until_signal(run, &monitor, String::new()).await
+}
+
+/// A sidecar and the licensing backend it asks, in one process. The sidecar goes through the same door as one on another
+/// machine: it is told signed facts over a connection, as the units it was activated as.
+pub(super) async fn embedded(
+    process: &mut Process,
+    mut config: Config,
+    opened: Opened,
+    clock: Arc<dyn Clock>,
+    greeting: impl FnOnce(&ListenAddress, &ListenAddress) -> String,
+) -> CommandResult {
+    let backend = opened.backend.clone();
+    let keys = Arc::clone(backend.keys());
+    let trusted = move || TrustedKeys::of(keys.public_keys()).unwrap_or_default();
+    let (enforcement, asked_at) = process.open("enforcement", &config.listen.enforcement).await?;
+    let (probes, _) = process.open("probes", &config.listen.probes).await?;
+    let (licensing, backend_at) = process.open("licensing", &config.listen.licensing).await?;
+    let at_start = trusted();
+    let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
+    config.refresh.interval = config.licensing.sync_interval;
+    let (limits, stop) = (config.limits.clone(), process.stop.clone());
+    let beside = server::run_licensing(limits, backend, licensing, None, Monitor::of_backend(), stop.clone());
+    let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());
+    let run = server::run(config, source, Some(store), listeners, clock, monitor.clone(), stop);
+    let both = async { tokio::try_join!(run, beside).map(drop) };
+    process.until_signal(both, &monitor, greeting(&asked_at, &backend_at)).await
 }
 
 impl Listen {
     pub(super) fn flags(self) -> Vec<Flag> {
-        let listen = flag("--listen", "listen.enforcement", self.listen);
-        listen.into_iter().chain(flag("--probe-listen", "listen.probes", self.probe_listen)).collect()
+        let flags = [
+            flag("--listen", "listen.enforcement", self.listen),
+            flag("--probe-listen", "listen.probes", self.probe_listen),
+            flag("--licensing-listen", "listen.licensing", self.licensing_listen),
+        ];
+        flags.into_iter().flatten().collect()
     }
 }
 

@@ -6,6 +6,8 @@ use std::{fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use tonic::transport::Endpoint;
 
+use super::address::ListenAddress;
+
 /// Where a licensing backend takes calls.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum BackendAddress {
@@ -59,6 +61,23 @@ impl BackendAddress {
             .http2_keep_alive_interval(keepalive)
             .keep_alive_timeout(timeout)
             .keep_alive_while_idle(true))
+    }
+}
+
+impl From<ListenAddress> for BackendAddress {
+    fn from(address: ListenAddress) -> Self {
+        match address {
+            ListenAddress::Tcp(tcp) => Self::Http { host: host(tcp.ip()), port: tcp.port() },
+            ListenAddress::Unix(path) => Self::Unix(path),
+        }
+    }
+}
+
+/// An IP address as a URL has it.
+fn host(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V4(ip) => ip.to_string(),
+        IpAddr::V6(ip) => format!("[{ip}]"),
     }
 }
 

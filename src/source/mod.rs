@@ -2,7 +2,6 @@
 //!
 //! Not here: when to ask again (see `refresh`), and what follows from facts (see `domain`).
 
-pub mod embedded;
 pub mod facts_json;
 pub mod file;
 pub mod remote;
