@@ -2,6 +2,8 @@
 //!
 //! Not here: anything a command asks of the server, which runs without this folder.
 
+mod accounts;
+mod audit;
 mod authorize;
 mod check_config;
 mod client;
@@ -10,11 +12,15 @@ mod demo;
 mod explain;
 mod healthcheck;
 mod instant;
+mod licenses;
+mod licensing;
 mod matrix;
 mod output;
 mod run_server;
 mod serve;
 mod status;
+mod units;
+mod whole_file;
 
 use std::{fmt, process::ExitCode};
 
@@ -46,6 +52,10 @@ enum Command {
     Explain(explain::Explain),
     Healthcheck(healthcheck::Healthcheck),
     CheckConfig(check_config::CheckConfig),
+    Units(units::Units),
+    Licenses(licenses::Licenses),
+    Accounts(accounts::Accounts),
+    Audit(audit::Audit),
     Completions(completions::Completions),
 }
 
@@ -77,6 +87,10 @@ pub fn run() -> ExitCode {
         Command::Explain(command) => command.run(),
         Command::Healthcheck(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
+        Command::Units(command) => command.run(),
+        Command::Licenses(command) => command.run(),
+        Command::Accounts(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -1,0 +1,58 @@
+//! What is listed, one thing at a time: as JSON, of which everything else is made, and as a row for people.
+//!
+//! Not here: many of them (see `sheet`).
+
+use std::{fmt::Write as _, process::ExitCode};
+
+use comfy_table::Cell;
+use serde_json::{Map, Value};
+
+use crate::{
+    cli::{CommandResult, output},
+    domain::Instant,
+};
+
+/// Something that is listed.
+pub(in crate::cli) trait Record: Default {
+    /// What several are called; the key of the list in JSON.
+    const PLURAL: &'static str;
+    /// The header of the table for people; the first column is never broken, so that an ID can be copied.
+    const HEADER: &'static [&'static str];
+
+    /// The row of the table for people.
+    fn row(&self, now: Instant) -> Vec<Cell>;
+
+    /// Everything, for programs; the keys are the columns of CSV, the same for every record.
+    fn json(&self) -> Map<String, Value>;
+}
+
+/// The object in a `json!`.
+pub(in crate::cli) fn object(value: Value) -> Map<String, Value> {
+    if let Value::Object(object) = value { object } else { Map::new() }
+}
+
+/// One thing by itself: a line of JSON, or a line for each key that has a value.
+pub(in crate::cli) fn show(object: Map<String, Value>, json: bool) -> CommandResult {
+    output::print(&if json { format!("{}\n", Value::Object(object)) } else { details(&object) })?;
+    Ok(ExitCode::SUCCESS)
+}
+
+/// A line for each key that has a value.
+pub(in crate::cli) fn details(object: &Map<String, Value>) -> String {
+    let width = object.keys().map(String::len).max().unwrap_or_default();
+    let mut text = String::new();
+    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
+        // Writing to a string cannot fail.
+        let _ = writeln!(text, "{:<width$}  {}", key.replace('_', " "), output::tame(&plain(value)));
+    }
+    text
+}
+
+/// A value as text: what is text already without its quotes, an absent one as nothing.
+pub(in crate::cli) fn plain(value: &Value) -> String {
+    match value {
+        Value::Null => String::new(),
+        Value::String(text) => text.clone(),
+        Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
