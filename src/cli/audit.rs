@@ -56,7 +56,7 @@ struct Export {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
-    export: listing::Export,
+    writing: listing::Writing,
     #[command(flatten)]
     caller: Caller,
 }
@@ -99,8 +99,8 @@ impl Audit {
             Command::List(List { filter, paging, caller }) => {
                 runtime.block_on(async { paging.show(filter.listed(&caller).await?).await })
             }
-            Command::Export(Export { filter, export, caller }) => {
-                runtime.block_on(async { export.write(filter.listed(&caller).await?).await })
+            Command::Export(Export { filter, writing, caller }) => {
+                runtime.block_on(async { writing.write(filter.listed(&caller).await?).await })
             }
         }
     }

@@ -40,7 +40,7 @@ pub(super) struct Export {
     #[command(flatten)]
     filter: Filter,
     #[command(flatten)]
-    export: listing::Export,
+    writing: listing::Writing,
     #[command(flatten)]
     caller: Caller,
 }
@@ -90,7 +90,7 @@ impl Export {
     pub(super) fn run(self) -> CommandResult {
         client::runtime()?.block_on(async {
             let backend = self.caller.connect().await?;
-            self.export.write(LicensesListed { backend, question: self.filter.question() }).await
+            self.writing.write(LicensesListed { backend, question: self.filter.question() }).await
         })
     }
 }

@@ -55,7 +55,7 @@ pub(in crate::cli) struct Paging {
 
 /// How everything is written, and where to.
 #[derive(Args)]
-pub(in crate::cli) struct Export {
+pub(in crate::cli) struct Writing {
     /// How it is written
     #[arg(long, value_enum, default_value = "csv")]
     format: ExportFormat,
@@ -100,7 +100,7 @@ impl Paging {
     }
 }
 
-impl Export {
+impl Writing {
     /// Writes every page.
     pub(in crate::cli) async fn write<L: Listing>(&self, mut listing: L) -> CommandResult {
         let now = backend::now();

@@ -51,7 +51,7 @@ pub(super) struct Export {
     #[command(flatten)]
     shown: Shown,
     #[command(flatten)]
-    export: listing::Export,
+    writing: listing::Writing,
     #[command(flatten)]
     caller: Caller,
 }
@@ -85,7 +85,7 @@ impl Export {
     pub(super) fn run(self) -> CommandResult {
         client::runtime()?.block_on(async {
             let backend = self.caller.connect().await?;
-            self.export.write(listed(backend, &self.filter, &self.order, &self.shown)).await
+            self.writing.write(listed(backend, &self.filter, &self.order, &self.shown)).await
         })
     }
 }
