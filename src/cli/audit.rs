@@ -15,7 +15,7 @@ use super::{
         caller::Caller,
         listing::{self, Listing, Page, Paging},
         name,
-        record::{Record, object},
+        record::{Column, Record, object, shortened},
         told,
     },
     output,
@@ -138,7 +138,13 @@ impl Listing for EntriesListed {
 
 impl Record for EntryRow {
     const PLURAL: &'static str = "entries";
-    const HEADER: &'static [&'static str] = &["at", "who", "what", "on what", "outcome", "detail"];
+    const COLUMNS: &'static [Column] = &[
+        Column::Whole("at"),
+        Column::Text("who"),
+        Column::Whole("what"),
+        Column::Whole("outcome"),
+        Column::Text("detail"),
+    ];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let entry = &self.0;
@@ -150,8 +156,7 @@ impl Record for EntryRow {
         vec![
             Cell::new(entry.at.as_ref().map(values::instant_for_people).unwrap_or_default()),
             Cell::new(output::tame(&entry.actor)),
-            Cell::new(output::tame(&entry.action)),
-            Cell::new(output::tame(&entry.target)),
+            Cell::new(format!("{}\n{}", shortened(&entry.action, 40), shortened(&entry.target, 40))),
             Cell::new(name::of::<api::AuditOutcome>(entry.outcome)).fg(color),
             Cell::new(output::tame(&entry.detail)),
         ]

@@ -16,7 +16,7 @@ use crate::{
             caller::Caller,
             day, instant,
             listing::{Listing, Page, Paging},
-            record::{self, Record, object},
+            record::{self, Column, Record, object},
             secret::{self, Place},
         },
         output,
@@ -155,7 +155,8 @@ impl Listing for CredentialsListed {
 
 impl Record for CredentialRow {
     const PLURAL: &'static str = "credentials";
-    const HEADER: &'static [&'static str] = &["credential", "name", "made", "revoked"];
+    const COLUMNS: &'static [Column] =
+        &[Column::Whole("credential"), Column::Text("name"), Column::Whole("made"), Column::Whole("revoked")];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let api::ApiCredential { credential_id, name, created_at, revoked_at } = &self.0;

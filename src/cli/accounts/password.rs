@@ -56,7 +56,7 @@ impl ChangePassword {
             let request = backend.request(api::ChangePasswordRequest { old_password, new_password });
             // Asked once: after the first time the old password is another.
             let answer = backend.accounts().change_password(request).await;
-            answer.map_err(|status| client::failed(&status))
+            answer.map_err(|status| backend.failed(&status))
         })?;
         output::print("the password is changed; other sessions of the account have ended\n")?;
         Ok(ExitCode::SUCCESS)

@@ -10,7 +10,7 @@ use crate::{
         CommandResult,
         licensing::{
             backend, day, instant, name,
-            record::{self, Record, object},
+            record::{self, Column, Record, object},
         },
         output,
     },
@@ -24,7 +24,13 @@ pub(super) struct AccountRow(pub(super) api::Account);
 
 impl Record for AccountRow {
     const PLURAL: &'static str = "accounts";
-    const HEADER: &'static [&'static str] = &["account", "role", "customer", "made", "notes"];
+    const COLUMNS: &'static [Column] = &[
+        Column::Whole("account"),
+        Column::Whole("role"),
+        Column::Text("customer"),
+        Column::Whole("made"),
+        Column::Text("notes"),
+    ];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let account = &self.0;

@@ -53,7 +53,7 @@ impl SignIn {
             let request = api::SignInRequest { name: self.name, password };
             // Asked once: a session nobody learns of would stay open.
             let answer = backend.accounts().sign_in(request).await;
-            answer.map_err(|status| client::failed(&status))
+            answer.map_err(|status| backend.failed(&status))
         })?;
         let api::SignInResponse { token, expires_at, account } = answer.into_inner();
         let account = backend::held(account, "an account")?;
@@ -80,7 +80,7 @@ impl SignOut {
                 Ok(_) => Ok(()),
                 // It has ended already, which is what was asked for.
                 Err(status) if status.code() == Code::Unauthenticated => Ok(()),
-                Err(status) => Err(backend::failed(&status)),
+                Err(status) => Err(backend.failed(&status)),
             }
         })?;
         if token.is_session {

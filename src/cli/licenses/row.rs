@@ -10,7 +10,7 @@ use crate::{
         CommandResult,
         licensing::{
             backend, day, instant, name,
-            record::{self, Record, object},
+            record::{self, Column, Record, object},
             told,
         },
         output,
@@ -27,8 +27,15 @@ pub(super) struct LicenseRow(pub(super) api::License);
 
 impl Record for LicenseRow {
     const PLURAL: &'static str = "licenses";
-    const HEADER: &'static [&'static str] =
-        &["license", "name", "product", "type", "seats", "units", "expires", "delegated to", "status"];
+    const COLUMNS: &'static [Column] = &[
+        Column::Whole("license"),
+        Column::Text("name, product, type"),
+        Column::Whole("seats"),
+        Column::Whole("units"),
+        Column::Whole("expires"),
+        Column::Text("delegated to"),
+        Column::Whole("status"),
+    ];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let license = &self.0;
@@ -39,11 +46,12 @@ impl Record for LicenseRow {
             | api::LicenseState::Canceled
             | api::LicenseState::Deactivated => name::of::<api::LicenseState>(license.state),
         };
+        let [name, product, kind] =
+            [&license.name, &license.product, &license.r#type].map(|text| output::tame(text));
+        let product = format!("{name}\n{product}, {kind}");
         vec![
             Cell::new(output::tame(&license.license_id)),
-            Cell::new(output::tame(&license.name)),
-            Cell::new(output::tame(&license.product)),
-            Cell::new(output::tame(&license.r#type)),
+            Cell::new(product.trim_start()),
             Cell::new(format!("{} {}", license.seats, name::of::<api::SeatKind>(license.seat_kind))),
             Cell::new(license.active_units),
             Cell::new(day(license.expires_at.as_ref())),

@@ -12,6 +12,7 @@ use tonic::{
     metadata::{Ascii, MetadataValue},
     transport::Channel,
 };
+use tonic_types::StatusExt as _;
 use uuid::{ContextV7, Uuid};
 
 use crate::{
@@ -105,10 +106,25 @@ impl Backend {
                 Ok(answer) => return Ok(answer.into_inner()),
                 Err(status) => match pauses.next().filter(|_| is_worth_another_try(&status)) {
                     Some(pause) => tokio::time::sleep(*pause).await,
-                    None => return Err(failed(&status)),
+                    None => return Err(self.failed(&status)),
                 },
             }
         }
+    }
+
+    /// A call that failed, for people. Where a token was refused, another comes from signing in; where none was sent, it
+    /// was a license key or a password that was.
+    pub(in crate::cli) fn failed(&self, status: &Status) -> CommandError {
+        let mut error = client::failed(status);
+        let is_wrong_password =
+            status.get_details_error_info().is_some_and(|info| info.reason == "WRONG_PASSWORD");
+        if status.code() == Code::Unauthenticated && self.authorization.is_some() && !is_wrong_password {
+            error
+                .what
+                .iter_mut()
+                .for_each(|what| *what += "; `esa-sidecar accounts sign-in NAME` opens a session");
+        }
+        error
     }
 
     /// A request of this caller.
@@ -124,15 +140,6 @@ impl Backend {
 /// Whether the backend was not reached, or its answer was lost on the way; what it said itself has no source.
 fn is_worth_another_try(status: &Status) -> bool {
     status.code() == Code::Unavailable || std::error::Error::source(status).is_some()
-}
-
-/// A call that failed, for people.
-pub(in crate::cli) fn failed(status: &Status) -> CommandError {
-    let mut error = client::failed(status);
-    if status.code() == Code::Unauthenticated {
-        error.what.iter_mut().for_each(|what| *what += "; sign in with `esa-sidecar accounts sign-in NAME`");
-    }
-    error
 }
 
 /// An ID for one change.

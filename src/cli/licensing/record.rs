@@ -12,12 +12,21 @@ use crate::{
     domain::Instant,
 };
 
+/// A column of a table, by its header.
+#[derive(Clone, Copy)]
+pub(in crate::cli) enum Column {
+    /// As wide as its longest line: whoever copies an ID or a date wants it whole.
+    Whole(&'static str),
+    /// Broken between words where room is short.
+    Text(&'static str),
+}
+
 /// Something that is listed.
 pub(in crate::cli) trait Record: Default {
     /// What several are called; the key of the list in JSON.
     const PLURAL: &'static str;
-    /// The header of the table for people; the first column is never broken, so that an ID can be copied.
-    const HEADER: &'static [&'static str];
+    /// The columns of the table for people.
+    const COLUMNS: &'static [Column];
 
     /// The row of the table for people.
     fn row(&self, now: Instant) -> Vec<Cell>;
@@ -29,6 +38,15 @@ pub(in crate::cli) trait Record: Default {
 /// The object in a `json!`.
 pub(in crate::cli) fn object(value: Value) -> Map<String, Value> {
     if let Value::Object(object) = value { object } else { Map::new() }
+}
+
+/// A text in a column that is kept whole; all of it is in CSV and JSON.
+pub(in crate::cli) fn shortened(text: &str, width: usize) -> String {
+    let text = output::tame(text);
+    if text.chars().count() <= width {
+        return text;
+    }
+    text.chars().take(width - 1).chain(['…']).collect()
 }
 
 /// One thing by itself: a line of JSON, or a line for each key that has a value.
@@ -54,5 +72,18 @@ pub(in crate::cli) fn plain(value: &Value) -> String {
         Value::Null => String::new(),
         Value::String(text) => text.clone(),
         Value::Bool(_) | Value::Number(_) | Value::Array(_) | Value::Object(_) => value.to_string(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_long_name_leaves_room_for_the_other_columns() {
+        assert_eq!(shortened("MAIL-01", 36), "MAIL-01");
+        assert_eq!(shortened(&"ä".repeat(36), 36), "ä".repeat(36));
+        assert_eq!(shortened(&"ä".repeat(255), 36), "ä".repeat(35) + "…");
+        assert_eq!(shortened("\u{1b}[31m", 36), "\u{fffd}[31m");
     }
 }

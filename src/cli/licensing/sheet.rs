@@ -3,10 +3,10 @@
 //! Not here: where pages come from (see `listing`).
 
 use clap::ValueEnum;
-use comfy_table::ColumnConstraint;
+use comfy_table::{ColumnConstraint, Table};
 use serde_json::Value;
 
-use super::record::{self, Record};
+use super::record::{self, Column, Record};
 use crate::{
     cli::{CommandError, output},
     domain::Instant,
@@ -76,11 +76,10 @@ impl Sheet {
         Ok(match self.format {
             Format::Table if records.is_empty() => String::new(),
             Format::Table => {
-                let mut table = output::table(R::HEADER);
+                let mut table = table_of(R::COLUMNS);
                 records.iter().for_each(|record| {
                     table.add_row(record.row(now));
                 });
-                table.set_constraints([ColumnConstraint::ContentWidth]);
                 format!("{table}\n")
             }
             Format::Csv => records
@@ -111,6 +110,17 @@ impl Sheet {
             Format::Json => (format!("\n],\"next_page_token\":{}}}\n", Value::from(more)), None),
         }
     }
+}
+
+fn table_of(columns: &[Column]) -> Table {
+    let header: Vec<&str> = columns.iter().map(|(Column::Whole(name) | Column::Text(name))| *name).collect();
+    let mut table = output::table(&header);
+    for (column, place) in columns.iter().zip(table.column_iter_mut()) {
+        if matches!(column, Column::Whole(_)) {
+            place.set_constraint(ColumnConstraint::ContentWidth);
+        }
+    }
+    table
 }
 
 /// One line of CSV.
@@ -145,7 +155,7 @@ mod tests {
 
     impl Record for Pair {
         const PLURAL: &'static str = "pairs";
-        const HEADER: &'static [&'static str] = &["name", "count"];
+        const COLUMNS: &'static [Column] = &[Column::Whole("name"), Column::Text("count")];
 
         fn row(&self, _now: Instant) -> Vec<Cell> {
             vec![Cell::new(&self.0), Cell::new(self.1.unwrap_or_default())]

@@ -22,7 +22,7 @@ use crate::{
             caller::Caller,
             listing::LARGEST_PAGE,
             name,
-            record::{Record, object},
+            record::{Column, Record, object},
             sheet::{Format, Sheet},
             told,
         },
@@ -174,7 +174,7 @@ impl Outcome {
 
 impl Record for Outcome {
     const PLURAL: &'static str = "results";
-    const HEADER: &'static [&'static str] = &["unit", "", "result"];
+    const COLUMNS: &'static [Column] = &[Column::Whole("unit"), Column::Whole(""), Column::Text("result")];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let unit = Cell::new(output::tame(&self.0.unit_id));

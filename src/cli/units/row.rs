@@ -10,7 +10,7 @@ use crate::{
     cli::{
         licensing::{
             day, instant, name,
-            record::{Record, object},
+            record::{Column, Record, object, shortened},
             told,
         },
         output,
@@ -29,19 +29,29 @@ pub(super) struct UnitRow {
 
 impl Record for UnitRow {
     const PLURAL: &'static str = "units";
-    const HEADER: &'static [&'static str] =
-        &["unit", "product", "activated", "last connected", "subunits", "Distributions", "status"];
+    const COLUMNS: &'static [Column] = &[
+        Column::Whole("unit, activated"),
+        Column::Text("product, subunits"),
+        Column::Whole("last\nconnected"),
+        Column::Whole("Distributions"),
+        Column::Whole("status"),
+    ];
 
     fn row(&self, now: Instant) -> Vec<Cell> {
         let unit = &self.unit;
-        let product = format!("{}\n{}", output::tame(&unit.product), output::tame(&unit.product_version));
+        let who = format!(
+            "{}\n{}\n{} {}",
+            shortened(&unit.device_name, 36),
+            output::tame(&unit.unit_id),
+            day(unit.activated_at.as_ref()),
+            by_whom(unit)
+        );
+        let product = format!("{} {}", output::tame(&unit.product), output::tame(&unit.product_version));
         vec![
-            Cell::new(format!("{}\n{}", shortened(&output::tame(&unit.device_name)), unit.unit_id)),
-            Cell::new(product.trim_end()),
-            Cell::new(format!("{}\n{}", day(unit.activated_at.as_ref()), output::tame(&by_whom(unit)))),
+            Cell::new(who),
+            Cell::new(format!("{}\n{} subunits", product.trim_end(), unit.subunits)),
             last_connected(unit, now),
-            Cell::new(unit.subunits),
-            Cell::new(output::tame(&self.distributions)),
+            Cell::new(shortened(&self.distributions, 24)),
             status(unit),
         ]
     }
@@ -107,7 +117,7 @@ fn status(unit: &api::Unit) -> Cell {
     let state = match unit.state() {
         api::UnitState::Active => String::new(),
         api::UnitState::Unspecified | api::UnitState::DeactivationPending | api::UnitState::Deactivated => {
-            name::of::<api::UnitState>(unit.state).replace('_', " ")
+            name::of::<api::UnitState>(unit.state).replace('_', "\n")
         }
     };
     status_cell(unit.status(), &state)
@@ -115,7 +125,7 @@ fn status(unit: &api::Unit) -> Cell {
 
 fn by_whom(unit: &api::Unit) -> String {
     let who = if unit.activated_by.is_empty() { "license key" } else { &unit.activated_by };
-    format!("by {who}{}", if unit.from_remote_management { "\nfrom ERA" } else { "" })
+    format!("by {}{}", shortened(who, 24), if unit.from_remote_management { ", from ERA" } else { "" })
 }
 
 fn last_connected(unit: &api::Unit, now: Instant) -> Cell {
@@ -140,15 +150,6 @@ fn ago(at: &Timestamp, now: Instant) -> String {
         86_400.. => (seconds / 86_400, "day"),
     };
     format!("{count} {unit}{} ago", if count == 1 { "" } else { "s" })
-}
-
-/// A name as long as an ID; the whole of it is in CSV and JSON.
-fn shortened(name: &str) -> String {
-    const WIDTH: usize = 36;
-    if name.chars().count() <= WIDTH {
-        return name.to_owned();
-    }
-    name.chars().take(WIDTH - 1).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -176,12 +177,5 @@ mod tests {
         let cells = [api::LicenseStatus::Valid, api::LicenseStatus::Attention, api::LicenseStatus::Problem]
             .map(|status| status_cell(status, "").content());
         assert_eq!(cells, ["✓ valid", "! attention", "! problem"]);
-    }
-
-    #[test]
-    fn a_long_name_leaves_room_for_the_other_columns() {
-        assert_eq!(shortened("MAIL-01"), "MAIL-01");
-        assert_eq!(shortened(&"ä".repeat(36)), "ä".repeat(36));
-        assert_eq!(shortened(&"ä".repeat(255)), "ä".repeat(35) + "…");
     }
 }

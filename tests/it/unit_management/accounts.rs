@@ -102,7 +102,7 @@ fn without_a_token_the_way_to_sign_in_is_told() {
     });
     assert_eq!(
         desk.run(&["units", "list"]).all(),
-        "exit status 2\nerror: the session has ended; sign in with `esa-sidecar accounts sign-in NAME`\n"
+        "exit status 2\nerror: the session has ended; `esa-sidecar accounts sign-in NAME` opens a session\n"
     );
     assert_eq!(desk.backend.calls().len(), 1, "it is not asked again");
 }

@@ -316,6 +316,17 @@ fn a_license_key_activates_without_an_account() {
 }
 
 #[test]
+fn a_license_key_that_is_refused_is_no_reason_to_sign_in() {
+    let desk = Desk::new();
+    desk.backend.on("activate_unit", |_: &api::ActivateUnitRequest| {
+        Err::<api::ActivateUnitResponse, _>(Status::unauthenticated("the license key opens no license"))
+    });
+    desk.write("key", "AAAA-BBBB-CCCC\n");
+    let shown = desk.run(&["units", "activate", "--device-name", "MAIL-01", "--license-key-file", "key"]);
+    assert_eq!(shown.all(), "exit status 2\nerror: the license key opens no license\n");
+}
+
+#[test]
 fn a_change_is_sent_again_with_the_same_request_id_while_the_backend_is_away() {
     let desk = Desk::new();
     let mut away = 2;
