@@ -220,4 +220,5 @@ fn a_damaged_session_file_is_told_and_not_overwritten() {
     assert_eq!(shown.status, 2);
     assert!(shown.stderr.contains("is damaged") && shown.stderr.contains("remove it and sign in again"));
     assert_eq!(desk.read(SESSION), "{");
+    assert_eq!(desk.backend.calls().len(), 1, "a session that cannot be kept is not opened");
 }

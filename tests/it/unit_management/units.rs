@@ -354,6 +354,21 @@ fn a_change_is_sent_again_with_the_same_request_id_while_the_backend_is_away() {
 }
 
 #[test]
+fn a_backend_that_keeps_silent_is_given_up() {
+    let desk = Desk::new();
+    let (speak, silence) = mpsc::channel::<()>();
+    desk.backend.on("list_units", move |_: &api::ListUnitsRequest| {
+        // Until the sender has gone.
+        let _ = silence.recv();
+        Ok(api::ListUnitsResponse::default())
+    });
+    let shown = desk.run(&["units", "list", "--timeout", "50ms"]);
+    drop(speak);
+    assert_eq!(shown.status, 2);
+    assert!(shown.stderr.contains("no answer came in time; give it longer with --timeout"), "{shown:?}");
+}
+
+#[test]
 fn what_the_backend_refuses_is_not_asked_again() {
     let desk = Desk::new();
     desk.backend.on("activate_unit", |_: &api::ActivateUnitRequest| {
