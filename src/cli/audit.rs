@@ -8,8 +8,9 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
 use super::{
-    CommandError, CommandResult, client, instant,
-    licensing::{
+    CommandError, CommandResult, client, instant, output,
+    status::values,
+    unit_management::{
         self,
         backend::{self, Backend},
         caller::Caller,
@@ -18,8 +19,6 @@ use super::{
         record::{Column, Record, object, shortened},
         told,
     },
-    output,
-    status::values,
 };
 use crate::{domain::Instant, proto::licensing as api};
 
@@ -167,7 +166,7 @@ impl Record for EntryRow {
         let at: Option<&Timestamp> = at.as_ref();
         object(json!({
             "entry_id": entry_id,
-            "at": licensing::instant(at),
+            "at": unit_management::instant(at),
             "actor": actor,
             "action": action,
             "target": target,

@@ -13,12 +13,12 @@ mod explain;
 mod healthcheck;
 mod instant;
 mod licenses;
-mod licensing;
 mod matrix;
 mod output;
 mod run_server;
 mod serve;
 mod status;
+mod unit_management;
 mod units;
 mod whole_file;
 

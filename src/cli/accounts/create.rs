@@ -10,7 +10,7 @@ use super::row;
 use crate::{
     cli::{
         CommandResult, client,
-        licensing::{
+        unit_management::{
             backend,
             caller::Caller,
             name::parser,

@@ -10,8 +10,8 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandError, CommandResult, client,
-        licensing::{
+        CommandError, CommandResult, client, output,
+        unit_management::{
             backend::{self, Backend},
             caller::Caller,
             day, instant,
@@ -19,7 +19,6 @@ use crate::{
             record::{self, Column, Record, object},
             secret::{self, Place},
         },
-        output,
     },
     domain::Instant,
     proto::licensing as api,

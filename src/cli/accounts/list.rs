@@ -8,7 +8,7 @@ use super::row::{self, AccountRow};
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{
+        unit_management::{
             backend::Backend,
             caller::Caller,
             listing::{Listing, Page, Paging},

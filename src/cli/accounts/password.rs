@@ -8,13 +8,12 @@ use clap::Args;
 
 use crate::{
     cli::{
-        CommandError, CommandResult, client,
-        licensing::{
+        CommandError, CommandResult, client, output,
+        unit_management::{
             backend,
             caller::Caller,
             secret::{self, Place},
         },
-        output,
     },
     proto::licensing as api,
 };

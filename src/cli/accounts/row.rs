@@ -7,12 +7,11 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandResult,
-        licensing::{
+        CommandResult, output,
+        unit_management::{
             backend, day, instant, name,
             record::{self, Column, Record, object},
         },
-        output,
     },
     domain::Instant,
     proto::licensing as api,

@@ -1,6 +1,6 @@
 //! `accounts sign-in` and `accounts sign-out`.
 //!
-//! Not here: where the session is kept (see `licensing::session`).
+//! Not here: where the session is kept (see `unit_management::session`).
 
 use std::{path::PathBuf, process::ExitCode};
 
@@ -9,15 +9,14 @@ use tonic::Code;
 
 use crate::{
     cli::{
-        CommandResult, client,
-        licensing::{
+        CommandResult, client, output,
+        status::values,
+        unit_management::{
             backend::{self, Licensing},
             caller::Caller,
             secret,
             session::{Session, Sessions},
         },
-        output,
-        status::values,
     },
     proto::licensing as api,
 };

@@ -10,7 +10,7 @@ use super::{row, terms::Expiry};
 use crate::{
     cli::{
         CommandResult, client,
-        licensing::{
+        unit_management::{
             backend,
             caller::Caller,
             secret::{self, Place},

@@ -14,7 +14,7 @@ use super::{
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{
+        unit_management::{
             backend,
             caller::Caller,
             name::parser,

@@ -9,13 +9,12 @@ use clap::Args;
 use super::row;
 use crate::{
     cli::{
-        CommandResult, client,
-        licensing::{
+        CommandResult, client, output,
+        unit_management::{
             backend,
             caller::Caller,
             record::{self, object},
         },
-        output,
     },
     proto::licensing as api,
 };

@@ -11,7 +11,7 @@ use super::import_file::{self, FileFormat};
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{
+        unit_management::{
             backend,
             caller::Caller,
             secret::{self, Place},

@@ -9,7 +9,9 @@ use std::{collections::HashMap, fmt};
 use clap::ValueEnum;
 
 use self::rows::{ATTRIBUTE, Row};
-use crate::{cli::licensing::name::Enumeration as _, enforcement::convert, proto::licensing as api, rfc3339};
+use crate::{
+    cli::unit_management::name::Enumeration as _, enforcement::convert, proto::licensing as api, rfc3339,
+};
 
 /// How a file is written.
 #[derive(Clone, Copy, ValueEnum)]

@@ -7,14 +7,13 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandResult,
-        licensing::{
+        CommandResult, output,
+        status::json::facts,
+        unit_management::{
             backend, day, instant, name,
             record::{self, Column, Record, object},
             told,
         },
-        output,
-        status::json::facts,
         units::row::status_cell,
     },
     domain::Instant,

@@ -10,7 +10,7 @@ use prost_types::Timestamp;
 use crate::{
     cli::{
         CommandError, instant,
-        licensing::backend::{now, timestamp},
+        unit_management::backend::{now, timestamp},
     },
     domain::Instant,
 };

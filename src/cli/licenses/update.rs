@@ -9,7 +9,7 @@ use super::{row, terms};
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{backend, caller::Caller},
+        unit_management::{backend, caller::Caller},
     },
     proto::licensing as api,
 };

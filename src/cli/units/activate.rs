@@ -13,7 +13,7 @@ use super::row::UnitRow;
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{
+        unit_management::{
             backend::{self, Backend},
             caller::Caller,
             record::{self, Record as _, object},

@@ -16,8 +16,8 @@ use serde_json::{Map, Value, json};
 use super::filter::Filter;
 use crate::{
     cli::{
-        CommandError, CommandResult, client,
-        licensing::{
+        CommandError, CommandResult, client, output,
+        unit_management::{
             backend::{self, Backend},
             caller::Caller,
             listing::LARGEST_PAGE,
@@ -26,7 +26,6 @@ use crate::{
             sheet::{Format, Sheet},
             told,
         },
-        output,
     },
     domain::Instant,
     proto::licensing as api,

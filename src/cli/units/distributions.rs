@@ -7,8 +7,8 @@ use std::collections::{BTreeSet, HashMap};
 use crate::{
     cli::{
         CommandError,
-        licensing::{backend::Backend, listing::LARGEST_PAGE},
         status::values,
+        unit_management::{backend::Backend, listing::LARGEST_PAGE},
     },
     proto::licensing as api,
 };

@@ -5,7 +5,7 @@
 use clap::Args;
 
 use crate::{
-    cli::licensing::name::{self, parser},
+    cli::unit_management::name::{self, parser},
     proto::licensing as api,
 };
 

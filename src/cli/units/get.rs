@@ -8,7 +8,7 @@ use super::row::UnitRow;
 use crate::{
     cli::{
         CommandResult, client,
-        licensing::{
+        unit_management::{
             backend,
             caller::Caller,
             record::{self, Record as _},

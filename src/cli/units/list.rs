@@ -12,7 +12,7 @@ use super::{
 use crate::{
     cli::{
         CommandError, CommandResult, client,
-        licensing::{
+        unit_management::{
             backend::Backend,
             caller::Caller,
             listing::{self, Listing, Page, Paging},

@@ -8,12 +8,12 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        licensing::{
+        output,
+        unit_management::{
             day, instant, name,
             record::{Column, Record, object, shortened},
             told,
         },
-        output,
     },
     domain::{Instant, Span},
     enforcement::convert,
