@@ -115,11 +115,14 @@ impl Backend {
     /// A call that failed, for people. Where a token was refused, another comes from signing in; where none was sent, it
     /// was a license key or a password that was.
     pub(in crate::cli) fn failed(&self, status: &Status) -> CommandError {
-        // The client's own words for its own deadline say nothing of what to do.
-        if status.code() == Code::Cancelled && std::error::Error::source(status).is_some() {
-            let what =
-                "no answer came in time; give it longer with --timeout: asking again changes nothing twice";
-            return CommandError::new(what);
+        // The client's own words for its own troubles say nothing of what to do.
+        if std::error::Error::source(status).is_some() {
+            let what = if status.code() == Code::Cancelled {
+                "no answer came in time; give it longer with --timeout".to_owned()
+            } else {
+                format!("the connection to the licensing backend was lost ({})", status.message())
+            };
+            return CommandError::new(format!("{what}; if this was a change, look whether it was done"));
         }
         let mut error = client::failed(status);
         let is_wrong_password =

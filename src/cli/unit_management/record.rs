@@ -59,9 +59,12 @@ pub(in crate::cli) fn show(object: Map<String, Value>, json: bool) -> CommandRes
 pub(in crate::cli) fn details(object: &Map<String, Value>) -> String {
     let width = object.keys().map(String::len).max().unwrap_or_default();
     let mut text = String::new();
-    for (key, value) in object.iter().filter(|(_, value)| !value.is_null()) {
-        // Writing to a string cannot fail.
-        let _ = writeln!(text, "{:<width$}  {}", key.replace('_', " "), output::tame(&plain(value)));
+    for (key, value) in object {
+        let value = plain(value);
+        if !["", "[]", "{}"].contains(&value.as_str()) {
+            // Writing to a string cannot fail.
+            let _ = writeln!(text, "{:<width$}  {}", key.replace('_', " "), output::tame(&value));
+        }
     }
     text
 }

@@ -420,6 +420,42 @@ fn a_change_whose_answer_was_lost_on_the_way_is_sent_again() {
     assert_eq!(asked[0], asked[1]);
 }
 
+#[test]
+fn a_backend_that_is_gone_leaves_open_whether_the_change_was_done() {
+    let desk = Desk::new();
+    let (tell_reached, reached) = mpsc::channel();
+    desk.backend.on("activate_unit", move |_: &api::ActivateUnitRequest| {
+        tell_reached.send(()).unwrap();
+        Ok(api::ActivateUnitResponse { unit: Some(unit(7)) })
+    });
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = listener.local_addr().unwrap().to_string();
+    let backend = desk.backend.address;
+    thread::spawn(move || {
+        // One connection carries the question there and no answer back; there is no second.
+        let (client, _) = listener.accept().unwrap();
+        drop(listener);
+        carry(client.try_clone().unwrap(), TcpStream::connect(backend).unwrap());
+        reached.recv().unwrap();
+        client.shutdown(std::net::Shutdown::Both).unwrap();
+    });
+    let arguments = [
+        "units",
+        "activate",
+        "--device-name",
+        "MAIL-01",
+        "--license",
+        "3A8-WN7-7TD",
+        "--licensing",
+        &address,
+    ];
+    assert_eq!(
+        desk.run(&arguments).all(),
+        "exit status 2\nerror: the connection to the licensing backend was lost (tcp connect error); if this was a \
+         change, look whether it was done\n"
+    );
+}
+
 /// Carries bytes one way until either side has gone.
 fn carry(mut from: TcpStream, mut to: TcpStream) {
     thread::spawn(move || {
