@@ -3,7 +3,7 @@
 //! Not here: where pages come from (see `listing`).
 
 use clap::ValueEnum;
-use comfy_table::{ColumnConstraint, Table};
+use comfy_table::{ColumnConstraint, Table, Width};
 use serde_json::Value;
 
 use super::record::{self, Column, Record};
@@ -75,13 +75,7 @@ impl Sheet {
         self.is_empty &= records.is_empty();
         Ok(match self.format {
             Format::Table if records.is_empty() => String::new(),
-            Format::Table => {
-                let mut table = table_of(R::COLUMNS);
-                records.iter().for_each(|record| {
-                    table.add_row(record.row(now));
-                });
-                format!("{table}\n")
-            }
+            Format::Table => format!("{}\n", table_of(records, now)),
             Format::Csv => records
                 .iter()
                 .map(|record| csv_line(record.json().values().map(|value| csv_cell(&record::plain(value)))))
@@ -112,13 +106,24 @@ impl Sheet {
     }
 }
 
-fn table_of(columns: &[Column]) -> Table {
-    let header: Vec<&str> = columns.iter().map(|(Column::Whole(name) | Column::Text(name))| *name).collect();
+/// A column of text that is at least this wide is broken between words; a terminal with less room breaks the lines of
+/// the table rather than each word into letters.
+const NARROWEST_TEXT: u16 = 16;
+
+fn table_of<R: Record>(records: &[R], now: Instant) -> Table {
+    let header: Vec<&str> =
+        R::COLUMNS.iter().map(|(Column::Whole(name) | Column::Text(name))| *name).collect();
     let mut table = output::table(&header);
-    for (column, place) in columns.iter().zip(table.column_iter_mut()) {
-        if matches!(column, Column::Whole(_)) {
-            place.set_constraint(ColumnConstraint::ContentWidth);
-        }
+    records.iter().for_each(|record| {
+        table.add_row(record.row(now));
+    });
+    let widths = table.column_max_content_widths();
+    for ((column, place), width) in R::COLUMNS.iter().zip(table.column_iter_mut()).zip(widths) {
+        place.set_constraint(match column {
+            Column::Whole(_) => ColumnConstraint::ContentWidth,
+            // The padding counts as well.
+            Column::Text(_) => ColumnConstraint::LowerBoundary(Width::Fixed(NARROWEST_TEXT.min(width) + 2)),
+        });
     }
     table
 }
@@ -158,7 +163,7 @@ mod tests {
         const COLUMNS: &'static [Column] = &[Column::Whole("name"), Column::Text("count")];
 
         fn row(&self, _now: Instant) -> Vec<Cell> {
-            vec![Cell::new(&self.0), Cell::new(self.1.unwrap_or_default())]
+            vec![Cell::new(&self.0), Cell::new(format!("{} in all", self.1.unwrap_or_default()))]
         }
 
         fn json(&self) -> Map<String, Value> {
@@ -201,6 +206,15 @@ mod tests {
         let pages: [&[Pair]; 2] = [&[pair("a, \"b\"", None)], &[pair("c\nd", Some(3))]];
         let text = written(Sheet::of_everything(ExportFormat::Csv), &pages, "");
         assert_eq!(text, "name,count\n\"a, \"\"b\"\"\",\n\"c\nd\",3\n");
+    }
+
+    #[test]
+    fn where_room_is_short_ids_stay_whole_and_texts_readable() {
+        let id = "x".repeat(36);
+        let mut table = table_of(&[pair(&id, Some(7))], Instant::from_unix_seconds(0));
+        table.set_width(40);
+        let text = table.to_string();
+        assert!(text.contains(&id) && text.contains("7 in all"), "{text}");
     }
 
     #[test]
