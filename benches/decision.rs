@@ -27,7 +27,7 @@ use esa_sidecar::{
         enforcement_service_server::{EnforcementService, EnforcementServiceServer},
     },
     refresh::Refresher,
-    source::{Origin, embedded::EmbeddedSource},
+    source::{Answer, Ask, FactsSource, Fetched, Origin, usage::UsageDelay},
 };
 use futures_util::future::join_all;
 use tokio::runtime::Runtime;
@@ -36,6 +36,31 @@ use tonic::{
     Request,
     transport::{Channel, Server, server::TcpIncoming},
 };
+
+/// A source that always tells the same.
+struct Fixed(Vec<Facts>);
+
+impl FactsSource for Fixed {
+    fn identity(&self) -> String {
+        "fixed".to_owned()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Live
+    }
+
+    async fn fetch(&self, _ask: Ask) -> Answer {
+        Ok(Fetched::unsigned(self.0.clone())).into()
+    }
+
+    async fn changed(&self) {
+        std::future::pending().await
+    }
+
+    fn usage_delay(&self, _subscription_id: SubscriptionId) -> Option<UsageDelay> {
+        None
+    }
+}
 
 #[global_allocator]
 static ALLOCATIONS: AllocProfiler = AllocProfiler::system();
@@ -113,7 +138,7 @@ fn service(runtime: &Runtime, subscriptions: u32) -> Enforcement {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock::new());
     let (cache, writer) = cache::new();
     let facts = (0..subscriptions).map(|number| facts(number, clock.now())).collect();
-    let source = EmbeddedSource::new(facts);
+    let source = Fixed(facts);
     let (refresher, handle) = Refresher::start(source, writer, None, Arc::clone(&clock), config.refresh);
     let mut sync = handle.sync();
     runtime.spawn(refresher.run(CancellationToken::new()));

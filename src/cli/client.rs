@@ -1,4 +1,4 @@
-//! Calls a running sidecar.
+//! Calls a running sidecar, or the licensing backend.
 //!
 //! Not here: what is asked.
 
@@ -47,22 +47,41 @@ pub(super) struct Subscription {
     pub(super) subscription_id: String,
 }
 
+/// Who is called, for people.
+struct Called {
+    name: &'static str,
+    start: &'static str,
+    flag: &'static str,
+}
+
+const SIDECAR: Called = Called { name: "sidecar", start: "esa-sidecar serve", flag: "--server" };
+const LICENSING: Called =
+    Called { name: "licensing backend", start: "esa-sidecar licensing", flag: "--licensing" };
+
 impl Server {
     /// Connects; calls of the channel have the time that was asked for.
     pub(super) async fn connect(&self) -> Result<Channel, CommandError> {
-        connect(&self.server, Some(self.patience.timeout)).await
+        connect(&self.server, Some(self.patience.timeout), &SIDECAR).await
     }
 
     /// Connects for a call that stays open.
     pub(super) async fn connect_to_watch(&self) -> Result<Channel, CommandError> {
-        connect(&self.server, None).await
+        connect(&self.server, None, &SIDECAR).await
     }
 }
 
 impl Patience {
-    /// Connects to `address`.
+    /// Connects to the sidecar at `address`.
     pub(super) async fn connect(&self, address: &ListenAddress) -> Result<Channel, CommandError> {
-        connect(address, Some(self.timeout)).await
+        connect(address, Some(self.timeout), &SIDECAR).await
+    }
+
+    /// Connects to the licensing backend at `address`.
+    pub(super) async fn connect_to_licensing(
+        &self,
+        address: &ListenAddress,
+    ) -> Result<Channel, CommandError> {
+        connect(address, Some(self.timeout), &LICENSING).await
     }
 }
 
@@ -87,7 +106,11 @@ pub(super) fn lost(status: &Status) -> CommandError {
     CommandError::new(format!("the connection to the sidecar was lost ({})", status.message()))
 }
 
-async fn connect(address: &ListenAddress, timeout: Option<Duration>) -> Result<Channel, CommandError> {
+async fn connect(
+    address: &ListenAddress,
+    timeout: Option<Duration>,
+    called: &Called,
+) -> Result<Channel, CommandError> {
     let uri = match address {
         ListenAddress::Tcp(tcp) => format!("http://{tcp}"),
         ListenAddress::Unix(path) => format!("unix:{}", path.display()),
@@ -98,9 +121,10 @@ async fn connect(address: &ListenAddress, timeout: Option<Duration>) -> Result<C
     }
     endpoint.connect().await.map_err(|error| {
         let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
+        let Called { name, start, flag } = called;
         CommandError::new(format!(
-            "no sidecar answers at {address} ({why}); start one with `esa-sidecar demo` or `esa-sidecar serve`, or \
-             name another with --server"
+            "no {name} answers at {address} ({why}); start one with `esa-sidecar demo` or `{start}`, or name another \
+             with {flag}"
         ))
     })
 }

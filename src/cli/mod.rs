@@ -2,6 +2,8 @@
 //!
 //! Not here: anything a command asks of the server, which runs without this folder.
 
+mod accounts;
+mod audit;
 mod authorize;
 mod check_config;
 mod client;
@@ -12,11 +14,15 @@ mod healthcheck;
 mod instant;
 mod keys;
 mod licensing;
+mod licenses;
 mod matrix;
 mod output;
 mod run_server;
 mod serve;
 mod status;
+mod unit_management;
+mod units;
+mod whole_file;
 
 use std::{fmt, process::ExitCode};
 
@@ -50,6 +56,10 @@ enum Command {
     Healthcheck(healthcheck::Healthcheck),
     CheckConfig(check_config::CheckConfig),
     Keys(keys::Keys),
+    Units(units::Units),
+    Licenses(licenses::Licenses),
+    Accounts(accounts::Accounts),
+    Audit(audit::Audit),
     Completions(completions::Completions),
 }
 
@@ -83,6 +93,10 @@ pub fn run() -> ExitCode {
         Command::Healthcheck(command) => command.run(),
         Command::CheckConfig(command) => command.run(),
         Command::Keys(command) => command.run(),
+        Command::Units(command) => command.run(),
+        Command::Licenses(command) => command.run(),
+        Command::Accounts(command) => command.run(),
+        Command::Audit(command) => command.run(),
         Command::Completions(command) => command.run(),
     };
     result.unwrap_or_else(|error| {

@@ -16,10 +16,26 @@ pub(super) fn stdout() -> impl io::Write {
 
 /// Prints text; a reader that has gone, such as `head`, ends it quietly.
 pub(super) fn print(text: &str) -> io::Result<()> {
+    is_read(text).map(|_| ())
+}
+
+/// Prints text, and tells whether somebody still reads.
+pub(super) fn is_read(text: &str) -> io::Result<bool> {
     match stdout().write_all(text.as_bytes()) {
-        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(()),
-        written => written,
+        Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
+        written => written.map(|()| true),
     }
+}
+
+/// Tells something beside the result, for people; what reads standard output never sees it.
+pub(super) fn note(what: &str) {
+    // Where standard error is closed nobody is told.
+    let _ = writeln!(anstream::stderr(), "{what}");
+}
+
+/// What somebody else wrote, such as the name of a device, without what a terminal would obey.
+pub(super) fn tame(text: &str) -> String {
+    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
 }
 
 /// Tells what went wrong.

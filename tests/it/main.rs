@@ -21,5 +21,7 @@ mod persistence;
 mod publication;
 mod questions;
 mod refreshing;
+mod scripted_backend;
 mod sidecar;
+mod unit_management;
 mod watching;

@@ -109,7 +109,7 @@ fn provenance(provenance: &api::Provenance) -> Value {
     })
 }
 
-fn facts(facts: &api::SubscriptionFacts) -> Value {
+pub(in crate::cli) fn facts(facts: &api::SubscriptionFacts) -> Value {
     let api::SubscriptionFacts {
         subscription_id,
         activation,

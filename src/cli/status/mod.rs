@@ -1,6 +1,6 @@
 //! `status`: what a running sidecar holds, for people or as JSON.
 
-mod json;
+pub(super) mod json;
 pub(super) mod text;
 pub(super) mod values;
 
