@@ -78,11 +78,6 @@ fn a_text_that_is_no_toml_is_told_with_its_line() {
 }
 
 #[test]
-fn serve_without_a_source_says_where_to_get_one() {
-    insta::assert_snapshot!("no_source", run(&["serve"]));
-}
-
-#[test]
 fn asking_where_nobody_listens_says_what_to_start() {
     // A port that was free a moment ago.
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
