@@ -44,7 +44,7 @@ impl Demo {
         let greeting = |address: &ListenAddress| greeting(&samples, address);
         let facts = samples.iter().map(|sample| sample.facts.clone()).collect();
         let source = EmbeddedSource::new(facts);
-        run_server::until_signal(config, source, false, clock, greeting)
+        run_server::until_signal(config, source, None, clock, greeting)
     }
 }
 

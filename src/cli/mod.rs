@@ -2,6 +2,7 @@
 //!
 //! Not here: anything a command asks of the server, which runs without this folder.
 
+mod activate;
 mod authorize;
 mod check_config;
 mod client;
@@ -41,6 +42,7 @@ struct Arguments {
 enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
+    Activate(activate::Activate),
     Authorize(authorize::Authorize),
     Status(status::Status),
     Matrix(matrix::Matrix),
@@ -73,6 +75,7 @@ pub fn run() -> ExitCode {
     let result = match Arguments::parse().command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
+        Command::Activate(command) => command.run(),
         Command::Authorize(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Matrix(command) => command.run(),

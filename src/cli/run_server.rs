@@ -11,23 +11,26 @@ use crate::{
     config::Config,
     edge::{address::ListenAddress, listener::Listener},
     health::Monitor,
-    refresh::persist::Store,
+    refresh::persist::{PersistError, Store},
     server::{self, Listeners},
+    signing::TrustedKeys,
     source::FactsSource,
     telemetry::Telemetry,
 };
 
 /// Runs a sidecar until SIGTERM or SIGINT; a second one stops it at once. `greeting` is printed once it is ready, and
-/// is given the address that takes questions. Where it keeps facts, that is in `data_dir`.
+/// is given the address that takes questions. Facts are kept in `data_dir` if `trusted` says which of those kept are
+/// believed.
 pub(super) fn until_signal<S: FactsSource>(
     config: Config,
     source: S,
-    keeps_facts: bool,
+    trusted: Option<TrustedKeys>,
     clock: Arc<dyn Clock>,
     greeting: impl FnOnce(&ListenAddress) -> String,
 ) -> CommandResult {
     let telemetry = Telemetry::start(&config.log);
-    let store = keeps_facts.then(|| Store::open(config.data_dir.clone())).transpose()?;
+    let open = |trusted| Ok::<_, PersistError>(Store::open(config.data_dir.clone())?.trusting(trusted));
+    let store = trusted.map(open).transpose()?;
     if store.is_some() {
         tracing::info!(folder = %config.data_dir.display(), "the last facts are kept");
     }

@@ -8,7 +8,12 @@ use super::{CommandError, CommandResult, run_server};
 use crate::{
     clock::SystemClock,
     config::{Config, FactsFile, Flag},
-    source::file::FileSource,
+    signing::TrustedKeys,
+    source::{
+        file::FileSource,
+        remote::{self, RemoteSource, Trusted},
+        units::UnitsFile,
+    },
 };
 
 /// Run the sidecar
@@ -48,16 +53,41 @@ impl Serve {
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
         let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
+        if !config.licensing.urls.is_empty() {
+            return run_with_backend(config);
+        }
         let FactsFile { path, poll_interval, max_bytes } = config.file.clone();
         let path = path.ok_or_else(|| {
             CommandError::configuration(
-                "no source of facts: name a facts file with --facts FILE or `file.path`; `esa-sidecar demo` runs \
-                 with a sample company",
+                "no source of facts: name a licensing backend with `licensing.urls`, or a facts file with --facts FILE \
+                 or `file.path`; `esa-sidecar demo` runs with a sample company",
             )
         })?;
         let source = FileSource::new(path, poll_interval, max_bytes);
-        run_server::until_signal(config, source, true, Arc::new(SystemClock::new()), |_| String::new())
+        let trusted = TrustedKeys::default();
+        run_server::until_signal(config, source, Some(trusted), Arc::new(SystemClock::new()), |_| {
+            String::new()
+        })
     }
+}
+
+/// Facts come from the backend that is configured, signed with a key of the configuration or one that is pinned.
+fn run_with_backend(mut config: Config) -> CommandResult {
+    let pinned = TrustedKeys::file_in(&config.data_dir);
+    let configured = config.licensing.keys.clone();
+    let trusted_at_start = configured.and(&TrustedKeys::read(&pinned)?)?;
+    // What is pinned while the sidecar runs counts from the next facts on; what does not read pins nothing.
+    let trusted: Trusted = Arc::new(move || {
+        let pinned = TrustedKeys::read(&pinned).unwrap_or_default();
+        configured.and(&pinned).unwrap_or_else(|_| configured.clone())
+    });
+    let units = UnitsFile::of(config.data_dir.clone());
+    units.read()?;
+    let source =
+        RemoteSource::new(config.licensing.urls.clone(), trusted, units, remote::Settings::of(&config))?;
+    config.refresh = config.refresh.of_backend(&config.licensing);
+    let clock = Arc::new(SystemClock::new());
+    run_server::until_signal(config, source, Some(trusted_at_start), clock, |_| String::new())
 }
 
 impl Listen {
