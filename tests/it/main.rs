@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
+mod backend;
 mod cli;
 mod crashes;
 mod drain;
@@ -21,4 +22,5 @@ mod publication;
 mod questions;
 mod refreshing;
 mod sidecar;
+mod syncing;
 mod watching;
