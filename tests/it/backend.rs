@@ -178,7 +178,8 @@ impl Backend {
         let issued_at = START + Span::from_nanos(i128::from(state.issued) * Span::SECOND.nanos());
         let mut facts = state.facts.clone();
         let spent: u32 = state.sms.values().sum();
-        facts.sms_credits = facts.sms_credits.map(|SmsCredits(all)| SmsCredits(all - u64::from(spent)));
+        facts.sms_credits =
+            facts.sms_credits.map(|SmsCredits(all)| SmsCredits(all.saturating_sub(spent.into())));
         let mut payload = SubscriptionFacts {
             sequence: state.sequence,
             issued_at: wire::timestamp(issued_at),

@@ -215,8 +215,14 @@ async fn a_change_is_pushed_and_counts_without_a_sync() {
 
 #[tokio::test]
 async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_counts() {
-    for spoil in [Spoil::Unsigned, Spoil::Edited, Spoil::OtherUnit, Spoil::OtherSubscription, Spoil::Replayed]
-    {
+    for spoil in [
+        Spoil::Unsigned,
+        Spoil::Edited,
+        Spoil::OtherKey,
+        Spoil::OtherUnit,
+        Spoil::OtherSubscription,
+        Spoil::Older,
+    ] {
         let (backend, replica, folder) = one_unit(healthy(ID));
         let mut sidecar =
             sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
