@@ -9,8 +9,10 @@ use esa_sidecar::{
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
+        Ask, FactsSource as _, Occasion,
         remote::{RemoteSource, Settings},
         units::UnitsFile,
+        usage::UsageBySubscription,
     },
 };
 use tonic::Code;
@@ -300,6 +302,74 @@ async fn a_replica_that_says_nothing_is_given_up() {
         RemoteSource::new(config.licensing.urls.clone(), Arc::new(move || trusted.clone()), units, settings);
     let sidecar = Sidecar::start_from(source.unwrap(), None, config).await.ready().await;
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_stalls_is_noticed_and_another_replica_is_watched() {
+    let (backend, first, folder) = one_unit(healthy(ID));
+    let second = backend.replica(None);
+    let (stalls, stall) = tokio::sync::watch::channel(false);
+    let between = stalling(first.address.clone(), stall).await;
+    let more = "timeout = '300ms'\nkeepalive = '50ms'\n";
+    let config = configured(&[&between, &second.address], "");
+    let mut settings = Settings::of(&config);
+    let short: Config = crate::sidecar::config(&format!("[licensing]\n{more}"));
+    (settings.timeout, settings.keepalive) = (short.licensing.timeout, short.licensing.keepalive);
+    let trusted = backend.trusted();
+    let trusts = Arc::new(move || trusted.clone());
+    let units = UnitsFile::of(folder.path().to_owned());
+    let source = RemoteSource::new(config.licensing.urls.clone(), trusts, units, settings).unwrap();
+    let mut sidecar = Sidecar::start_from(source, None, config).await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    stalls.send(true).unwrap();
+    // Nothing ends the stream but that nobody answers on it.
+    backend.change(|state| state.facts.sms_credits = Some(SmsCredits(20)));
+    let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+    assert_eq!(told.usage.unwrap().sms_credits, Some(20));
+    sidecar.stop().await;
+}
+
+/// Where connections to `address` go through until they stall, without being closed.
+async fn stalling(address: String, stall: tokio::sync::watch::Receiver<bool>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let between = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut here, _) = listener.accept().await.unwrap();
+            let mut there = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let mut stall = stall.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut here, &mut there) => return,
+                    _ = stall.wait_for(|stall| *stall) => {}
+                }
+                // Both ends stay open, and nothing goes through.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    between
+}
+
+#[tokio::test]
+async fn usage_that_was_not_given_is_not_said_to_be_taken() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let config = configured(&[&replica.address], "");
+    let trusted = backend.trusted();
+    let trusts = Arc::new(move || trusted.clone());
+    let units = UnitsFile::of(folder.path().to_owned());
+    let source =
+        RemoteSource::new(config.licensing.urls.clone(), trusts, units.clone(), Settings::of(&config))
+            .unwrap();
+    for occasion in [Occasion::Due, Occasion::Changed] {
+        let answer = source.fetch(Ask { occasion, usage: UsageBySubscription::new() }).await;
+        assert!(answer.fetched.is_ok() && answer.usage_taken.is_empty(), "{answer:?}");
+        // The units change, so that all of them sync.
+        backend.activated(folder.path());
+    }
+    assert_eq!(backend.state().syncs.len(), 2);
 }
 
 #[tokio::test]
