@@ -3,6 +3,7 @@
 //! Not here: anything a command asks of the server, which runs without this folder.
 
 mod accounts;
+mod activate;
 mod audit;
 mod authorize;
 mod check_config;
@@ -13,8 +14,8 @@ mod explain;
 mod healthcheck;
 mod instant;
 mod keys;
-mod licensing;
 mod licenses;
+mod licensing;
 mod matrix;
 mod output;
 mod run_server;
@@ -49,6 +50,7 @@ enum Command {
     Demo(demo::Demo),
     Serve(serve::Serve),
     Licensing(licensing::Licensing),
+    Activate(activate::Activate),
     Authorize(authorize::Authorize),
     Status(status::Status),
     Matrix(matrix::Matrix),
@@ -86,6 +88,7 @@ pub fn run() -> ExitCode {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Licensing(command) => command.run(),
+        Command::Activate(command) => command.run(),
         Command::Authorize(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Matrix(command) => command.run(),

@@ -74,7 +74,7 @@ impl Serve {
 }
 
 /// Serves from the source of facts that is configured; without one, from a licensing backend in this process.
-async fn serve(process: &mut Process, config: Config) -> CommandResult {
+async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
     let FactsFile { path, poll_interval, max_bytes } = config.file.clone();
     if let Some(path) = path {
         let source = FileSource::new(path, poll_interval, max_bytes);
@@ -98,6 +98,7 @@ async fn serve(process: &mut Process, config: Config) -> CommandResult {
         TrustedKeys::read(&file).and_then(|file| pinned.and(&file)).unwrap_or_else(|_| pinned.clone())
     };
     let (source, store) = remote(&config, config.licensing.urls.clone(), Arc::new(now), trusted)?;
+    config.refresh = config.refresh.of_backend(&config.licensing);
     sidecar(process, config, source, store).await
 }
 
@@ -110,6 +111,7 @@ fn remote(
 ) -> Result<(RemoteSource, Store), CommandError> {
     let store = Store::open(config.data_dir.clone())?.trusting(at_start);
     let units = UnitsFile::of(config.data_dir.clone());
+    units.read()?;
     Ok((RemoteSource::new(urls, now, units, Settings::of(config))?, store))
 }
 
@@ -144,7 +146,7 @@ pub(super) async fn embedded(
     let (licensing, backend_at) = process.open("licensing", &config.listen.licensing).await?;
     let at_start = trusted();
     let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
-    config.refresh.interval = config.licensing.sync_interval;
+    config.refresh = config.refresh.of_backend(&config.licensing);
     let (limits, stop) = (config.limits.clone(), process.stop.clone());
     let beside = server::run_licensing(limits, backend, licensing, None, Monitor::of_backend(), stop.clone());
     let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());

@@ -222,7 +222,10 @@ impl Refresh {
     /// The same for a licensing backend, which says itself when something changes.
     #[must_use]
     pub fn of_backend(self, licensing: &Licensing) -> Self {
-        Self { interval: licensing.sync_interval, ..self }
+        // One replica after the other may let us wait.
+        let tries = u32::try_from(licensing.urls.len()).unwrap_or(u32::MAX).saturating_add(1);
+        let timeout = self.timeout.max(licensing.timeout.saturating_mul(tries));
+        Self { interval: licensing.sync_interval, timeout, ..self }
     }
 }
 

@@ -121,7 +121,7 @@ pub enum Occasion {
 pub struct Answer {
     /// The facts.
     pub fetched: Result<Fetched, SourceError>,
-    /// Subscriptions whose usage was taken: the facts told of them know of it.
+    /// Subscriptions whose usage was taken, of those it was handed over of: the facts told of them know of it.
     pub usage_taken: BTreeSet<SubscriptionId>,
 }
 

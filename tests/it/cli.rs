@@ -46,6 +46,7 @@ fn help_is_enough_to_work_from() {
     insta::assert_snapshot!("help", run(&["--help"]));
     insta::assert_snapshot!("help_authorize", run(&["authorize", "--help"]));
     insta::assert_snapshot!("help_serve", run(&["serve", "--help"]));
+    insta::assert_snapshot!("help_activate", run(&["activate", "--help"]));
 }
 
 #[test]

@@ -9,6 +9,7 @@
 )]
 #![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
+mod backend;
 mod cli;
 mod crashes;
 mod drain;
@@ -23,5 +24,6 @@ mod questions;
 mod refreshing;
 mod scripted_backend;
 mod sidecar;
+mod syncing;
 mod unit_management;
 mod watching;

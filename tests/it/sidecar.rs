@@ -133,6 +133,13 @@ impl FactsSource for ScriptedSource {
     }
 }
 
+/// A configuration in TOML.
+pub(crate) fn config(toml: &str) -> Config {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), toml).unwrap();
+    Config::read(Some(file.path().to_owned()), Vec::new()).unwrap()
+}
+
 /// A running sidecar and clients of it.
 pub(crate) struct Sidecar {
     pub(crate) clock: ManualClock,
@@ -151,11 +158,13 @@ impl Sidecar {
 
     /// Starts one that keeps its facts in `folder`, with a configuration in TOML.
     pub(crate) async fn start_with(source: ScriptedSource, folder: Option<&Path>, toml: &str) -> Self {
-        let file = tempfile::NamedTempFile::new().unwrap();
-        std::fs::write(file.path(), toml).unwrap();
-        let config = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap();
-        let clock = ManualClock::at(START);
         let store = folder.map(|folder| Store::open(folder.to_owned()).unwrap());
+        Self::start_from(source, store, config(toml)).await
+    }
+
+    /// Starts one with any source.
+    pub(crate) async fn start_from<S: FactsSource>(source: S, store: Option<Store>, config: Config) -> Self {
+        let clock = ManualClock::at(START);
         let enforcement = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
         let probes = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
         let address = enforcement.address().unwrap().to_string();

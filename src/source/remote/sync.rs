@@ -73,7 +73,10 @@ impl Shared {
             match synced {
                 Ok(told) => {
                     all.told.push(told);
-                    all.usage_taken.insert(id);
+                    // Only what it was given: what was handed over before may not have come through.
+                    if usage.contains_key(&id) {
+                        all.usage_taken.insert(id);
+                    }
                 }
                 Err(error) => all.failure = Some(joined(all.failure.take(), error)),
             }

@@ -67,9 +67,9 @@ impl Shared {
             let ended =
                 || Trouble::Unreachable(format!("licensing backend {}: the stream ended", replica.address));
             let push = next.ok_or_else(ended)?.map_err(|status| replica.trouble(&status, &asker.name))?;
-            backoff.reset();
             let held = self.memory().newest(&unit.unit_id);
             let told = self.verified(replica, push.facts, &nonce, &asker, held).await?;
+            backoff.reset();
             let deactivated = matches!(told.facts.activation, Activation::Deactivated { .. });
             if self.memory().push(&unit.unit_id, told) {
                 self.changed.notify_one();

@@ -1,0 +1,277 @@
+//! `activate`: makes this server a unit of a license.
+//!
+//! Not here: what the unit is then told (see `source::remote`).
+
+use std::{
+    fs,
+    io::{self, Read as _},
+    path::PathBuf,
+    process::ExitCode,
+    time::Duration,
+};
+
+use clap::Args;
+use tonic::{Code, Request, Status, metadata::MetadataValue};
+
+use super::{
+    CommandError, CommandResult,
+    client::{failed, runtime},
+    output, serve,
+};
+use crate::{
+    config::{self, Config},
+    domain::SubscriptionId,
+    edge::backend::BackendAddress,
+    proto::licensing::{
+        ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
+    },
+    source::units::{Activating, Purpose, Unit, UnitsFile},
+};
+
+/// Activate this server with a license
+///
+/// It becomes a unit of the license and gets a credential of its own, kept in the data folder; a sidecar that runs there
+/// goes on with it at once. Cut off half way, the same command again is the same activation.
+#[derive(Args)]
+pub(super) struct Activate {
+    /// The licensing backend: `http://host:port`, an address and port, or `unix:PATH`; if it is left out, the first of
+    /// `licensing.urls`, or 127.0.0.1:50052
+    #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_LICENSING")]
+    licensing: Option<BackendAddress>,
+    #[command(flatten)]
+    with: With,
+    /// How the device is called in Unit Management; if it is left out, the name of this host
+    #[arg(long, value_name = "NAME")]
+    device_name: Option<String>,
+    /// The installation this server belongs to; servers that share one user base name the same
+    #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
+    installation: String,
+    /// Activate once more although it was done, such as after the unit was deactivated
+    #[arg(long)]
+    again: bool,
+    /// How long to wait for an answer, such as `500ms` or `5s`
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    timeout: Duration,
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Where the credential is kept
+    #[arg(long, value_name = "DIR")]
+    data_dir: Option<String>,
+}
+
+/// What to activate with.
+#[derive(Args)]
+#[group(required = true, multiple = false)]
+struct With {
+    /// Activate by license key, the only line of this file; `-` reads it from standard input
+    #[arg(long, value_name = "FILE")]
+    license_key_file: Option<PathBuf>,
+    /// Activate by account, with this license (a public license ID); the account's token is in ESA_SIDECAR_TOKEN
+    #[arg(long, value_name = "ID", value_parser = license_id)]
+    license: Option<SubscriptionId>,
+}
+
+/// What an activation is authorized by.
+enum Authority {
+    Key(String),
+    Account { license: SubscriptionId, token: String },
+}
+
+/// The account's session or API credential.
+const TOKEN: &str = "ESA_SIDECAR_TOKEN";
+
+impl Activate {
+    pub(super) fn run(self) -> CommandResult {
+        let flags = self
+            .data_dir
+            .into_iter()
+            .filter_map(|folder| serve::flag("--data-dir", "data_dir", Some(folder)));
+        let config = Config::read(self.config, flags.collect()).map_err(CommandError::faults)?;
+        let backend = match (self.licensing, config.licensing.urls.first()) {
+            (Some(named), _) => named,
+            (None, Some(configured)) => configured.clone(),
+            (None, None) => BackendAddress::Http { host: "127.0.0.1".to_owned(), port: 50052 },
+        };
+        if !config.licensing.plaintext && !backend.is_on_this_machine() {
+            return Err(CommandError::configuration(config::beyond_this_machine(&backend)));
+        }
+        let authority = self.with.authority()?;
+        let device_name = self.device_name.unwrap_or_else(host_name);
+        let purpose = Purpose::of(&authority.license(), &device_name, &self.installation);
+        let file = UnitsFile::of(config.data_dir);
+        if let Some(unit) = file.read()?.units.iter().find(|unit| unit.purpose == purpose && !self.again) {
+            return Err(CommandError::new(format!(
+                "this server is activated already: it is the unit `{}` of `{}`; if that was deactivated, say --again",
+                unit.unit_id, unit.subscription_id
+            )));
+        }
+        // On disk before the backend is asked: whatever happens on the way, asking again is the same activation.
+        let begun = file.change(|units| units.begin(&purpose))??;
+        let request = request(&authority, device_name, &self.installation, &begun);
+        let answered = runtime()?.block_on(ask(&backend, request, &authority, self.timeout));
+        let activated = match answered {
+            Ok(unit) => read(&unit, begun, self.installation)?,
+            Err(Failure::Refused(status)) => {
+                file.change(|units| units.give_up(&purpose))?;
+                return Err(failed(&status));
+            }
+            Err(Failure::NoAnswer(what)) => {
+                return Err(CommandError::new(format!(
+                    "{what}; it is not known whether this server was activated: the same command again goes on with it"
+                )));
+            }
+        };
+        let told = format!(
+            "activated as the unit {} of {}\nits credential is in {}\n",
+            activated.unit_id,
+            activated.subscription_id,
+            file.path().display()
+        );
+        file.change(|units| units.finish(activated))?;
+        output::print(&told)?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
+impl With {
+    fn authority(self) -> Result<Authority, CommandError> {
+        if let Some(license) = self.license {
+            let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).ok_or_else(|| {
+                CommandError::new(format!(
+                    "to activate by account, put its token into {TOKEN}, or use --license-key-file"
+                ))
+            })?;
+            return Ok(Authority::Account { license, token });
+        }
+        let mut text = String::new();
+        match self.license_key_file {
+            Some(path) if path.as_os_str() != "-" => {
+                let unreadable = |error| CommandError::new(format!("`{}`: {error}", path.display()));
+                text = fs::read_to_string(&path).map_err(unreadable)?;
+            }
+            Some(_) | None => drop(io::stdin().read_to_string(&mut text)?),
+        }
+        match text.trim() {
+            "" => Err(CommandError::new("the license key is empty")),
+            key => Ok(Authority::Key(key.to_owned())),
+        }
+    }
+}
+
+impl Authority {
+    fn license(&self) -> String {
+        match self {
+            Self::Key(key) => key.clone(),
+            Self::Account { license, .. } => license.to_string(),
+        }
+    }
+}
+
+/// Why there is no unit.
+enum Failure {
+    /// The backend refused, and has activated nothing.
+    Refused(Status),
+    /// It may have activated it or not.
+    NoAnswer(String),
+}
+
+fn request(
+    authority: &Authority,
+    device_name: String,
+    installation: &str,
+    begun: &Activating,
+) -> ActivateUnitRequest {
+    let (license_key, license_id) = match authority {
+        Authority::Key(key) => (key.clone(), String::new()),
+        Authority::Account { license, .. } => (String::new(), license.to_string()),
+    };
+    ActivateUnitRequest {
+        request_id: begun.request_id.clone(),
+        license_key,
+        license_id,
+        device_name,
+        secret_sha256: begun.secret.sha256(),
+        installation: installation.to_owned(),
+        ..ActivateUnitRequest::default()
+    }
+}
+
+async fn ask(
+    backend: &BackendAddress,
+    request: ActivateUnitRequest,
+    authority: &Authority,
+    timeout: Duration,
+) -> Result<ApiUnit, Failure> {
+    let no_answer = |what: String| Failure::NoAnswer(format!("licensing backend {backend}: {what}"));
+    let endpoint = backend.endpoint(timeout, timeout).map_err(|error| no_answer(error.to_string()))?;
+    let channel = endpoint.timeout(timeout).connect_lazy();
+    let mut request = Request::new(request);
+    if let Authority::Account { token, .. } = authority {
+        let bearer = MetadataValue::try_from(format!("Bearer {token}"));
+        let mut bearer =
+            bearer.map_err(|_| Failure::Refused(Status::unauthenticated(format!("{TOKEN} is no token"))))?;
+        bearer.set_sensitive(true);
+        request.metadata_mut().insert("authorization", bearer);
+    }
+    match UnitServiceClient::new(channel).activate_unit(request).await {
+        Ok(response) => {
+            let ActivateUnitResponse { unit } = response.into_inner();
+            unit.ok_or_else(|| no_answer("it names no unit".to_owned()))
+        }
+        Err(status) if is_refusal(&status) => Err(Failure::Refused(status)),
+        Err(status) => Err(no_answer(said(&status))),
+    }
+}
+
+/// Whether the backend has looked at the request and activated nothing.
+fn is_refusal(status: &Status) -> bool {
+    match status.code() {
+        Code::InvalidArgument
+        | Code::NotFound
+        | Code::AlreadyExists
+        | Code::PermissionDenied
+        | Code::ResourceExhausted
+        | Code::FailedPrecondition
+        | Code::OutOfRange
+        | Code::Unimplemented
+        | Code::Unauthenticated => true,
+        Code::Ok
+        | Code::Cancelled
+        | Code::Unknown
+        | Code::DeadlineExceeded
+        | Code::Aborted
+        | Code::Internal
+        | Code::Unavailable
+        | Code::DataLoss => false,
+    }
+}
+
+fn said(status: &Status) -> String {
+    let mut cause = std::error::Error::source(status);
+    let mut said = status.message().to_owned();
+    while let Some(deeper) = cause {
+        said = deeper.to_string();
+        cause = deeper.source();
+    }
+    said
+}
+
+fn read(unit: &ApiUnit, begun: Activating, installation: String) -> Result<Unit, CommandError> {
+    let ApiUnit { unit_id, subscription_id, .. } = unit;
+    let subscription_id = subscription_id.parse().map_err(|_| {
+        CommandError::new(format!(
+            "the licensing backend names `{subscription_id}`, which is no public license ID"
+        ))
+    })?;
+    let Activating { purpose, request_id: _, secret } = begun;
+    Ok(Unit { unit_id: unit_id.clone(), secret, subscription_id, installation, purpose })
+}
+
+fn license_id(text: &str) -> Result<SubscriptionId, String> {
+    text.parse().map_err(|_| "not a public license ID; it looks like `3A8-WN7-7TD`".to_owned())
+}
+
+fn host_name() -> String {
+    rustix::system::uname().nodename().to_string_lossy().into_owned()
+}

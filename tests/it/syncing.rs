@@ -1,0 +1,534 @@
+//! A sidecar and its licensing backend: syncs, pushes, what is refused, and usage that is never lost.
+
+use std::{fs, path::Path, sync::Arc, time::Duration};
+
+use esa_sidecar::{
+    config::Config,
+    domain::{Activation, Facts, facts::SmsCredits},
+    proto::{enforcement as api, licensing::Usage},
+    refresh::persist::Store,
+    signing::TrustedKeys,
+    source::{
+        Ask, FactsSource as _, Occasion,
+        remote::{RemoteSource, Settings},
+        units::UnitsFile,
+        usage::UsageBySubscription,
+    },
+};
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::{
+    backend::{Backend, Replica, Spoil},
+    cli::{command, shown},
+    sidecar::{ID, START, ScriptedSource, Sidecar, config, days, healthy},
+};
+
+/// Quick where tests wait, and never of its own accord where they count.
+const SETTINGS: &str = "
+    [refresh]\nretry_first = '10ms'\nretry_most = '50ms'\nat_most_every = '1ms'
+    [licensing]\nsync_interval = '30d'\nusage_delay = '1ms'\nsms_delay = '1ms'\ntimeout = '5s'\n";
+
+fn configured(replicas: &[&str], more: &str) -> Config {
+    let urls: Vec<String> = replicas.iter().map(|address| format!("'http://{address}'")).collect();
+    let toml = format!("{SETTINGS}urls = [{}]\n{more}", urls.join(", "));
+    let mut config = config(&toml);
+    config.refresh = config.refresh.of_backend(&config.licensing);
+    config
+}
+
+/// A sidecar on the data folder `folder` that asks `replicas`.
+async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
+    let config = configured(replicas, more);
+    let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone());
+    let units = UnitsFile::of(folder.to_owned());
+    let trusts = Arc::new(move || trusted.clone());
+    let source =
+        RemoteSource::new(config.licensing.urls.clone(), trusts, units, Settings::of(&config)).unwrap();
+    Sidecar::start_from(source, Some(store), config).await
+}
+
+/// A backend with one replica, and a data folder activated there.
+fn one_unit(facts: Facts) -> (Backend, Replica, tempfile::TempDir) {
+    let backend = Backend::telling(facts);
+    let folder = tempfile::tempdir().unwrap();
+    backend.activated(folder.path());
+    let replica = backend.replica(None);
+    (backend, replica, folder)
+}
+
+fn sms(ids: &[&str]) -> api::ReportUsageRequest {
+    let sms_sent = ids.iter().map(|id| api::SmsSent { id: (*id).to_owned(), credits: 2 }).collect();
+    api::ReportUsageRequest { sms_sent, ..api::ReportUsageRequest::default() }
+}
+
+async fn report(sidecar: &mut Sidecar, request: api::ReportUsageRequest) -> api::ReportUsageResponse {
+    sidecar.client.report_usage(request).await.unwrap().into_inner()
+}
+
+async fn credits(sidecar: &mut Sidecar) -> Option<u64> {
+    sidecar.subscription(ID).await.usage.unwrap().sms_credits
+}
+
+#[tokio::test]
+async fn a_sync_carries_usage_and_brings_facts() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    let provenance = sidecar.subscription(ID).await.provenance.unwrap();
+    assert_eq!(provenance.origin(), api::Origin::Live);
+    let counts = api::ReportUsageRequest { active_users: Some(7), all_users: Some(9), ..sms(&["a", "b"]) };
+    let reported = report(&mut sidecar, counts).await;
+    assert_eq!((reported.sms_counted, reported.sms_credits, reported.counts_taken), (2, Some(96), true));
+    backend.until(|state| state.sms.len() == 2).await;
+    let usage: Vec<Usage> = backend.state().syncs.iter().filter_map(|sync| sync.usage.clone()).collect();
+    let [usage] = &usage[..] else { panic!("{usage:?}") };
+    let counts = usage.counts.unwrap();
+    assert_eq!((counts.active_users, counts.all_users, counts.components), (Some(7), Some(9), None));
+    assert_eq!(counts.counted_at.unwrap().seconds, 1_800_000_000);
+    assert_eq!(usage.installation, "main");
+    // Told again, nothing is subtracted twice and nothing is handed over twice.
+    sidecar.refresh().await;
+    assert_eq!(credits(&mut sidecar).await, Some(96));
+    assert_eq!(backend.state().syncs.last().unwrap().usage, None);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let trusted = backend.trusted();
+    let mut first = sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await;
+    let address = replica.kill();
+    assert_eq!(report(&mut first, sms(&["a", "b"])).await.sms_credits, Some(96));
+    // Whatever it has to say at the end is not waited for.
+    first.ended.abort();
+    drop(first.ended.await);
+
+    let mut second = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
+    assert_eq!(credits(&mut second).await, Some(96), "subtracted before the backend is heard");
+    let reported = report(&mut second, sms(&["b", "c"])).await;
+    assert_eq!((reported.sms_counted, reported.sms_repeated, reported.sms_credits), (1, 1, Some(94)));
+    let _replica = backend.replica(Some(&address));
+    backend.until(|state| state.sms.len() == 3).await;
+    second.refresh().await;
+    assert_eq!(credits(&mut second).await, Some(94));
+    second.stop().await;
+}
+
+#[tokio::test]
+async fn usage_whose_answer_was_lost_is_handed_over_again() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let before = backend.state().syncs.len();
+    backend.state().spoil.push_back(Spoil::Lost);
+    report(&mut sidecar, sms(&["a"])).await;
+    backend.until(|state| before + 2 <= state.syncs.len()).await;
+    sidecar.refresh().await;
+    let handed = |sync: &esa_sidecar::proto::licensing::SyncRequest| {
+        sync.usage.as_ref().map_or(0, |usage| usage.sms_sent.len())
+    };
+    let handed: Vec<usize> = backend.state().syncs[before..].iter().map(handed).collect();
+    assert!(handed.starts_with(&[1, 1]) && handed.iter().sum::<usize>() == 2, "{handed:?}");
+    assert_eq!(credits(&mut sidecar).await, Some(98), "and counts once");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn more_sms_than_a_sync_takes_go_with_the_syncs_that_follow_at_once() {
+    let (backend, replica, folder) = one_unit(Facts { sms_credits: Some(SmsCredits(9_999)), ..healthy(ID) });
+    let more = "[limits]\nsms_in_report = 5000\n";
+    let mut sidecar =
+        sidecar(&[&replica.address], backend.trusted(), folder.path(), more).await.ready().await;
+    let ids: Vec<String> = (0..2_500).map(|number| number.to_string()).collect();
+    report(&mut sidecar, sms(&ids.iter().map(String::as_str).collect::<Vec<_>>())).await;
+    backend.until(|state| state.sms.len() == 2_500).await;
+    let sizes: Vec<usize> =
+        backend.state().syncs.iter().filter_map(|sync| Some(sync.usage.as_ref()?.sms_sent.len())).collect();
+    assert_eq!(sizes, [1_000, 1_000, 500]);
+    sidecar.refresh().await;
+    assert_eq!(credits(&mut sidecar).await, Some(4_999));
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn facts_that_are_not_what_was_asked_for_are_refused_and_change_nothing() {
+    for (spoil, why) in [
+        (Spoil::Unsigned, "not signed"),
+        (Spoil::Edited, "signature does not match"),
+        (Spoil::OtherKey, "not trusted"),
+        (Spoil::OtherUnit, "issued to the unit `another`"),
+        (Spoil::OtherSubscription, "ZZZ-ZZZ-ZZZ"),
+        (Spoil::Replayed, "nonce"),
+        (Spoil::Older, "older ones are not taken"),
+        (Spoil::Missing, "not signed"),
+        (Spoil::Refused, "does not let"),
+    ] {
+        let (backend, replica, folder) = one_unit(healthy(ID));
+        let mut sidecar =
+            sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+        backend.until(|state| state.watches == 1).await;
+        let before = sidecar.subscription(ID).await;
+        let kept = fs::read(folder.path().join("facts.jsonl")).unwrap();
+        {
+            // Nobody is told, so that the sync brings it.
+            let mut state = backend.state();
+            state.facts.sms_credits = Some(SmsCredits(1));
+            state.spoil = [spoil; 100].into();
+        }
+        report(&mut sidecar, sms(&["a"])).await;
+        let refused = sidecar.refresh().await;
+        assert_eq!(refused.outcome(), api::RefreshOutcome::Failed, "{spoil:?}");
+        assert!(refused.detail.contains(why), "{spoil:?}: {}", refused.detail);
+        let held = sidecar.subscription(ID).await;
+        assert_eq!(held.provenance.unwrap().as_of, before.provenance.unwrap().as_of, "{spoil:?}");
+        assert_eq!(
+            held.usage.unwrap().sms_credits,
+            Some(98),
+            "{spoil:?}: only what was reported is subtracted"
+        );
+        assert_eq!(fs::read(folder.path().join("facts.jsonl")).unwrap(), kept, "{spoil:?}");
+
+        // What is told properly counts, and the usage that came with what was refused is handed over again.
+        backend.state().spoil.clear();
+        backend.state().facts.sms_credits = Some(SmsCredits(50));
+        sidecar.refresh().await;
+        assert_eq!(credits(&mut sidecar).await, Some(48), "{spoil:?}");
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_change_is_pushed_and_counts_without_a_sync() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    let syncs = backend.state().syncs.len();
+    for credits in [20, 10] {
+        backend.change(|state| state.facts.sms_credits = Some(SmsCredits(credits)));
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        assert_eq!(told.usage.unwrap().sms_credits, Some(credits));
+    }
+    assert_eq!(backend.state().syncs.len(), syncs);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_counts() {
+    for spoil in [
+        Spoil::Unsigned,
+        Spoil::Edited,
+        Spoil::OtherKey,
+        Spoil::OtherUnit,
+        Spoil::OtherSubscription,
+        Spoil::Older,
+    ] {
+        let (backend, replica, folder) = one_unit(healthy(ID));
+        let mut sidecar =
+            sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+        backend.until(|state| state.watches == 1).await;
+        let mut held = sidecar.watch(ID).await;
+        held.message().await.unwrap();
+        backend.change(|state| {
+            state.spoil.push_back(spoil);
+            state.facts.sms_credits = Some(SmsCredits(20));
+        });
+        // The stream that brought it is given up, and the next one brings the same, properly.
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        assert_eq!(told.usage.unwrap().sms_credits, Some(20), "{spoil:?}");
+        assert_eq!(told.provenance.unwrap().revision, 2, "{spoil:?}");
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_unit_told_that_it_is_deactivated_syncs_once_and_watches_no_more() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    let syncs = backend.state().syncs.len();
+    backend.change(|state| state.facts.activation = Activation::Deactivated { since: START });
+    backend.until(|state| syncs < state.syncs.len() && state.watches == 0).await;
+    loop {
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        if told.state() == api::SubscriptionState::Disabled {
+            break;
+        }
+    }
+    // Usage of a unit that is no more is taken by nobody.
+    let counts = api::ReportUsageRequest { active_users: Some(1), ..api::ReportUsageRequest::default() };
+    assert!(!report(&mut sidecar, counts).await.counts_taken);
+    sidecar.stop().await;
+    assert_eq!(backend.state().syncs.len(), syncs + 1);
+}
+
+#[tokio::test]
+async fn when_a_replica_dies_the_next_one_is_asked_and_watched() {
+    let (backend, first, folder) = one_unit(healthy(ID));
+    let second = backend.replica(None);
+    let replicas = [first.address.clone(), second.address.clone()];
+    let replicas = replicas.each_ref().map(String::as_str);
+    let mut sidecar = sidecar(&replicas, backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    first.kill();
+    assert_ne!(sidecar.refresh().await.outcome(), api::RefreshOutcome::Failed);
+    backend.change(|state| state.facts.sms_credits = Some(SmsCredits(20)));
+    loop {
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        if told.usage.unwrap().sms_credits == Some(20) {
+            break;
+        }
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_says_nothing_is_given_up() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    // It takes connections and never speaks.
+    let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let silent = silent.local_addr().map(|address| (silent, address.to_string())).unwrap();
+    let config = configured(&[&silent.1, &replica.address], "");
+    let settings = Settings { timeout: Duration::from_millis(200), ..Settings::of(&config) };
+    let trusted = backend.trusted();
+    let units = UnitsFile::of(folder.path().to_owned());
+    let source =
+        RemoteSource::new(config.licensing.urls.clone(), Arc::new(move || trusted.clone()), units, settings);
+    let sidecar = Sidecar::start_from(source.unwrap(), None, config).await.ready().await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_stalls_is_noticed_and_another_replica_is_watched() {
+    let (backend, first, folder) = one_unit(healthy(ID));
+    let second = backend.replica(None);
+    let (stalls, stall) = tokio::sync::watch::channel(false);
+    let between = stalling(first.address.clone(), stall).await;
+    let more = "timeout = '300ms'\nkeepalive = '50ms'\n";
+    let config = configured(&[&between, &second.address], "");
+    let mut settings = Settings::of(&config);
+    let short: Config = crate::sidecar::config(&format!("[licensing]\n{more}"));
+    (settings.timeout, settings.keepalive) = (short.licensing.timeout, short.licensing.keepalive);
+    let trusted = backend.trusted();
+    let trusts = Arc::new(move || trusted.clone());
+    let units = UnitsFile::of(folder.path().to_owned());
+    let source = RemoteSource::new(config.licensing.urls.clone(), trusts, units, settings).unwrap();
+    let mut sidecar = Sidecar::start_from(source, None, config).await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    stalls.send(true).unwrap();
+    // Nothing ends the stream but that nobody answers on it.
+    backend.change(|state| state.facts.sms_credits = Some(SmsCredits(20)));
+    let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+    assert_eq!(told.usage.unwrap().sms_credits, Some(20));
+    sidecar.stop().await;
+}
+
+/// Where connections to `address` go through until they stall, without being closed.
+async fn stalling(address: String, stall: tokio::sync::watch::Receiver<bool>) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let between = listener.local_addr().unwrap().to_string();
+    tokio::spawn(async move {
+        loop {
+            let (mut here, _) = listener.accept().await.unwrap();
+            let mut there = tokio::net::TcpStream::connect(&address).await.unwrap();
+            let mut stall = stall.clone();
+            tokio::spawn(async move {
+                tokio::select! {
+                    _ = tokio::io::copy_bidirectional(&mut here, &mut there) => return,
+                    _ = stall.wait_for(|stall| *stall) => {}
+                }
+                // Both ends stay open, and nothing goes through.
+                std::future::pending::<()>().await;
+            });
+        }
+    });
+    between
+}
+
+#[tokio::test]
+async fn usage_that_was_not_given_is_not_said_to_be_taken() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let config = configured(&[&replica.address], "");
+    let trusted = backend.trusted();
+    let trusts = Arc::new(move || trusted.clone());
+    let units = UnitsFile::of(folder.path().to_owned());
+    let source =
+        RemoteSource::new(config.licensing.urls.clone(), trusts, units.clone(), Settings::of(&config))
+            .unwrap();
+    for occasion in [Occasion::Due, Occasion::Changed] {
+        let answer = source.fetch(Ask { occasion, usage: UsageBySubscription::new() }).await;
+        assert!(answer.fetched.is_ok() && answer.usage_taken.is_empty(), "{answer:?}");
+        // The units change, so that all of them sync.
+        backend.activated(folder.path());
+    }
+    assert_eq!(backend.state().syncs.len(), 2);
+}
+
+#[tokio::test]
+async fn a_restart_without_the_backend_goes_on_from_the_signed_facts_on_disk() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let trusted = backend.trusted();
+    sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await.stop().await;
+    let address = replica.kill();
+    let mut again = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
+    let subscription = again.subscription(ID).await;
+    assert_eq!(subscription.provenance.unwrap().origin(), api::Origin::Persisted);
+    again.clock.set(START + days(1));
+    let refused = again.refresh().await;
+    assert_eq!(refused.outcome(), api::RefreshOutcome::Failed);
+    assert!(refused.detail.contains(&address), "{}", refused.detail);
+    again.stop().await;
+    // Keys that are not the backend's vouch for nothing.
+    let others = Backend::telling(healthy(ID)).trusted();
+    let mut distrusting = sidecar(&[&address], others, folder.path(), "").await;
+    let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+    let unknown = distrusting.client.get_subscription(request).await.unwrap_err();
+    assert_eq!(unknown.code(), Code::Unavailable, "{unknown:?}");
+    distrusting.stop().await;
+}
+
+#[tokio::test]
+async fn a_server_that_is_not_activated_says_so_and_goes_on_once_it_is() {
+    let backend = Backend::telling(Facts { activation: Activation::NotActivated, ..healthy(ID) });
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    let more = format!("subscription = '{ID}'\n");
+    let mut sidecar =
+        sidecar(&[&replica.address], backend.trusted(), folder.path(), &more).await.ready().await;
+    assert_eq!(sidecar.subscription(ID).await.state(), api::SubscriptionState::NotActivated);
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    backend.state().facts.activation = Activation::Active;
+    backend.state().sequence += 1;
+    let activated = activate(&replica.address, folder.path(), &[]).await;
+    assert!(activated.starts_with("exit status 0\nactivated as the unit u"), "{activated}");
+    let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+    assert_eq!(told.state(), api::SubscriptionState::Ok);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_goes_on_as_the_same() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    backend.state().spoil.push_back(Spoil::Lost);
+    let lost = activate(&replica.address, folder.path(), &[]).await;
+    assert!(lost.starts_with("exit status 2") && lost.contains("the same command again"), "{lost}");
+    let done = activate(&replica.address, folder.path(), &[]).await;
+    assert!(done.starts_with("exit status 0"), "{done}");
+    assert!(!done.contains("secret-key") && !lost.contains("secret-key"), "no key is shown");
+    {
+        let state = backend.state();
+        let [one, again] = &state.activations[..] else { panic!("{:?}", state.activations) };
+        assert_eq!(one, again);
+        assert_eq!((one.license_key.as_str(), one.device_name.as_str()), ("secret-key", "device"));
+        assert_eq!(state.units.len(), 1);
+    }
+    let twice = activate(&replica.address, folder.path(), &[]).await;
+    assert!(twice.starts_with("exit status 2") && twice.contains("activated already"), "{twice}");
+    let again = activate(&replica.address, folder.path(), &["--again"]).await;
+    assert!(again.starts_with("exit status 0"), "{again}");
+    assert_eq!(UnitsFile::of(folder.path().to_owned()).read().unwrap().units.len(), 1);
+}
+
+#[tokio::test]
+async fn an_activation_the_backend_refuses_leaves_nothing_behind() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    backend.state().spoil.push_back(Spoil::Refused);
+    let refused = activate(&replica.address, folder.path(), &[]).await;
+    assert!(refused.starts_with("exit status 2") && refused.contains("no such license key"), "{refused}");
+    let units = UnitsFile::of(folder.path().to_owned()).read().unwrap();
+    assert_eq!((units.units.len(), units.activating.len()), (0, 0));
+    let far = activate("10.0.0.1:1", folder.path(), &[]).await;
+    assert!(far.starts_with("exit status 64") && far.contains("plaintext"), "{far}");
+}
+
+/// Runs the command with a license key on standard input.
+async fn activate(address: &str, folder: &Path, more: &[&str]) -> String {
+    let data_dir = folder.to_str().unwrap();
+    let mut arguments = vec!["activate", "--licensing", address, "--data-dir", data_dir];
+    arguments.extend(["--license-key-file", "-", "--device-name", "device"]);
+    arguments.extend(more);
+    let mut command = command(&arguments);
+    let key = folder.join("key");
+    fs::write(&key, "secret-key\n").unwrap();
+    command.stdin(fs::File::open(key).unwrap());
+    shown(&tokio::task::spawn_blocking(move || command.output().unwrap()).await.unwrap())
+}
+
+#[tokio::test]
+async fn a_unit_the_backend_does_not_know_is_told_to_activate_anew() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    backend.state().units.clear();
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await;
+    let refused = sidecar.refresh().await;
+    assert_eq!(refused.outcome(), api::RefreshOutcome::Failed);
+    assert!(refused.detail.contains("esa-sidecar activate"), "{}", refused.detail);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn one_unit_s_failure_hides_no_other_s_facts() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let file = UnitsFile::of(folder.path().to_owned());
+    file.change(|units| {
+        let mut other = units.units[0].clone();
+        other.unit_id = "unknown".to_owned();
+        other.subscription_id = "BBB-BBB-BBB".parse().unwrap();
+        units.units.push(other);
+    })
+    .unwrap();
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    assert_eq!(sidecar.subscription(ID).await.state(), api::SubscriptionState::Ok);
+    let failed = sidecar.refresh().await;
+    assert_eq!(failed.outcome(), api::RefreshOutcome::Failed);
+    assert!(failed.detail.contains("BBB-BBB-BBB"), "{}", failed.detail);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn usage_the_disk_refuses_is_not_taken_and_the_caller_is_told_to_repeat_it() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    // A folder where the journal is to be written refuses whoever runs the test.
+    let in_the_way = folder.path().join("usage.journal.new");
+    fs::create_dir(&in_the_way).unwrap();
+    let refused = sidecar.client.report_usage(sms(&["a"])).await.unwrap_err();
+    assert_eq!(refused.code(), Code::Unavailable);
+    assert_eq!(refused.get_details_error_info().unwrap().reason, "USAGE_NOT_KEPT");
+    assert_eq!(credits(&mut sidecar).await, Some(100));
+    fs::remove_dir(&in_the_way).unwrap();
+    assert_eq!(report(&mut sidecar, sms(&["a"])).await.sms_counted, 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_told() {
+    let folder = tempfile::tempdir().unwrap();
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let mut first = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    assert_eq!(report(&mut first, sms(&["a"])).await.sms_credits, Some(98));
+    first.stop().await;
+    let mut second = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    assert_eq!(second.refresh().await.outcome(), api::RefreshOutcome::Unchanged);
+    assert_eq!(credits(&mut second).await, Some(98));
+    assert_eq!(report(&mut second, sms(&["a"])).await.sms_repeated, 1);
+    source.tell(vec![Facts { sms_credits: Some(SmsCredits(60)), ..healthy(ID) }]);
+    second.refresh().await;
+    assert_eq!(credits(&mut second).await, Some(60));
+    second.stop().await;
+    let mut third = Sidecar::start_with(source, Some(folder.path()), "").await.ready().await;
+    assert_eq!(credits(&mut third).await, Some(60));
+    third.stop().await;
+}
