@@ -171,9 +171,10 @@ impl Statuses {
 
     const fn in_words(self) -> &'static str {
         match (self.ready, self.serves) {
-            (true, _) => "ready",
+            (true, Serves::Enforcement) => "ready",
+            (true, Serves::Licensing) => "the licensing backend is ready",
             (false, Serves::Enforcement) => "not ready: facts are too old to answer from",
-            (false, Serves::Licensing) => "not ready: the database does not answer",
+            (false, Serves::Licensing) => "the licensing backend is not ready: its database does not answer",
         }
     }
 

@@ -17,6 +17,7 @@ use super::{
     CommandError, CommandResult,
     client::{failed, runtime},
     output, serve,
+    unit_management::caller::token_of,
 };
 use crate::{
     config::{self, Config},
@@ -67,7 +68,8 @@ struct With {
     /// Activate by license key, the only line of this file; `-` reads it from standard input
     #[arg(long, value_name = "FILE")]
     license_key_file: Option<PathBuf>,
-    /// Activate by account, with this license (a public license ID); the account's token is in ESA_SIDECAR_TOKEN
+    /// Activate by account, with this license (a public license ID): the token is taken from ESA_SIDECAR_TOKEN, or is that
+    /// of the last `accounts sign-in`
     #[arg(long, value_name = "ID", value_parser = license_id)]
     license: Option<SubscriptionId>,
 }
@@ -77,9 +79,6 @@ enum Authority {
     Key(String),
     Account { license: SubscriptionId, token: String },
 }
-
-/// The account's session or API credential.
-const TOKEN: &str = "ESA_SIDECAR_TOKEN";
 
 impl Activate {
     pub(super) fn run(self) -> CommandResult {
@@ -96,7 +95,7 @@ impl Activate {
         if !config.licensing.plaintext && !backend.is_on_this_machine() {
             return Err(CommandError::configuration(config::beyond_this_machine(&backend)));
         }
-        let authority = self.with.authority()?;
+        let authority = self.with.authority(&backend)?;
         let device_name = self.device_name.unwrap_or_else(host_name);
         let purpose = Purpose::of(&authority.license(), &device_name, &self.installation);
         let file = UnitsFile::of(config.data_dir);
@@ -135,13 +134,10 @@ impl Activate {
 }
 
 impl With {
-    fn authority(self) -> Result<Authority, CommandError> {
+    fn authority(self, backend: &BackendAddress) -> Result<Authority, CommandError> {
         if let Some(license) = self.license {
-            let token = std::env::var(TOKEN).ok().filter(|token| !token.is_empty()).ok_or_else(|| {
-                CommandError::new(format!(
-                    "to activate by account, put its token into {TOKEN}, or use --license-key-file"
-                ))
-            })?;
+            // Sessions are kept by the address alone, as the other commands take it.
+            let token = token_of(backend.to_string().trim_start_matches("http://"))?.text;
             return Ok(Authority::Account { license, token });
         }
         let mut text = String::new();
@@ -209,8 +205,9 @@ async fn ask(
     let mut request = Request::new(request);
     if let Authority::Account { token, .. } = authority {
         let bearer = MetadataValue::try_from(format!("Bearer {token}"));
-        let mut bearer =
-            bearer.map_err(|_| Failure::Refused(Status::unauthenticated(format!("{TOKEN} is no token"))))?;
+        let mut bearer = bearer.map_err(|_| {
+            Failure::Refused(Status::unauthenticated("the token holds characters no token has"))
+        })?;
         bearer.set_sensitive(true);
         request.metadata_mut().insert("authorization", bearer);
     }

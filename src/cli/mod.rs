@@ -18,6 +18,7 @@ mod licenses;
 mod licensing;
 mod matrix;
 mod output;
+mod report_usage;
 mod run_server;
 mod serve;
 mod status;
@@ -52,6 +53,7 @@ enum Command {
     Licensing(licensing::Licensing),
     Activate(activate::Activate),
     Authorize(authorize::Authorize),
+    ReportUsage(report_usage::ReportUsage),
     Status(status::Status),
     Matrix(matrix::Matrix),
     Explain(explain::Explain),
@@ -90,6 +92,7 @@ pub fn run() -> ExitCode {
         Command::Licensing(command) => command.run(),
         Command::Activate(command) => command.run(),
         Command::Authorize(command) => command.run(),
+        Command::ReportUsage(command) => command.run(),
         Command::Status(command) => command.run(),
         Command::Matrix(command) => command.run(),
         Command::Explain(command) => command.run(),

@@ -47,7 +47,7 @@ impl SignIn {
     pub(super) fn run(self) -> CommandResult {
         let sessions = Sessions::open()?;
         // A session that cannot be kept is not opened.
-        sessions.of(&self.licensing.address)?;
+        sessions.of(&self.licensing.address.to_string())?;
         let password = secret::read_or_prompt(self.password_file.as_deref(), "password", "--password-file")?;
         let answer = client::runtime()?.block_on(async {
             let backend = self.licensing.connect().await?;

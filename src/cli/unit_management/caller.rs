@@ -43,17 +43,21 @@ impl Caller {
         if let Some(path) = &self.token_file {
             return secret::read(path).map(|text| Token { text, is_session: false });
         }
-        let told = env::var("ESA_SIDECAR_TOKEN").ok().map(|text| text.trim().to_owned());
-        if let Some(text) = told.filter(|text| !text.is_empty()) {
-            return Ok(Token { text, is_session: false });
-        }
-        let address = &self.licensing.address;
-        let session = Sessions::open()?.of(address)?.ok_or_else(|| {
-            CommandError::new(format!(
-                "nobody is signed in to the licensing backend at {address}; sign in with \
-                 `esa-sidecar accounts sign-in NAME`, or give a token with --token-file or ESA_SIDECAR_TOKEN"
-            ))
-        })?;
-        Ok(Token { text: session.token, is_session: true })
+        token_of(&self.licensing.address.to_string())
     }
+}
+
+/// The token of the environment, or of the session with the backend at `address`.
+pub(in crate::cli) fn token_of(address: &str) -> Result<Token, CommandError> {
+    let told = env::var("ESA_SIDECAR_TOKEN").ok().map(|text| text.trim().to_owned());
+    if let Some(text) = told.filter(|text| !text.is_empty()) {
+        return Ok(Token { text, is_session: false });
+    }
+    let session = Sessions::open()?.of(address)?.ok_or_else(|| {
+        CommandError::new(format!(
+            "nobody is signed in to the licensing backend at {address}; sign in with \
+             `esa-sidecar accounts sign-in NAME`, or give a token with --token-file or ESA_SIDECAR_TOKEN"
+        ))
+    })?;
+    Ok(Token { text: session.token, is_session: true })
 }

@@ -61,8 +61,8 @@ impl Sessions {
     }
 
     /// The session with the backend at `address`, if there is one.
-    pub(in crate::cli) fn of(&self, address: &ListenAddress) -> Result<Option<Session>, CommandError> {
-        Ok(self.kept()?.sessions.remove(&address.to_string()))
+    pub(in crate::cli) fn of(&self, address: &str) -> Result<Option<Session>, CommandError> {
+        Ok(self.kept()?.sessions.remove(address))
     }
 
     /// Keeps a session in place of the one with the same backend; none forgets it.

@@ -51,7 +51,15 @@ impl Shared {
             return self.sync_unactivated().await.map(|told| Fetched::All(vec![told])).into();
         }
         drop(self.memory().take_sync_wanted());
-        let Synced { mut told, failure, usage_taken } = self.sync_each(units, usage).await;
+        let meant_for = self.settings.subscription;
+        let is_activated = units.iter().any(|unit| Some(unit.subscription_id) == meant_for);
+        let Synced { mut told, mut failure, usage_taken } = self.sync_each(units, usage).await;
+        if meant_for.is_some() && !is_activated {
+            match self.sync_unactivated().await {
+                Ok(not_activated) => told.push(not_activated),
+                Err(error) => failure = Some(joined(failure.take(), error)),
+            }
+        }
         told.extend(self.memory().take_pushed());
         let fetched = match failure {
             None => Ok(Fetched::All(told)),
