@@ -23,4 +23,5 @@ mod questions;
 mod refreshing;
 mod sidecar;
 mod syncing;
+mod usage_kills;
 mod watching;

@@ -1,11 +1,22 @@
 //! A sidecar and its licensing backend: syncs, pushes, what is refused, and usage that is never lost.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use esa_sidecar::{
     config::Config,
     domain::{Activation, Facts, facts::SmsCredits},
-    proto::{enforcement as api, licensing::Usage},
+    proto::{
+        enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
+        health::health_client::HealthClient,
+        licensing::Usage,
+    },
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
@@ -15,7 +26,7 @@ use esa_sidecar::{
         usage::UsageBySubscription,
     },
 };
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::{
@@ -370,6 +381,35 @@ async fn usage_that_was_not_given_is_not_said_to_be_taken() {
         backend.activated(folder.path());
     }
     assert_eq!(backend.state().syncs.len(), 2);
+}
+
+/// The command itself, with nothing but a configuration.
+#[tokio::test]
+async fn serve_asks_the_backend_it_is_configured_with_and_believes_a_key_pinned_while_it_runs() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let path = folder.path().join("sidecar.toml");
+    fs::write(&path, format!("{SETTINGS}urls = ['http://{}']", replica.address)).unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments = ["serve", "--config", path.to_str().unwrap(), "--data-dir", data_dir];
+    let mut serve = command(&arguments);
+    serve.args(["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut child = serve.spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_prefix("enforcement listening on ").unwrap().to_owned();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = EnforcementServiceClient::new(channel.clone());
+    let refused =
+        client.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap().into_inner();
+    assert!(refused.detail.contains("not trusted"), "{}", refused.detail);
+    backend.trusted().write(&TrustedKeys::file_in(folder.path())).unwrap();
+    let request = esa_sidecar::proto::health::HealthCheckRequest::default();
+    let mut statuses = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    while statuses.message().await.unwrap().unwrap().status() as i32 != 1 {}
+    let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+    let held = client.get_subscription(request).await.unwrap().into_inner().subscription.unwrap();
+    assert_eq!(held.provenance.unwrap().origin(), api::Origin::Live);
+    child.kill().unwrap();
+    child.wait().unwrap();
 }
 
 #[tokio::test]
