@@ -49,6 +49,8 @@ pub(crate) struct State {
     pub(crate) syncs: Vec<SyncRequest>,
     pub(crate) watches: usize,
     pub(crate) activations: Vec<ActivateUnitRequest>,
+    /// What each of them was authorized by.
+    pub(crate) bearers: Vec<Option<String>>,
     pub(crate) sms: BTreeMap<String, u32>,
     last: SignedFacts,
 }
@@ -88,6 +90,7 @@ impl Backend {
             syncs: Vec::new(),
             watches: 0,
             activations: Vec::new(),
+            bearers: Vec::new(),
             sms: BTreeMap::new(),
             last: SignedFacts::default(),
         };
@@ -288,6 +291,9 @@ impl UnitService for Backend {
         &self,
         request: Request<ActivateUnitRequest>,
     ) -> Result<Response<api::ActivateUnitResponse>, Status> {
+        let bearer =
+            request.metadata().get("authorization").map(|bearer| bearer.to_str().unwrap().to_owned());
+        self.state().bearers.push(bearer);
         let request = request.into_inner();
         let answer = {
             let mut state = self.state();

@@ -494,6 +494,30 @@ async fn an_activation_the_backend_refuses_leaves_nothing_behind() {
     assert!(far.starts_with("exit status 64") && far.contains("plaintext"), "{far}");
 }
 
+#[tokio::test]
+async fn an_account_activates_with_its_token_and_the_public_license_id() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments =
+        ["activate", "--licensing", &replica.address, "--data-dir", data_dir, "--license", "3a8-wn7-7td"];
+    let run = |token: Option<&str>| {
+        let mut command = command(&arguments);
+        command.envs(token.map(|token| ("ESA_SIDECAR_TOKEN", token)));
+        tokio::task::spawn_blocking(move || shown(&command.output().unwrap()))
+    };
+    let without = run(None).await.unwrap();
+    assert!(without.starts_with("exit status 2") && without.contains("ESA_SIDECAR_TOKEN"), "{without}");
+    let done = run(Some("esac_1_abc")).await.unwrap();
+    assert!(done.starts_with("exit status 0"), "{done}");
+    let state = backend.state();
+    let [activation] = &state.activations[..] else { panic!("{:?}", state.activations) };
+    assert_eq!((activation.license_id.as_str(), activation.license_key.as_str()), (ID, ""));
+    assert!(!activation.device_name.is_empty(), "the name of this host");
+    assert_eq!(state.bearers, [Some("Bearer esac_1_abc".to_owned())]);
+}
+
 /// Runs the command with a license key on standard input.
 async fn activate(address: &str, folder: &Path, more: &[&str]) -> String {
     let data_dir = folder.to_str().unwrap();
@@ -556,11 +580,12 @@ async fn usage_the_disk_refuses_is_not_taken_and_the_caller_is_told_to_repeat_it
 #[tokio::test]
 async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_told() {
     let folder = tempfile::tempdir().unwrap();
+    let quick = "[refresh]\nat_most_every = '1ms'\n";
     let source = ScriptedSource::telling(vec![healthy(ID)]);
-    let mut first = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    let mut first = Sidecar::start_with(source.clone(), Some(folder.path()), quick).await.ready().await;
     assert_eq!(report(&mut first, sms(&["a"])).await.sms_credits, Some(98));
     first.stop().await;
-    let mut second = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    let mut second = Sidecar::start_with(source.clone(), Some(folder.path()), quick).await.ready().await;
     assert_eq!(second.refresh().await.outcome(), api::RefreshOutcome::Unchanged);
     assert_eq!(credits(&mut second).await, Some(98));
     assert_eq!(report(&mut second, sms(&["a"])).await.sms_repeated, 1);
@@ -568,7 +593,7 @@ async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_to
     second.refresh().await;
     assert_eq!(credits(&mut second).await, Some(60));
     second.stop().await;
-    let mut third = Sidecar::start_with(source, Some(folder.path()), "").await.ready().await;
+    let mut third = Sidecar::start_with(source, Some(folder.path()), quick).await.ready().await;
     assert_eq!(credits(&mut third).await, Some(60));
     third.stop().await;
 }
