@@ -19,8 +19,12 @@ use esa_sidecar::{
     wire,
 };
 use prost::Message as _;
-use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    runtime::Runtime,
+    sync::watch,
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 use crate::sidecar::{ID, START};
@@ -143,6 +147,23 @@ impl Backend {
                 .await
         });
         Replica { address, runtime: Some(runtime) }
+    }
+
+    /// Starts a replica on a Unix socket.
+    pub(crate) fn on_socket(&self, path: &Path) -> Replica {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let backend = self.clone();
+        runtime.spawn(async move {
+            let listener = UnixListener::from_std(listener).unwrap();
+            Server::builder()
+                .add_service(SyncServiceServer::new(backend))
+                .serve_with_incoming(UnixListenerStream::new(listener))
+                .await
+        });
+        Replica { address: format!("unix:{}", path.display()), runtime: Some(runtime) }
     }
 
     /// Changes what it knows, and tells whoever watches.

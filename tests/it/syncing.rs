@@ -41,7 +41,7 @@ const SETTINGS: &str = "
     [licensing]\nsync_interval = '30d'\nusage_delay = '1ms'\nsms_delay = '1ms'\ntimeout = '5s'\n";
 
 fn configured(replicas: &[&str], more: &str) -> Config {
-    let urls: Vec<String> = replicas.iter().map(|address| format!("'http://{address}'")).collect();
+    let urls: Vec<String> = replicas.iter().map(|address| format!("'{address}'")).collect();
     let toml = format!("{SETTINGS}urls = [{}]\n{more}", urls.join(", "));
     let mut config = config(&toml);
     config.refresh = config.refresh.of_backend(&config.licensing);
@@ -124,6 +124,15 @@ async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart
     second.refresh().await;
     assert_eq!(credits(&mut second).await, Some(94));
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_on_a_unix_socket_is_asked_and_watched() {
+    let (backend, _replica, folder) = one_unit(healthy(ID));
+    let socket = backend.on_socket(&folder.path().join("licensing.sock"));
+    let sidecar = sidecar(&[&socket.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    sidecar.stop().await;
 }
 
 #[tokio::test]
