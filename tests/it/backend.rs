@@ -19,8 +19,12 @@ use esa_sidecar::{
     wire,
 };
 use prost::Message as _;
-use tokio::{net::TcpListener, runtime::Runtime, sync::watch};
-use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream};
+use tokio::{
+    net::{TcpListener, UnixListener},
+    runtime::Runtime,
+    sync::watch,
+};
+use tokio_stream::wrappers::{ReceiverStream, TcpListenerStream, UnixListenerStream};
 use tonic::{Request, Response, Status, transport::Server};
 
 use crate::sidecar::{ID, START};
@@ -49,6 +53,8 @@ pub(crate) struct State {
     pub(crate) syncs: Vec<SyncRequest>,
     pub(crate) watches: usize,
     pub(crate) activations: Vec<ActivateUnitRequest>,
+    /// What each of them was authorized by.
+    pub(crate) bearers: Vec<Option<String>>,
     pub(crate) sms: BTreeMap<String, u32>,
     last: SignedFacts,
 }
@@ -88,6 +94,7 @@ impl Backend {
             syncs: Vec::new(),
             watches: 0,
             activations: Vec::new(),
+            bearers: Vec::new(),
             sms: BTreeMap::new(),
             last: SignedFacts::default(),
         };
@@ -140,6 +147,23 @@ impl Backend {
                 .await
         });
         Replica { address, runtime: Some(runtime) }
+    }
+
+    /// Starts a replica on a Unix socket.
+    pub(crate) fn on_socket(&self, path: &Path) -> Replica {
+        let runtime =
+            tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+        let listener = std::os::unix::net::UnixListener::bind(path).unwrap();
+        listener.set_nonblocking(true).unwrap();
+        let backend = self.clone();
+        runtime.spawn(async move {
+            let listener = UnixListener::from_std(listener).unwrap();
+            Server::builder()
+                .add_service(SyncServiceServer::new(backend))
+                .serve_with_incoming(UnixListenerStream::new(listener))
+                .await
+        });
+        Replica { address: format!("unix:{}", path.display()), runtime: Some(runtime) }
     }
 
     /// Changes what it knows, and tells whoever watches.
@@ -288,6 +312,9 @@ impl UnitService for Backend {
         &self,
         request: Request<ActivateUnitRequest>,
     ) -> Result<Response<api::ActivateUnitResponse>, Status> {
+        let bearer =
+            request.metadata().get("authorization").map(|bearer| bearer.to_str().unwrap().to_owned());
+        self.state().bearers.push(bearer);
         let request = request.into_inner();
         let answer = {
             let mut state = self.state();

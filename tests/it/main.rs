@@ -26,4 +26,5 @@ mod scripted_backend;
 mod sidecar;
 mod syncing;
 mod unit_management;
+mod usage_kills;
 mod watching;

@@ -1,11 +1,22 @@
 //! A sidecar and its licensing backend: syncs, pushes, what is refused, and usage that is never lost.
 
-use std::{fs, path::Path, sync::Arc, time::Duration};
+use std::{
+    fs,
+    io::{BufRead as _, BufReader},
+    path::Path,
+    process::Stdio,
+    sync::Arc,
+    time::Duration,
+};
 
 use esa_sidecar::{
     config::Config,
     domain::{Activation, Facts, facts::SmsCredits},
-    proto::{enforcement as api, licensing::Usage},
+    proto::{
+        enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
+        health::health_client::HealthClient,
+        licensing::Usage,
+    },
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
@@ -15,7 +26,7 @@ use esa_sidecar::{
         usage::UsageBySubscription,
     },
 };
-use tonic::Code;
+use tonic::{Code, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use crate::{
@@ -30,7 +41,7 @@ const SETTINGS: &str = "
     [licensing]\nsync_interval = '30d'\nusage_delay = '1ms'\nsms_delay = '1ms'\ntimeout = '5s'\n";
 
 fn configured(replicas: &[&str], more: &str) -> Config {
-    let urls: Vec<String> = replicas.iter().map(|address| format!("'http://{address}'")).collect();
+    let urls: Vec<String> = replicas.iter().map(|address| format!("'{address}'")).collect();
     let toml = format!("{SETTINGS}urls = [{}]\n{more}", urls.join(", "));
     let mut config = config(&toml);
     config.refresh = config.refresh.of_backend(&config.licensing);
@@ -113,6 +124,15 @@ async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart
     second.refresh().await;
     assert_eq!(credits(&mut second).await, Some(94));
     second.stop().await;
+}
+
+#[tokio::test]
+async fn a_backend_on_a_unix_socket_is_asked_and_watched() {
+    let (backend, _replica, folder) = one_unit(healthy(ID));
+    let socket = backend.on_socket(&folder.path().join("licensing.sock"));
+    let sidecar = sidecar(&[&socket.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    sidecar.stop().await;
 }
 
 #[tokio::test]
@@ -372,6 +392,35 @@ async fn usage_that_was_not_given_is_not_said_to_be_taken() {
     assert_eq!(backend.state().syncs.len(), 2);
 }
 
+/// The command itself, with nothing but a configuration.
+#[tokio::test]
+async fn serve_asks_the_backend_it_is_configured_with_and_believes_a_key_pinned_while_it_runs() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let path = folder.path().join("sidecar.toml");
+    fs::write(&path, format!("{SETTINGS}urls = ['http://{}']", replica.address)).unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments = ["serve", "--config", path.to_str().unwrap(), "--data-dir", data_dir];
+    let mut serve = command(&arguments);
+    serve.args(["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]).stdout(Stdio::piped());
+    let mut child = serve.spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_prefix("enforcement listening on ").unwrap().to_owned();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = EnforcementServiceClient::new(channel.clone());
+    let refused =
+        client.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap().into_inner();
+    assert!(refused.detail.contains("not trusted"), "{}", refused.detail);
+    backend.trusted().write(&TrustedKeys::file_in(folder.path())).unwrap();
+    let request = esa_sidecar::proto::health::HealthCheckRequest::default();
+    let mut statuses = HealthClient::new(channel).watch(request).await.unwrap().into_inner();
+    while statuses.message().await.unwrap().unwrap().status() as i32 != 1 {}
+    let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+    let held = client.get_subscription(request).await.unwrap().into_inner().subscription.unwrap();
+    assert_eq!(held.provenance.unwrap().origin(), api::Origin::Live);
+    child.kill().unwrap();
+    child.wait().unwrap();
+}
+
 #[tokio::test]
 async fn a_restart_without_the_backend_goes_on_from_the_signed_facts_on_disk() {
     let (backend, replica, folder) = one_unit(healthy(ID));
@@ -454,6 +503,30 @@ async fn an_activation_the_backend_refuses_leaves_nothing_behind() {
     assert!(far.starts_with("exit status 64") && far.contains("plaintext"), "{far}");
 }
 
+#[tokio::test]
+async fn an_account_activates_with_its_token_and_the_public_license_id() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments =
+        ["activate", "--licensing", &replica.address, "--data-dir", data_dir, "--license", "3a8-wn7-7td"];
+    let run = |token: Option<&str>| {
+        let mut command = command(&arguments);
+        command.envs(token.map(|token| ("ESA_SIDECAR_TOKEN", token)));
+        tokio::task::spawn_blocking(move || shown(&command.output().unwrap()))
+    };
+    let without = run(None).await.unwrap();
+    assert!(without.starts_with("exit status 2") && without.contains("ESA_SIDECAR_TOKEN"), "{without}");
+    let done = run(Some("esac_1_abc")).await.unwrap();
+    assert!(done.starts_with("exit status 0"), "{done}");
+    let state = backend.state();
+    let [activation] = &state.activations[..] else { panic!("{:?}", state.activations) };
+    assert_eq!((activation.license_id.as_str(), activation.license_key.as_str()), (ID, ""));
+    assert!(!activation.device_name.is_empty(), "the name of this host");
+    assert_eq!(state.bearers, [Some("Bearer esac_1_abc".to_owned())]);
+}
+
 /// Runs the command with a license key on standard input.
 async fn activate(address: &str, folder: &Path, more: &[&str]) -> String {
     let data_dir = folder.to_str().unwrap();
@@ -516,11 +589,12 @@ async fn usage_the_disk_refuses_is_not_taken_and_the_caller_is_told_to_repeat_it
 #[tokio::test]
 async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_told() {
     let folder = tempfile::tempdir().unwrap();
+    let quick = "[refresh]\nat_most_every = '1ms'\n";
     let source = ScriptedSource::telling(vec![healthy(ID)]);
-    let mut first = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    let mut first = Sidecar::start_with(source.clone(), Some(folder.path()), quick).await.ready().await;
     assert_eq!(report(&mut first, sms(&["a"])).await.sms_credits, Some(98));
     first.stop().await;
-    let mut second = Sidecar::start_with(source.clone(), Some(folder.path()), "").await.ready().await;
+    let mut second = Sidecar::start_with(source.clone(), Some(folder.path()), quick).await.ready().await;
     assert_eq!(second.refresh().await.outcome(), api::RefreshOutcome::Unchanged);
     assert_eq!(credits(&mut second).await, Some(98));
     assert_eq!(report(&mut second, sms(&["a"])).await.sms_repeated, 1);
@@ -528,7 +602,7 @@ async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_to
     second.refresh().await;
     assert_eq!(credits(&mut second).await, Some(60));
     second.stop().await;
-    let mut third = Sidecar::start_with(source, Some(folder.path()), "").await.ready().await;
+    let mut third = Sidecar::start_with(source, Some(folder.path()), quick).await.ready().await;
     assert_eq!(credits(&mut third).await, Some(60));
     third.stop().await;
 }
