@@ -1,5 +1,7 @@
 //! The licensing backend's behaviour, the same on every store: SQLite, PostgreSQL, and two replicas on one PostgreSQL.
 
+mod delegation;
+mod licenses;
 mod office;
 mod units;
 
