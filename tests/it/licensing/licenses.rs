@@ -1,6 +1,6 @@
 //! Licences: what several come to, what is done to one, its key and its status (semantics 1, 6.2, 6.7).
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use esa_sidecar::{
     domain::{Activation, Facts, Instant, Span, facts::SmsCredits},
@@ -108,7 +108,7 @@ async fn all_licenses_of_a_customer_for_one_product_count_the_same_kind_of_seat(
 }
 
 async fn an_update_changes_what_its_mask_names_and_nothing_else(office: Office) {
-    let attributes = |value: &str| HashMap::from([("region".to_owned(), value.to_owned())]);
+    let attributes = |value: &str| BTreeMap::from([("region".to_owned(), value.to_owned())]);
     let before = api::NewLicense {
         name: "before".to_owned(),
         r#type: "trial".to_owned(),
