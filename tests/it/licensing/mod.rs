@@ -1,5 +1,6 @@
 //! The licensing backend's behaviour, the same on every store: SQLite, PostgreSQL, and two replicas on one PostgreSQL.
 
+mod accounts;
 mod delegation;
 mod idempotency;
 mod licenses;
