@@ -19,6 +19,7 @@ fn main() -> Result<(), Box<dyn Error>> {
     let descriptors = protox::compile(PROTOS, ["proto"])?;
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
-    tonic_prost_build::configure().compile_fds(descriptors)?;
+    // Maps are written in one order, so that the same message is always the same bytes.
+    tonic_prost_build::configure().btree_map(".esa.licensing").compile_fds(descriptors)?;
     Ok(())
 }

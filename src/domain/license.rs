@@ -97,10 +97,17 @@ enum End {
 }
 
 impl License {
-    /// Whether it counts: neither expired nor suspended, canceled or deactivated.
+    /// Whether it is neither expired nor suspended, canceled or deactivated.
     #[must_use]
     pub fn is_valid(&self, t: Instant) -> bool {
         t < self.end().0
+    }
+
+    /// Whether it counts among licences of which the last ends at `last_end`: it is valid or, when none is, it is one
+    /// of those that ended last.
+    #[must_use]
+    pub fn counts(&self, last_end: Instant, t: Instant) -> bool {
+        if t < last_end { self.is_valid(t) } else { self.end().0 == last_end }
     }
 
     /// When it ends, or ended, and how: by expiry, unless something was done to it before.
@@ -126,12 +133,9 @@ pub fn pool(
     overused_since: Option<Instant>,
     t: Instant,
 ) -> Facts {
-    let last_end = licenses.iter().map(|license| license.end().0).max().unwrap_or(Instant::BEGINNING);
+    let last_end = last_end(licenses.iter());
     let any_valid = t < last_end;
-    let counts = |license: &&License| {
-        if any_valid { license.is_valid(t) } else { license.end().0 == last_end }
-    };
-    let counted = || licenses.iter().filter(counts);
+    let counted = || licenses.iter().filter(|license| license.counts(last_end, t));
     let end = counted().map(|license| license.end().1).min().filter(|_| !any_valid);
     let disabled = |reason: &str| Some(DisabledByLicensing { reason: reason.into(), since: last_end });
     let (activation, disabled_by_licensing) = match end {
@@ -162,6 +166,11 @@ pub fn pool(
             .filter_map(|license| license.sms_credits)
             .reduce(|SmsCredits(sum), SmsCredits(more)| SmsCredits(sum.saturating_add(more))),
     }
+}
+
+/// When the last of these licences ends, or ended.
+pub fn last_end<'a>(licenses: impl Iterator<Item = &'a License>) -> Instant {
+    licenses.map(|license| license.end().0).max().unwrap_or(Instant::BEGINNING)
 }
 
 /// The next instant at which time alone changes what `licenses` come to.

@@ -12,7 +12,7 @@ use super::{
     issue::entry,
     keys,
     refusal::Refusal,
-    store::{StoreError, instant, nanos},
+    store::{Store, StoreError, instant, nanos},
     wire,
 };
 use crate::{domain::Instant, proto::licensing as api};
@@ -49,6 +49,12 @@ impl Backend {
     pub async fn first_owner(&self, anew: bool) -> Result<Option<String>, Refusal> {
         let password = keys::one_time_password()?;
         let hash = self.passwords.hash(&password).await?;
+        // Replicas that start at once meet here; one of them makes it.
+        let made = Store::retrying(|| self.make_first_owner(anew, &hash)).await?;
+        Ok(made.then_some(password))
+    }
+
+    async fn make_first_owner(&self, anew: bool, hash: &str) -> Result<bool, Refusal> {
         let mut change = Change::begin(&self.store, self.clock.now()).await?;
         let any =
             sqlx::query("SELECT 1 AS one FROM accounts LIMIT 1").fetch_optional(&mut *change.tx).await?;
@@ -60,16 +66,16 @@ impl Backend {
                 may_issue: true,
                 customer_id: &customer_id,
             };
-            insert(&mut change, &first, &hash).await?;
+            insert(&mut change, &first, hash).await?;
             change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT));
         } else if anew {
-            let customer_id = replace_password(&mut change, FIRST_ACCOUNT, &hash).await?;
+            let customer_id = replace_password(&mut change, FIRST_ACCOUNT, hash).await?;
             change.audit(backend_entry(&customer_id, "account.reset_password", FIRST_ACCOUNT));
         } else {
-            return Ok(None);
+            return Ok(false);
         }
         self.told(change.keep().await?);
-        Ok(Some(password))
+        Ok(true)
     }
 
     /// Makes an account within `change`.
@@ -83,7 +89,10 @@ impl Backend {
         password_hash: &str,
     ) -> Result<Account, Refusal> {
         caller.must_be_owner()?;
-        let customer_id = if customer.is_empty() {
+        let own = sqlx::query("SELECT 1 AS own FROM customers WHERE customer_id = $1 AND name = $2");
+        let own = own.bind(&caller.customer_id).bind(customer.to_owned());
+        let own = customer.is_empty() || own.fetch_optional(&mut *change.tx).await?.is_some();
+        let customer_id = if own {
             caller.customer_id.clone()
         } else {
             caller.must_issue()?;
@@ -162,6 +171,15 @@ pub(super) async fn by_name<'e>(
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE a.name = $1"));
     let row = sqlx::query(sql).bind(name.to_owned()).fetch_optional(from).await?;
     row.as_ref().map(read).transpose()
+}
+
+/// An account as it is now, held for a change.
+pub(super) async fn held(change: &mut Change, account: &Account) -> Result<Account, Refusal> {
+    // PostgreSQL holds rows of one table; a customer's name never changes.
+    let held = change.holding("SELECT account_id FROM accounts WHERE account_id = $1");
+    sqlx::query(held).bind(&account.account_id).fetch_optional(&mut *change.tx).await?;
+    let missing = || Refusal::NotFound { what: "account", id: account.name.clone() };
+    by_name(&mut *change.tx, &account.name).await?.ok_or_else(missing)
 }
 
 pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {

@@ -11,6 +11,7 @@ use uuid::Uuid;
 
 use super::{
     refusal::Refusal,
+    service::read,
     store::{CHANNEL, Store, StoreError, Tx, nanos, placeholders},
 };
 use crate::{domain::Instant, sha256};
@@ -50,9 +51,6 @@ pub(super) struct Entry {
 #[must_use = "watchers have to be told"]
 pub(super) struct Changed(pub(super) BTreeSet<String>);
 
-/// Longest request ID, in bytes.
-const LONGEST_REQUEST_ID: usize = 64;
-
 /// Rows of the audit log in one statement.
 const ROWS: usize = 500;
 
@@ -81,10 +79,7 @@ impl Change {
         request_id: &str,
         request: &impl Message,
     ) -> Result<Option<R>, Refusal> {
-        if !(1..=LONGEST_REQUEST_ID).contains(&request_id.len()) {
-            let what = format!("{} bytes; a request ID has 1 to {LONGEST_REQUEST_ID}", request_id.len());
-            return Err(Refusal::unreadable("request_id", what));
-        }
+        read::text("request_id", request_id, 1, 64)?;
         // The name of the type sets requests apart that happen to be written alike.
         let written = [std::any::type_name_of_val(request).as_bytes(), &request.encode_to_vec()].concat();
         let sha256 = sha256::hex(&written);

@@ -2,7 +2,7 @@
 //!
 //! Not here: what a security admin may do with it (see `units`).
 
-use sqlx::Row as _;
+use sqlx::{Any, Executor, Row as _};
 
 use super::{
     Backend, accounts,
@@ -88,12 +88,15 @@ impl Backend {
 }
 
 /// Whom a licence is delegated to.
-pub(super) async fn of_license(backend: &Backend, license_id: &str) -> Result<Vec<Delegation>, StoreError> {
+pub(super) async fn of_license<'e>(
+    from: impl Executor<'e, Database = Any>,
+    license_id: &str,
+) -> Result<Vec<Delegation>, StoreError> {
     let rows = sqlx::query(
         "SELECT a.name, d.accepted FROM delegations d JOIN accounts a ON a.account_id = d.account_id
          WHERE d.license_id = $1 ORDER BY a.name",
     );
-    let rows = rows.bind(license_id.to_owned()).fetch_all(backend.store.reads()).await?;
+    let rows = rows.bind(license_id.to_owned()).fetch_all(from).await?;
     rows.iter().map(|row| Ok(told(row.try_get("name")?, row.try_get::<i64, _>("accepted")? != 0))).collect()
 }
 

@@ -107,12 +107,20 @@ pub(super) async fn of_subscription(
     change: &mut Change,
     id: &SubscriptionId,
 ) -> Result<Vec<License>, StoreError> {
+    Ok(by_id(change, id).await?.into_iter().map(|(_, license)| license).collect())
+}
+
+/// The same, each with its public ID.
+pub(super) async fn by_id(
+    change: &mut Change,
+    id: &SubscriptionId,
+) -> Result<Vec<(String, License)>, StoreError> {
     let rows = sqlx::query(
-        "SELECT seats, expires_at, state, state_since, all_users_limit, components_limit, sms_credits
-         FROM licenses WHERE subscription_id = $1",
+        "SELECT license_id, seats, expires_at, state, state_since, all_users_limit, components_limit, sms_credits
+         FROM licenses WHERE subscription_id = $1 ORDER BY license_id",
     );
     let rows = rows.bind(id.to_string()).fetch_all(&mut *change.tx).await?;
-    rows.iter().map(grants).collect()
+    rows.iter().map(|row| Ok((row.try_get("license_id")?, grants(row)?))).collect()
 }
 
 pub(super) fn read(row: &AnyRow) -> Result<Kept, StoreError> {

@@ -16,7 +16,7 @@ use super::refusal::Refusal;
 #[derive(Clone, Debug)]
 pub(super) struct Passwords(Arc<Semaphore>);
 
-/// Shortest and longest password, in bytes.
+/// Shortest and longest password, in characters.
 const LENGTHS: std::ops::RangeInclusive<usize> = 12..=256;
 
 /// The hash of a password nobody has: a name that does not exist takes as long to refuse as one that does.
@@ -61,9 +61,10 @@ impl Passwords {
 
 /// Whether a password may be chosen.
 pub(super) fn check_new(password: &str) -> Result<(), Refusal> {
-    if LENGTHS.contains(&password.len()) {
+    let count = password.chars().count();
+    if LENGTHS.contains(&count) {
         return Ok(());
     }
-    let what = format!("{} bytes; a password has {} to {}", password.len(), LENGTHS.start(), LENGTHS.end());
+    let what = format!("{count} characters; a password has {} to {}", LENGTHS.start(), LENGTHS.end());
     Err(Refusal::unreadable("new_password", what))
 }

@@ -24,6 +24,9 @@ pub(super) struct Session {
     pub(super) account: Account,
 }
 
+/// Said in the audit log of a try that came too early.
+const LOCKED: &str = "locked";
+
 /// What came of a try, which is kept either way.
 enum Tried {
     Opened(Session),
@@ -35,19 +38,23 @@ impl Backend {
     pub(super) async fn open_session(&self, name: &str, password: &str) -> Result<Session, Refusal> {
         let known = accounts::by_name(self.store.reads(), name).await?;
         let now = self.clock.now();
-        if let Some(account) = known.as_ref().filter(|account| now < account.locked_until) {
-            let left = u64::try_from((account.locked_until - now).nanos()).unwrap_or_default();
-            // Whole seconds read better.
-            let wait = std::time::Duration::from_secs(left.div_ceil(1_000_000_000));
-            self.refused(&account.customer_id, &account.name, "account.sign_in", &account.name, "locked")
-                .await;
-            return Err(Refusal::Locked(wait));
+        if let Some(account) = &known
+            && let Some(locked) = locked(account, now)
+        {
+            self.refused(&account.customer_id, &account.name, "account.sign_in", &account.name, LOCKED).await;
+            return Err(locked);
         }
         let hash = known.as_ref().map(|account| account.password_hash.clone());
         let right = self.passwords.verify(password, hash).await?;
-        let Some(account) = known else { return Err(Refusal::WrongPassword) };
+        let Some(before) = known else { return Err(Refusal::WrongPassword) };
         let mut change = Change::begin(&self.store, now).await?;
-        let tried = if right && !account.disabled {
+        // Guesses made at once are looked at one after the other: the lock holds for those that came before it, too. And
+        // a password that was replaced while it was looked at opens nothing any more.
+        let account = accounts::held(&mut change, &before).await?;
+        let tried = if let Some(locked) = locked(&account, now) {
+            change.audit(sign_in_entry(&account, false, LOCKED));
+            Tried::Refused(locked)
+        } else if right && !account.disabled && account.password_hash == before.password_hash {
             Tried::Opened(self.opened(&mut change, account).await?)
         } else {
             Tried::Refused(self.wrong(&mut change, &account).await?)
@@ -113,9 +120,10 @@ impl Backend {
         }
         let account = accounts::by_name(self.store.reads(), &caller.name).await?;
         let Some(account) = account else { return Err(Refusal::WrongPassword) };
-        if self.clock.now() < account.locked_until
-            || !self.passwords.verify(old, Some(account.password_hash.clone())).await?
-        {
+        if let Some(locked) = locked(&account, self.clock.now()) {
+            return Err(locked);
+        }
+        if !self.passwords.verify(old, Some(account.password_hash.clone())).await? {
             let mut change = Change::begin(&self.store, self.clock.now()).await?;
             let refusal = self.wrong(&mut change, &account).await?;
             self.told(change.keep().await?);
@@ -139,6 +147,13 @@ impl Backend {
         self.told(change.keep().await?);
         Ok(())
     }
+}
+
+/// Why nobody signs in now, whatever the password.
+fn locked(account: &Account, now: Instant) -> Option<Refusal> {
+    let left = u64::try_from((account.locked_until - now).nanos()).ok().filter(|left| 0 < *left)?;
+    // Whole seconds read better.
+    Some(Refusal::Locked(std::time::Duration::from_secs(left.div_ceil(1_000_000_000))))
 }
 
 fn sign_in_entry(account: &Account, done: bool, detail: &str) -> Entry {

@@ -8,12 +8,13 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
     change::Change,
+    licenses,
     refusal::Refusal,
     store::{StoreError, kept, nanos, placeholders},
     subscriptions::{Subscription, Totals},
     units::{Unit, list},
 };
-use crate::domain::Instant;
+use crate::domain::{Instant, facts::SmsCredits, license};
 
 /// What an authentication server counted; nothing where it did not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -160,23 +161,19 @@ pub(super) async fn spend(
             spent = spent.saturating_add(row.try_get("credits")?);
         }
     }
-    let licenses = sqlx::query(
-        "SELECT license_id, sms_credits FROM licenses
-         WHERE subscription_id = $1 AND 0 < sms_credits
-         ORDER BY CASE WHEN state = 1 AND $2 < expires_at THEN 0 ELSE 1 END,
-             CASE WHEN $2 < expires_at THEN expires_at ELSE -expires_at END, license_id",
-    );
-    // Of those that count, what expires first is used up first.
-    let licenses = licenses.bind(subscription.id.to_string()).bind(nanos(change.at));
-    for row in licenses.fetch_all(&mut *change.tx).await? {
-        let (id, left): (String, i64) = (row.try_get("license_id")?, row.try_get("sms_credits")?);
-        let taken = spent.min(left);
-        if taken == 0 {
-            break;
+    let mut licenses = licenses::by_id(change, &subscription.id).await?;
+    let last_end = license::last_end(licenses.iter().map(|(_, license)| license));
+    licenses.retain(|(_, license)| license.counts(last_end, change.at));
+    // Of those that count, what expires first is used up first; the others owe nothing.
+    licenses.sort_by_key(|(_, license)| license.expires_at);
+    for (id, license) in licenses {
+        let taken = spent.min(license.sms_credits.map_or(0, |SmsCredits(left)| kept(left)));
+        if 0 < taken {
+            let update =
+                sqlx::query("UPDATE licenses SET sms_credits = sms_credits - $2 WHERE license_id = $1");
+            update.bind(id).bind(taken).execute(&mut *change.tx).await?;
+            spent -= taken;
         }
-        let update = sqlx::query("UPDATE licenses SET sms_credits = sms_credits - $2 WHERE license_id = $1");
-        update.bind(id).bind(taken).execute(&mut *change.tx).await?;
-        spent -= taken;
     }
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! `LicenseService`.
 
+use sqlx::{Any, Executor};
 use tonic::{Request, Response, Status};
 
 use super::read;
@@ -47,7 +48,8 @@ impl LicenseService for Backend {
         let id = &request.get_ref().license_id;
         let license = licenses::seen(self.store.reads(), &caller, Eye::on_licenses(&caller), id).await?;
         let subscription = Subscription::read(self.store.reads(), &license.subscription_id).await;
-        let license = self.license(&caller, &license, subscription.map_err(Refusal::from)?).await?;
+        let subscription = subscription.map_err(Refusal::from)?;
+        let license = self.license(self.store.reads(), &caller, &license, subscription).await?;
         Ok(Response::new(api::GetLicenseResponse { license: Some(license) }))
     }
 
@@ -300,19 +302,20 @@ impl Backend {
     async fn changed(&self, change: &mut Change, caller: &Caller, id: &str) -> Result<api::License, Refusal> {
         let license = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), id).await?;
         let subscription = Subscription::read(&mut *change.tx, &license.subscription_id).await?;
-        self.license(caller, &license, subscription).await
+        self.license(&mut *change.tx, caller, &license, subscription).await
     }
 
     /// A licence as the caller is told of it.
-    async fn license(
+    async fn license<'e>(
         &self,
+        from: impl Executor<'e, Database = Any>,
         caller: &Caller,
         license: &Kept,
         subscription: Option<Subscription>,
     ) -> Result<api::License, Refusal> {
         let missing = || Refusal::NotFound { what: "license", id: license.id.clone() };
         let owns = caller.is_owner() && caller.customer_id == license.customer_id;
-        let delegations = if owns { delegation::of_license(self, &license.id).await? } else { Vec::new() };
+        let delegations = if owns { delegation::of_license(from, &license.id).await? } else { Vec::new() };
         Ok(license.told(&subscription.ok_or_else(missing)?, delegations, self.clock.now()))
     }
 }

@@ -6,7 +6,7 @@ mod accounts;
 mod audit;
 mod licenses;
 mod pages;
-mod read;
+pub(super) mod read;
 mod sync;
 mod units;
 

@@ -22,10 +22,16 @@ impl From<Unreadable> for Refusal {
     }
 }
 
-/// A text of `least` to `most` bytes without control characters.
-pub(super) fn text(field: &str, text: &str, least: usize, most: usize) -> Result<String, Refusal> {
-    if !(least..=most).contains(&text.len()) {
-        let what = format!("{} bytes; it has {least} to {most}", text.len());
+/// A text of `least` to `most` characters, none of them a control character.
+pub(in crate::licensing) fn text(
+    field: &str,
+    text: &str,
+    least: usize,
+    most: usize,
+) -> Result<String, Refusal> {
+    let count = text.chars().count();
+    if !(least..=most).contains(&count) {
+        let what = format!("{count} characters; it has {least} to {most}");
         return Err(Refusal::unreadable(field, what));
     }
     if text.chars().any(char::is_control) {

@@ -83,6 +83,10 @@ fn read_usage(usage: &api::Usage) -> Result<Usage, Refusal> {
     }
     let sms = |(position, api::SmsSent { id, credits }): (usize, &api::SmsSent)| {
         let field = format!("usage.sms_sent[{position}].id");
+        if LONGEST_SMS_ID < id.len() {
+            let what = format!("{} bytes; it has 1 to {LONGEST_SMS_ID}", id.len());
+            return Err(Refusal::unreadable(field, what));
+        }
         Ok(Sms { id: read::text(&field, id, 1, LONGEST_SMS_ID)?, credits: (*credits).max(1) })
     };
     Ok(Usage {

@@ -179,8 +179,9 @@ pub trait Contended {
 impl Contended for StoreError {
     fn is_contended(&self) -> bool {
         let Self::Database(error) = self else { return false };
-        // serialization_failure, deadlock_detected; SQLITE_BUSY and its extensions.
-        let codes = ["40001", "40P01", "5", "261", "517"];
+        // serialization_failure, deadlock_detected, and unique_violation: somebody took the name in between, which the
+        // next try finds; SQLITE_BUSY and its extensions.
+        let codes = ["40001", "40P01", "23505", "5", "261", "517"];
         let code = error.as_database_error().and_then(|error| error.code());
         code.is_some_and(|code| codes.contains(&code.as_ref()))
     }

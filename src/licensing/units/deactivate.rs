@@ -51,7 +51,10 @@ impl Backend {
             held_subscriptions.insert(id.to_owned(), held(change, id).await?);
         }
         // What was read before it was held may have changed since.
-        let found = units(change, ids, |unit| held_subscriptions.contains_key(&unit.subscription_id)).await?;
+        let found = units(change, ids, |unit| {
+            usable.contains_key(&unit.license_id) && held_subscriptions.contains_key(&unit.subscription_id)
+        });
+        let found = found.await?;
         let mut results = Vec::with_capacity(ids.len());
         let mut deactivated: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
         let mut seen = BTreeSet::new();

@@ -1,7 +1,12 @@
 //! The licensing backend's behaviour, the same on every store: SQLite, PostgreSQL, and two replicas on one PostgreSQL.
 
+mod accounts;
+mod delegation;
+mod idempotency;
+mod licenses;
 mod office;
 mod units;
+mod usage;
 
 /// Runs a scenario on each store, each in a test of its own.
 macro_rules! on_every_store {

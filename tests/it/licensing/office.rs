@@ -4,7 +4,7 @@
 //! it); each test has a database of its own there. With two replicas every call goes to the other one than the last.
 
 use std::{
-    env,
+    env, fs,
     path::PathBuf,
     sync::{
         Arc,
@@ -15,7 +15,7 @@ use std::{
 
 use esa_sidecar::{
     clock::{Clock as _, ManualClock},
-    config::Config,
+    config::{self, Config},
     domain::{Instant, Span},
     licensing::{
         Backend,
@@ -29,7 +29,7 @@ use esa_sidecar::{
     signing::{SigningKeys, TrustedKeys, VerifiedFacts},
 };
 use prost_types::Timestamp;
-use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
+use sqlx::{AssertSqlSafe, Connection as _, Executor as _, Row as _};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 use tonic::{
@@ -38,6 +38,7 @@ use tonic::{
     service::interceptor::InterceptedService,
     transport::{Channel, Endpoint, Server, server::TcpIncoming},
 };
+use tonic_types::StatusExt as _;
 
 use crate::sidecar::START;
 
@@ -84,6 +85,11 @@ pub(crate) const PASSWORD: &str = "correct horse battery staple";
 
 impl Office {
     pub(crate) async fn open(on: On) -> Self {
+        Self::open_with(on, |_| {}).await
+    }
+
+    /// With other settings than the usual ones.
+    pub(crate) async fn open_with(on: On, set: impl FnOnce(&mut config::Backend)) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = match on {
             On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
@@ -95,6 +101,7 @@ impl Office {
         let mut settings = Config::read(None, Vec::new()).unwrap().backend;
         settings.sign_in_attempts = 3;
         settings.session_time = Duration::from_hours(24 * 10_000);
+        set(&mut settings);
         let mut channels = Vec::new();
         let mut one_time_password = None;
         for _ in 0..replicas {
@@ -119,6 +126,50 @@ impl Office {
         };
         office.owner = office.first_sign_in("owner", &office.one_time_password).await;
         office
+    }
+
+    /// Stops every replica, as its operator would.
+    pub(crate) fn stop(&self) {
+        self.stop.cancel();
+    }
+
+    /// A connection to the database behind the backend's back.
+    pub(crate) async fn behind(&self) -> sqlx::AnyConnection {
+        let url = match &self.database {
+            Database::Sqlite(path) => format!("sqlite://{}", path.display().to_string().replace(' ', "%20")),
+            Database::Postgres(url) => url.clone(),
+        };
+        sqlx::AnyConnection::connect(&url).await.unwrap()
+    }
+
+    /// What a statement of the test's own makes of the database.
+    pub(crate) async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
+        self.behind().await.execute(AssertSqlSafe(sql.to_owned())).await.map(drop)
+    }
+
+    /// The numbers of the first row of a statement of the test's own.
+    pub(crate) async fn numbers(&self, sql: &str) -> Vec<i64> {
+        let row =
+            sqlx::query(AssertSqlSafe(sql.to_owned())).fetch_one(&mut self.behind().await).await.unwrap();
+        (0..row.len())
+            .map(|column| row.try_get::<Option<i64>, _>(column).unwrap().unwrap_or_default())
+            .collect()
+    }
+
+    /// Everything the database holds, as text.
+    pub(crate) async fn everything(&self) -> String {
+        if let Some(path) = sqlite_path(&self.database) {
+            let read = |end: &str| fs::read(format!("{}{end}", path.display())).unwrap_or_default();
+            return String::from_utf8_lossy(&[read(""), read("-wal")].concat()).into_owned();
+        }
+        let mut text = String::new();
+        for table in TABLES {
+            let sql = AssertSqlSafe(format!("SELECT CAST(t.* AS TEXT) AS row FROM {table} t"));
+            for row in sqlx::query(sql).fetch_all(&mut self.behind().await).await.unwrap() {
+                text += &row.try_get::<String, _>("row").unwrap();
+            }
+        }
+        text
     }
 
     fn channel(&self) -> Channel {
@@ -200,6 +251,78 @@ impl Office {
         let request = api::CreateLicenseRequest { request_id: unique(), license: Some(license) };
         let made = self.licenses(&self.owner).create_license(request).await.unwrap().into_inner();
         (made.license.unwrap().license_id, made.license_key)
+    }
+
+    /// Makes a customer and its owner, by the first owner; the new owner's token.
+    pub(crate) async fn customer(&self, name: &str, owner: &str) -> String {
+        self.account(&self.owner, owner, api::AccountRole::Owner, name).await
+    }
+
+    /// A licence as `token` sees it.
+    pub(crate) async fn seen(&self, token: &str, license_id: &str) -> Result<api::License, Status> {
+        let request = api::GetLicenseRequest { license_id: license_id.to_owned() };
+        Ok(self.licenses(token).get_license(request).await?.into_inner().license.unwrap())
+    }
+
+    /// Changes attributes of a licence.
+    pub(crate) async fn update(
+        &self,
+        license_id: &str,
+        license: api::NewLicense,
+        paths: &[&str],
+    ) -> Result<api::License, Status> {
+        let paths = paths.iter().map(|path| (*path).to_owned()).collect();
+        let request = api::UpdateLicenseRequest {
+            request_id: unique(),
+            license_id: license_id.to_owned(),
+            license: Some(license),
+            update_mask: Some(prost_types::FieldMask { paths }),
+        };
+        Ok(self.licenses(&self.owner).update_license(request).await?.into_inner().license.unwrap())
+    }
+
+    /// Suspends, cancels or deactivates a licence.
+    pub(crate) async fn suspend(
+        &self,
+        license_id: &str,
+        state: api::LicenseState,
+    ) -> Result<api::License, Status> {
+        let request = api::SuspendLicenseRequest {
+            request_id: unique(),
+            license_id: license_id.to_owned(),
+            state: state.into(),
+        };
+        Ok(self.licenses(&self.owner).suspend_license(request).await?.into_inner().license.unwrap())
+    }
+
+    /// Resumes a licence.
+    pub(crate) async fn resume(&self, license_id: &str) -> Result<api::License, Status> {
+        let request = api::ResumeLicenseRequest { request_id: unique(), license_id: license_id.to_owned() };
+        Ok(self.licenses(&self.owner).resume_license(request).await?.into_inner().license.unwrap())
+    }
+
+    /// Renews a licence.
+    pub(crate) async fn renew(&self, license_id: &str, until: Instant) -> Result<api::License, Status> {
+        let request = api::RenewLicenseRequest {
+            request_id: unique(),
+            license_id: license_id.to_owned(),
+            expires_at: timestamp(until),
+        };
+        Ok(self.licenses(&self.owner).renew_license(request).await?.into_inner().license.unwrap())
+    }
+
+    /// Entries of the audit log that `token` may read, oldest first.
+    pub(crate) async fn entries(&self, token: &str) -> Vec<api::AuditEntry> {
+        let mut entries = Vec::new();
+        let mut request = api::ListAuditEntriesRequest { page_size: 1_000, ..Default::default() };
+        loop {
+            let page = self.audit(token).list_audit_entries(request.clone()).await.unwrap().into_inner();
+            entries.extend(page.entries);
+            if page.next_page_token.is_empty() {
+                return entries;
+            }
+            request.page_token = page.next_page_token;
+        }
     }
 
     /// Delegates a licence and has it accepted.
@@ -302,6 +425,27 @@ pub(crate) fn users(installation: &str, active: u64, at: Instant) -> Option<api:
 pub(crate) fn timestamp(at: Instant) -> Option<Timestamp> {
     esa_sidecar::wire::timestamp(at)
 }
+
+/// The stable reason of a refusal.
+pub(crate) fn reason(status: &Status) -> String {
+    status.get_details_error_info().map(|info| info.reason).unwrap_or_default()
+}
+
+/// Every table of the backend.
+pub(crate) const TABLES: [&str; 12] = [
+    "customers",
+    "accounts",
+    "sessions",
+    "api_credentials",
+    "subscriptions",
+    "licenses",
+    "delegations",
+    "units",
+    "installations",
+    "sms_sent",
+    "requests",
+    "audit",
+];
 
 /// A text nobody has used before.
 pub(crate) fn unique() -> String {

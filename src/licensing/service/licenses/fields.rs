@@ -2,7 +2,7 @@
 //!
 //! Not here: the calls.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::BTreeMap;
 
 use crate::{
     domain::{
@@ -183,7 +183,7 @@ pub(super) fn edit(request: &api::UpdateLicenseRequest) -> Result<(Edit, String)
     Ok((edit, detail.join(", ")))
 }
 
-fn attributes(field: &str, told: &HashMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
+fn attributes(field: &str, told: &BTreeMap<String, String>) -> Result<BTreeMap<String, String>, Refusal> {
     if MOST_ATTRIBUTES < told.len() {
         let what = format!("{} given; a license has at most {MOST_ATTRIBUTES}", told.len());
         return Err(Refusal::unreadable(field, what));

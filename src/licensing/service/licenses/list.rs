@@ -62,7 +62,10 @@ impl Backend {
                 let Some(subscription) = subscription else { continue };
                 let status = license.status(&subscription.facts, self.clock.now());
                 if statuses.is_empty() || statuses.contains(&status) {
-                    found.push((self.license(caller, &license, Some(subscription)).await?, place));
+                    found.push((
+                        self.license(self.store.reads(), caller, &license, Some(subscription)).await?,
+                        place,
+                    ));
                 }
             }
             if ended {

@@ -1,0 +1,379 @@
+//! Accounts: passwords, sessions, locks, API credentials, and who makes whom.
+
+use std::time::Duration;
+
+use esa_sidecar::{
+    domain::Span,
+    licensing::{Backend, store::Store},
+    proto::licensing as api,
+};
+use futures_util::future::join_all;
+use tonic::{Code, Status};
+
+use super::{
+    office::{Office, On, PASSWORD, reason, timestamp, unique},
+    on_every_store,
+};
+use crate::sidecar::START;
+
+on_every_store!(
+    a_one_time_password_opens_nothing_but_its_change,
+    wrong_passwords_lock_an_account_for_a_while,
+    many_guesses_at_once_are_not_more_than_a_few,
+    a_disabled_account_opens_nothing_and_disables_nobody_itself,
+    sessions_end_at_change_reset_and_sign_out,
+    api_credentials_are_made_listed_and_revoked_by_their_account_alone,
+    passwords_are_kept_as_argon2id_with_19_mib,
+    customers_and_their_owners_are_made_by_issuers_alone,
+    account_names_are_unique_and_plain,
+);
+
+async fn caller(office: &Office, token: &str) -> Result<api::Account, Status> {
+    let told = office.accounts(token).get_caller(api::GetCallerRequest {}).await?;
+    Ok(told.into_inner().account.unwrap())
+}
+
+async fn create(
+    office: &Office,
+    by: &str,
+    name: &str,
+    role: api::AccountRole,
+    customer: &str,
+) -> Result<api::CreateAccountResponse, Status> {
+    let request = api::CreateAccountRequest {
+        request_id: unique(),
+        name: name.to_owned(),
+        role: role.into(),
+        customer: customer.to_owned(),
+    };
+    Ok(office.accounts(by).create_account(request).await?.into_inner())
+}
+
+async fn change(office: &Office, token: &str, old: &str, new: &str) -> Result<(), Status> {
+    let request = api::ChangePasswordRequest { old_password: old.to_owned(), new_password: new.to_owned() };
+    office.accounts(token).change_password(request).await.map(drop)
+}
+
+async fn reset(office: &Office, by: &str, name: &str) -> Result<String, Status> {
+    let request = api::ResetPasswordRequest { request_id: unique(), name: name.to_owned() };
+    Ok(office.accounts(by).reset_password(request).await?.into_inner().one_time_password)
+}
+
+async fn disable(office: &Office, by: &str, name: &str, disabled: bool) -> Result<api::Account, Status> {
+    let request = api::SetAccountDisabledRequest { request_id: unique(), name: name.to_owned(), disabled };
+    Ok(office.accounts(by).set_account_disabled(request).await?.into_inner().account.unwrap())
+}
+
+async fn credential(office: &Office, token: &str, name: &str) -> Result<(String, String), Status> {
+    let request = api::CreateApiCredentialRequest { request_id: unique(), name: name.to_owned() };
+    let made = office.accounts(token).create_api_credential(request).await?.into_inner();
+    Ok((made.credential.unwrap().credential_id, made.token))
+}
+
+fn refusal<T: std::fmt::Debug>(done: Result<T, Status>) -> (Code, String) {
+    let refused = done.unwrap_err();
+    (refused.code(), reason(&refused))
+}
+
+async fn a_one_time_password_opens_nothing_but_its_change(office: Office) {
+    let made = create(&office, &office.owner, "anna", api::AccountRole::Owner, "").await.unwrap();
+    assert!(made.account.unwrap().password_change_required);
+    let once = made.one_time_password;
+    let token = office.sign_in("anna", &once).await.unwrap();
+    assert!(caller(&office, &token).await.unwrap().password_change_required);
+    let denied = (Code::PermissionDenied, "PASSWORD_CHANGE_REQUIRED".to_owned());
+    let licenses = || office.licenses(&token);
+    assert_eq!(refusal(office.units(&token).list_units(api::ListUnitsRequest::default()).await), denied);
+    assert_eq!(refusal(office.units(&token).get_unit(api::GetUnitRequest::default()).await), denied);
+    assert_eq!(
+        refusal(office.units(&token).activate_unit(api::ActivateUnitRequest::default()).await),
+        denied
+    );
+    assert_eq!(
+        refusal(office.units(&token).deactivate_units(api::DeactivateUnitsRequest::default()).await),
+        denied
+    );
+    assert_eq!(refusal(licenses().list_licenses(api::ListLicensesRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().get_license(api::GetLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().create_license(api::CreateLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().update_license(api::UpdateLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().suspend_license(api::SuspendLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().resume_license(api::ResumeLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().renew_license(api::RenewLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().rotate_license_key(api::RotateLicenseKeyRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().import_licenses(api::ImportLicensesRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().delegate_license(api::DelegateLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().accept_license(api::AcceptLicenseRequest::default()).await), denied);
+    assert_eq!(refusal(licenses().revoke_license(api::RevokeLicenseRequest::default()).await), denied);
+    let entries = office.audit(&token).list_audit_entries(api::ListAuditEntriesRequest::default()).await;
+    assert_eq!(refusal(entries), denied);
+    let accounts = office.accounts(&token).list_accounts(api::ListAccountsRequest::default()).await;
+    assert_eq!(refusal(accounts), denied);
+    assert_eq!(refusal(create(&office, &token, "ben", api::AccountRole::Owner, "").await), denied);
+    assert_eq!(refusal(disable(&office, &token, "owner", true).await), denied);
+    assert_eq!(refusal(reset(&office, &token, "owner").await), denied);
+    assert_eq!(refusal(credential(&office, &token, "script").await), denied);
+
+    for (old, new, code) in [
+        ("wrong", PASSWORD, Code::Unauthenticated),
+        (&once, "elevenchars", Code::InvalidArgument),
+        (&once, "üüüüüüüüüüü", Code::InvalidArgument),
+        (&once, &"x".repeat(257), Code::InvalidArgument),
+        (&once, &once, Code::InvalidArgument),
+    ] {
+        assert_eq!(refusal(change(&office, &token, old, new).await).0, code, "{new}");
+    }
+    change(&office, &token, &once, &"ü".repeat(256)).await.unwrap();
+    assert!(!caller(&office, &token).await.unwrap().password_change_required);
+    office.licenses(&token).list_licenses(api::ListLicensesRequest::default()).await.unwrap();
+    assert_eq!(refusal(office.sign_in("anna", &once).await).1, "WRONG_PASSWORD");
+    office.sign_in("anna", &"ü".repeat(256)).await.unwrap();
+}
+
+async fn wrong_passwords_lock_an_account_for_a_while(office: Office) {
+    office.admin("anna").await;
+    let wrong = (Code::Unauthenticated, "WRONG_PASSWORD".to_owned());
+    let locked = (Code::ResourceExhausted, "ACCOUNT_LOCKED".to_owned());
+    assert_eq!(refusal(office.sign_in("nobody", PASSWORD).await), wrong, "as for a wrong password");
+    for _ in 0..2 {
+        for _ in 0..2 {
+            assert_eq!(refusal(office.sign_in("anna", "wrong").await), wrong);
+        }
+        office.sign_in("anna", PASSWORD).await.unwrap();
+    }
+    for _ in 0..3 {
+        assert_eq!(refusal(office.sign_in("anna", "wrong").await), wrong, "three in a row, at any replica");
+    }
+    let lock = Span::from(Duration::from_mins(15));
+    assert_eq!(refusal(office.sign_in("anna", PASSWORD).await), locked);
+    office.clock.advance(lock - Span::from_nanos(1));
+    assert_eq!(refusal(office.sign_in("anna", PASSWORD).await), locked);
+    office.clock.advance(Span::from_nanos(1));
+    let token = office.sign_in("anna", PASSWORD).await.unwrap();
+    for _ in 0..3 {
+        assert_eq!(refusal(change(&office, &token, "wrong", "another password").await), wrong);
+    }
+    assert_eq!(refusal(office.sign_in("anna", PASSWORD).await), locked, "guessing there counts as well");
+    assert_eq!(refusal(change(&office, &token, PASSWORD, "another password").await), locked);
+    let once = reset(&office, &office.owner, "anna").await.unwrap();
+    office.sign_in("anna", &once).await.unwrap();
+}
+
+async fn many_guesses_at_once_are_not_more_than_a_few(office: Office) {
+    office.admin("anna").await;
+    let guesses = (0..12).map(|guess| {
+        let office = &office;
+        let password = if guess == 11 { PASSWORD.to_owned() } else { format!("guess {guess}") };
+        async move { office.sign_in("anna", &password).await.map_err(|refused| reason(&refused)) }
+    });
+    let answers = join_all(guesses).await;
+    let wrong = answers.iter().filter(|answer| **answer == Err("WRONG_PASSWORD".to_owned())).count();
+    // Three are looked at; a right one among them begins the count anew.
+    assert!(wrong <= 5, "{answers:?}");
+}
+
+async fn a_disabled_account_opens_nothing_and_disables_nobody_itself(office: Office) {
+    let anna = office.account(&office.owner, "anna", api::AccountRole::Owner, "").await;
+    let (_, script) = credential(&office, &anna, "script").await.unwrap();
+    assert_eq!(refusal(disable(&office, &anna, "anna", true).await).0, Code::FailedPrecondition);
+    assert!(disable(&office, &office.owner, "anna", true).await.unwrap().disabled);
+    let wrong = (Code::Unauthenticated, "WRONG_PASSWORD".to_owned());
+    assert_eq!(refusal(office.sign_in("anna", PASSWORD).await), wrong, "not told from a wrong password");
+    for token in [&anna, &script] {
+        assert_eq!(refusal(caller(&office, token).await).0, Code::Unauthenticated);
+        let units = office.units(token).list_units(api::ListUnitsRequest::default()).await;
+        assert_eq!(refusal(units).0, Code::Unauthenticated);
+        assert_eq!(refusal(disable(&office, token, "anna", false).await).0, Code::Unauthenticated);
+        assert_eq!(
+            refusal(change(&office, token, PASSWORD, "another password").await).0,
+            Code::Unauthenticated
+        );
+    }
+    assert!(!disable(&office, &office.owner, "anna", false).await.unwrap().disabled);
+    office.sign_in("anna", PASSWORD).await.unwrap();
+    assert_eq!(refusal(disable(&office, &office.owner, "nobody", true).await).0, Code::NotFound);
+}
+
+async fn sessions_end_at_change_reset_and_sign_out(office: Office) {
+    let one = office.admin("anna").await;
+    let two = office.sign_in("anna", PASSWORD).await.unwrap();
+    let (_, script) = credential(&office, &one, "script").await.unwrap();
+    let opens = async |token: &str| caller(&office, token).await.is_ok();
+    change(&office, &one, PASSWORD, "another password").await.unwrap();
+    assert_eq!((opens(&one).await, opens(&two).await, opens(&script).await), (true, false, true));
+    let three = office.sign_in("anna", "another password").await.unwrap();
+    office.accounts(&one).sign_out(api::SignOutRequest {}).await.unwrap();
+    assert_eq!((opens(&one).await, opens(&three).await), (false, true));
+    let refused = office.accounts(&one).sign_out(api::SignOutRequest {}).await;
+    assert_eq!(refusal(refused).0, Code::Unauthenticated);
+    let once = reset(&office, &office.owner, "anna").await.unwrap();
+    assert!(!opens(&three).await);
+    assert_eq!(refusal(office.sign_in("anna", "another password").await).1, "WRONG_PASSWORD");
+    let licenses = office.licenses(&script).list_licenses(api::ListLicensesRequest::default()).await;
+    assert_eq!(refusal(licenses).1, "PASSWORD_CHANGE_REQUIRED", "a program of that account waits as well");
+    let four = office.first_sign_in("anna", &once).await;
+    assert!(opens(&four).await);
+    let garbled = [
+        String::new(),
+        "esas_".to_owned(),
+        format!("{four}x"),
+        four.to_uppercase(),
+        four.replace("esas_", "esac_"),
+        four.replace("esas_", "esau_"),
+        four.replace("esas_", ""),
+        script.replace("esac_", "esas_"),
+    ];
+    for token in garbled {
+        assert_eq!(refusal(caller(&office, &token).await).0, Code::Unauthenticated, "`{token}`");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_session_ends_at_the_very_instant_it_was_told() {
+    let hour = Duration::from_hours(1);
+    let office = Office::open_with(On::Sqlite, |settings| settings.session_time = hour).await;
+    let request = api::SignInRequest { name: "owner".to_owned(), password: PASSWORD.to_owned() };
+    let session = office.accounts("").sign_in(request).await.unwrap().into_inner();
+    let end = START + Span::from(hour);
+    assert_eq!(session.expires_at, timestamp(end));
+    office.clock.set(end - Span::from_nanos(1));
+    caller(&office, &session.token).await.unwrap();
+    office.clock.set(end);
+    assert_eq!(refusal(caller(&office, &session.token).await).0, Code::Unauthenticated);
+}
+
+async fn api_credentials_are_made_listed_and_revoked_by_their_account_alone(office: Office) {
+    let anna = office.admin("anna").await;
+    let mut made = Vec::new();
+    for number in 0..5 {
+        made.push(credential(&office, &anna, &format!("script {number}")).await.unwrap());
+    }
+    let (others, others_token) = credential(&office, &office.owner, "owner's").await.unwrap();
+    let mut listed = Vec::new();
+    let mut request = api::ListApiCredentialsRequest { page_size: 2, ..Default::default() };
+    loop {
+        let page =
+            office.accounts(&made[4].1).list_api_credentials(request.clone()).await.unwrap().into_inner();
+        assert!(page.credentials.len() <= 2);
+        listed.extend(page.credentials.into_iter().map(|credential| credential.credential_id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    let mut ids: Vec<_> = made.iter().map(|(id, _)| id.clone()).collect();
+    ids.sort();
+    assert_eq!(listed, ids);
+    let revoke = async |token: &str, id: &str| {
+        let request = api::RevokeApiCredentialRequest { request_id: unique(), credential_id: id.to_owned() };
+        office.accounts(token).revoke_api_credential(request).await
+    };
+    assert_eq!(refusal(revoke(&anna, &others).await).0, Code::NotFound);
+    assert_eq!(refusal(revoke(&office.owner, &made[0].0).await).0, Code::NotFound);
+    let (id, token) = &made[0];
+    let revoked = revoke(&anna, id).await.unwrap().into_inner().credential.unwrap();
+    assert_eq!(revoked.revoked_at, timestamp(office.now()));
+    office.clock.advance(Span::SECOND);
+    let again = revoke(&anna, id).await.unwrap().into_inner().credential.unwrap();
+    assert_eq!(again.revoked_at, revoked.revoked_at, "since the first time");
+    assert_eq!(refusal(caller(&office, token).await).0, Code::Unauthenticated);
+    for token in [&made[1].1, &others_token] {
+        caller(&office, token).await.unwrap();
+    }
+    let mixed = format!("esac_{}_{}", made[1].0, made[2].1.rsplit_once('_').unwrap().1);
+    assert_eq!(refusal(caller(&office, &mixed).await).0, Code::Unauthenticated, "another's secret");
+    let itself = revoke(&made[1].1, &made[1].0).await.unwrap().into_inner().credential.unwrap();
+    assert!(itself.revoked_at.is_some());
+    assert_eq!(refusal(caller(&office, &made[1].1).await).0, Code::Unauthenticated);
+}
+
+async fn passwords_are_kept_as_argon2id_with_19_mib(office: Office) {
+    office.admin("anna").await;
+    let row = "SELECT COUNT(*), SUM(CASE WHEN password_hash LIKE '$argon2id$v=19$m=19456,t=2,p=1$%' THEN 1 ELSE 0 END),
+        COUNT(DISTINCT password_hash) FROM accounts";
+    assert_eq!(office.numbers(row).await, [2, 2, 2], "the same password twice, and two hashes");
+}
+
+async fn customers_and_their_owners_are_made_by_issuers_alone(office: Office) {
+    use api::AccountRole::{Owner, SecurityAdmin};
+    let anna = office.admin("anna").await;
+    let acme = office.customer("acme", "acme.owner").await;
+    let told = caller(&office, &acme).await.unwrap();
+    assert_eq!((told.customer.as_str(), told.role(), told.may_issue), ("acme", Owner, false));
+    let more = office.account(&acme, "acme.second", Owner, "").await;
+    for (by, name, role, customer, code) in [
+        (&anna, "x", SecurityAdmin, "", Code::PermissionDenied),
+        (&acme, "x", Owner, "default", Code::PermissionDenied),
+        (&more, "x", Owner, "new", Code::PermissionDenied),
+        (&anna, "x", Owner, "new", Code::PermissionDenied),
+        (&office.owner, "x", SecurityAdmin, "acme", Code::InvalidArgument),
+        (&office.owner, "x", api::AccountRole::Unspecified, "", Code::InvalidArgument),
+    ] {
+        let refused = refusal(create(&office, by, name, role, customer).await);
+        assert_eq!(refused.0, code, "{role:?} of `{customer}`");
+    }
+    assert_eq!(office.numbers("SELECT COUNT(*) FROM customers").await, [2]);
+    let own = create(&office, &acme, "acme.third", SecurityAdmin, "acme").await.unwrap();
+    assert_eq!(own.account.unwrap().customer, "acme", "naming one's own customer is naming none");
+    let second = create(&office, &office.owner, "acme.fourth", Owner, "acme").await.unwrap();
+    assert_eq!(second.account.unwrap().customer, "acme");
+
+    let names = async |token: &str| {
+        let mut names = Vec::new();
+        let mut request = api::ListAccountsRequest { page_size: 1, ..Default::default() };
+        loop {
+            let page = office.accounts(token).list_accounts(request.clone()).await.unwrap().into_inner();
+            names.extend(page.accounts.into_iter().map(|account| account.name));
+            if page.next_page_token.is_empty() {
+                return names;
+            }
+            request.page_token = page.next_page_token;
+        }
+    };
+    assert_eq!(names(&office.owner).await, ["anna", "owner"]);
+    assert_eq!(names(&acme).await, ["acme.fourth", "acme.owner", "acme.second", "acme.third"]);
+    let refused = office.accounts(&anna).list_accounts(api::ListAccountsRequest::default()).await;
+    assert_eq!(refusal(refused).0, Code::PermissionDenied);
+    assert_eq!(refusal(reset(&office, &acme, "owner").await).0, Code::NotFound, "even the issuer's");
+    assert_eq!(refusal(reset(&office, &office.owner, "acme.owner").await).0, Code::NotFound);
+    assert_eq!(refusal(disable(&office, &acme, "anna", true).await).0, Code::NotFound);
+}
+
+async fn account_names_are_unique_and_plain(office: Office) {
+    use api::AccountRole::{Owner, SecurityAdmin};
+    for name in ["", " ", "a b", "ä", "a\0b", "a'b", "a/b", "a%", &"x".repeat(65)] {
+        let refused = refusal(create(&office, &office.owner, name, SecurityAdmin, "").await);
+        assert_eq!(refused.0, Code::InvalidArgument, "`{name}`");
+    }
+    create(&office, &office.owner, "a.-_@9", SecurityAdmin, "").await.unwrap();
+    let refused = refusal(create(&office, &office.owner, "a.-_@9", SecurityAdmin, "").await);
+    assert_eq!(refused, (Code::AlreadyExists, "TAKEN".to_owned()));
+    let tries = (0..4).map(|customer| {
+        let (office, customer) = (&office, format!("customer {customer}"));
+        async move { create(office, &office.owner, "wanted", Owner, &customer).await }
+    });
+    let (made, refused): (Vec<_>, Vec<_>) = join_all(tries).await.into_iter().partition(Result::is_ok);
+    assert_eq!(made.len(), 1, "however many ask at once");
+    for refused in refused {
+        assert_eq!(refusal(refused), (Code::AlreadyExists, "TAKEN".to_owned()));
+    }
+}
+
+/// Replicas that start at once on an empty database.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_first_owner_is_made_once() {
+    let office = Office::open(On::Postgres).await;
+    office.execute("TRUNCATE customers CASCADE").await.unwrap();
+    let mut starts = Vec::new();
+    for _ in 0..4 {
+        let store = Store::open(office.database.clone(), 4).await.unwrap();
+        let settings = esa_sidecar::config::Config::read(None, Vec::new()).unwrap().backend;
+        let (clock, keys) = (std::sync::Arc::new(office.clock.clone()), std::sync::Arc::clone(&office.keys));
+        starts.push(Backend::new(store, clock, keys, settings, Default::default()));
+    }
+    let made = join_all(starts.iter().map(|backend| backend.first_owner(false))).await;
+    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+    assert_eq!(made.iter().flatten().count(), 1, "{made:?}");
+    let password = made.into_iter().flatten().next().unwrap();
+    office.first_sign_in("owner", &password).await;
+}

@@ -1,0 +1,292 @@
+//! Usage: what installations count, the overuse clock, and SMS (semantics 2.9, 6.8, 6.9).
+
+use esa_sidecar::{
+    domain::{Activation, Facts, Instant, Span, facts::SmsCredits},
+    proto::licensing as api,
+};
+use futures_util::future::join_all;
+use tonic::Code;
+
+use super::{
+    office::{Activated, Office, a_license, timestamp, unique, users},
+    on_every_store,
+};
+use crate::sidecar::START;
+
+on_every_store!(
+    the_newest_report_of_an_installation_counts_and_an_older_one_changes_nothing,
+    a_unit_that_moves_takes_its_report_along,
+    what_a_deactivated_unit_reports_does_not_count,
+    a_clock_that_is_ahead_keeps_no_later_report_out,
+    what_was_not_counted_stays_as_it_was,
+    an_overuse_begins_at_the_very_instant_a_license_ends_though_nobody_looked,
+    an_sms_counts_once_and_the_pool_never_goes_below_zero,
+    sms_are_taken_from_licenses_that_count_and_from_no_other,
+    usage_that_does_not_read_is_refused_and_counts_nothing,
+);
+
+fn hours(hours: i128) -> Span {
+    Span::from_nanos(hours * 3_600 * Span::SECOND.nanos())
+}
+
+async fn active(office: &Office, unit: &Activated, usage: Option<api::Usage>) -> u64 {
+    office.synced(unit, usage).await.facts.users.active.0
+}
+
+async fn three_units(office: &Office) -> [Activated; 3] {
+    let (_, key) = office.license(a_license()).await;
+    let activate = async |device| office.activate("", &key, device).await.unwrap();
+    [activate("one").await, activate("two").await, activate("three").await]
+}
+
+async fn the_newest_report_of_an_installation_counts_and_an_older_one_changes_nothing(office: Office) {
+    let [one, two, three] = three_units(&office).await;
+    let at = |hour| START - hours(10) + hours(hour);
+    for (unit, installation, hour, count, expected) in [
+        (&one, "hq", 1, 10, 10),
+        (&two, "hq", 3, 30, 30),
+        (&one, "hq", 2, 20, 30),
+        (&one, "hq", 2, 20, 30),
+        (&three, "branch", 0, 5, 35),
+        (&two, "hq", 2, 99, 35),
+        (&one, "hq", 4, 7, 12),
+        (&two, "hq", 3, 30, 12),
+        (&three, "", 1, 3, 10),
+        (&three, "", 0, 90, 10),
+    ] {
+        let told = active(&office, unit, users(installation, count, at(hour))).await;
+        assert_eq!(told, expected, "{count} users of `{installation}` counted at hour {hour}");
+    }
+    let sequence = office.synced(&one, None).await.sequence;
+    let again = office.synced(&one, users("hq", 7, at(4))).await;
+    assert_eq!(again.sequence, sequence, "nothing has changed");
+}
+
+async fn a_unit_that_moves_takes_its_report_along(office: Office) {
+    let [one, two, three] = three_units(&office).await;
+    let now = || office.now();
+    assert_eq!(active(&office, &two, users("old", 5, now() - hours(1))).await, 5);
+    assert_eq!(active(&office, &one, users("old", 40, now())).await, 40);
+    assert_eq!(active(&office, &three, users("new", 8, now())).await, 48);
+    office.clock.advance(hours(1));
+    assert_eq!(
+        active(&office, &one, users("new", 41, now())).await,
+        5 + 41,
+        "two stands for the old one again"
+    );
+    office.clock.advance(hours(1));
+    assert_eq!(active(&office, &two, users("new", 42, now())).await, 42, "nobody is left in the old one");
+    office.deactivate(&office.owner, &[&two.id]).await;
+    assert_eq!(active(&office, &one, None).await, 41, "the next newest of the new one");
+}
+
+async fn what_a_deactivated_unit_reports_does_not_count(office: Office) {
+    let [one, two, _] = three_units(&office).await;
+    office.synced(&one, users("hq", 10, office.now())).await;
+    office.clock.advance(hours(1));
+    office.synced(&two, users("hq", 90, office.now())).await;
+    office.deactivate(&office.owner, &[&two.id]).await;
+    assert_eq!(active(&office, &one, None).await, 10);
+    for _ in 0..2 {
+        office.clock.advance(hours(1));
+        let told = office.synced(&two, users("hq", 95, office.now())).await.facts;
+        assert!(matches!(told.activation, Activation::Deactivated { .. }));
+        assert_eq!(told.users.active.0, 10);
+        assert_eq!(active(&office, &one, None).await, 10);
+    }
+    office.deactivate(&office.owner, &[&one.id]).await;
+    let told = office.synced(&one, users("hq", 11, office.now())).await.facts;
+    assert_eq!(told.users.active.0, 0, "no unit of it is active");
+}
+
+async fn a_clock_that_is_ahead_keeps_no_later_report_out(office: Office) {
+    let [one, two, _] = three_units(&office).await;
+    let ahead = office.now() + Span::days(300);
+    assert_eq!(active(&office, &one, users("hq", 10, ahead)).await, 10);
+    office.clock.advance(hours(1));
+    assert_eq!(active(&office, &two, users("hq", 20, office.now())).await, 20, "counted later");
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &one, users("hq", 11, office.now() + hours(9))).await, 11);
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &one, users("hq", 12, office.now())).await, 12, "its clock was put right");
+    let beyond = Some(prost_types::Timestamp { seconds: 250_000_000_000, nanos: 0 });
+    let counts = api::Counts { active_users: Some(13), counted_at: beyond, ..Default::default() };
+    let usage = api::Usage { installation: "hq".to_owned(), counts: Some(counts), ..Default::default() };
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &one, Some(usage)).await, 13, "the year 9892");
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &one, users("hq", 14, office.now())).await, 14);
+}
+
+async fn what_was_not_counted_stays_as_it_was(office: Office) {
+    let [one, two, _] = three_units(&office).await;
+    let report = |active_users, all_users, components| {
+        let counted_at = timestamp(office.now());
+        let counts = api::Counts { active_users, all_users, components, counted_at };
+        Some(api::Usage { installation: String::new(), counts: Some(counts), sms_sent: Vec::new() })
+    };
+    let told = |facts: &Facts| (facts.users.active.0, facts.all_users.count, facts.components.count);
+    office.synced(&two, report(Some(1_000), Some(2_000), Some(3_000))).await;
+    for (counts, expected) in [
+        (report(Some(1), None, None), (1_001, 2_000, 3_000)),
+        (report(None, Some(2), None), (1_001, 2_002, 3_000)),
+        (report(None, None, Some(3)), (1_001, 2_002, 3_003)),
+        (report(None, None, None), (1_001, 2_002, 3_003)),
+        (report(Some(0), Some(0), None), (1_000, 2_000, 3_003)),
+        (Some(api::Usage::default()), (1_000, 2_000, 3_003)),
+    ] {
+        office.clock.advance(Span::SECOND);
+        assert_eq!(told(&office.synced(&one, counts.clone()).await.facts), expected, "{counts:?}");
+    }
+}
+
+async fn an_overuse_begins_at_the_very_instant_a_license_ends_though_nobody_looked(office: Office) {
+    let until = |seats, days| api::NewLicense {
+        seats,
+        expires_at: timestamp(START + Span::days(days)),
+        ..Default::default()
+    };
+    let day = |days| START + Span::days(days);
+    let (_, key) = office.license(until(60, 10)).await;
+    office.license(until(30, 20)).await;
+    let (last, _) = office.license(until(20, 30)).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let told = async |at: Instant, usage: Option<api::Usage>| {
+        office.clock.set(at);
+        let users = office.synced(&unit, usage).await.facts.users;
+        (users.active.0, users.licensed.0, users.overused_since)
+    };
+    assert_eq!(told(START, users("", 55, START)).await, (55, 110, None));
+    // Two licences have ended since anybody looked: the first end began it, the second did not begin it anew.
+    assert_eq!(told(day(25), None).await, (55, 20, Some(day(10))));
+    assert_eq!(told(day(26), users("", 21, day(26))).await, (21, 20, Some(day(10))), "it holds");
+    assert_eq!(told(day(27), users("", 20, day(27))).await, (20, 20, None), "and clears");
+    assert_eq!(told(day(28), users("", 21, day(28))).await, (21, 20, Some(day(28))), "and starts anew");
+    assert_eq!(told(day(29), users("", 1, day(29))).await, (1, 20, None));
+    office.license(until(5, 50)).await;
+    assert_eq!(told(day(29), users("", 6, day(29))).await, (6, 25, None));
+    // An edit that is the first to look finds the overuse begun at the end of the last licence but one.
+    office.clock.set(day(40));
+    office.update(&last, api::NewLicense { seats: 19, ..Default::default() }, &["seats"]).await.unwrap();
+    assert_eq!(told(day(40), None).await, (6, 5, Some(day(30))));
+    office.renew(&last, day(60)).await.unwrap();
+    assert_eq!(told(day(40), None).await, (6, 24, None));
+    assert_eq!(told(day(50) - Span::from_nanos(1), None).await, (6, 24, None));
+    assert_eq!(told(day(70), None).await, (6, 19, None));
+}
+
+fn sms(ids: &[&str], credits: u32) -> Option<api::Usage> {
+    let sent = ids.iter().map(|id| api::SmsSent { id: (*id).to_owned(), credits }).collect();
+    Some(api::Usage { sms_sent: sent, ..Default::default() })
+}
+
+fn credits(facts: &Facts) -> Option<u64> {
+    facts.sms_credits.map(|SmsCredits(credits)| credits)
+}
+
+async fn an_sms_counts_once_and_the_pool_never_goes_below_zero(office: Office) {
+    let with = |sms_credits| api::NewLicense { sms_credits, ..a_license() };
+    let (license, key) = office.license(with(Some(20))).await;
+    let one = office.activate("", &key, "one").await.unwrap();
+    let two = office.activate("", &key, "two").await.unwrap();
+    let spent = async |unit: &Activated, usage| credits(&office.synced(unit, usage).await.facts);
+    assert_eq!(spent(&one, sms(&["a"], 1)).await, Some(19));
+    assert_eq!(spent(&one, sms(&["a"], 1)).await, Some(19), "the same again");
+    assert_eq!(spent(&two, sms(&["a"], 5)).await, Some(19), "the same from another unit");
+    assert_eq!(spent(&one, sms(&["b", "b", "b", "a"], 2)).await, Some(17), "the same in one request");
+    assert_eq!(spent(&one, sms(&["c"], 0)).await, Some(16), "0 counts as 1");
+
+    // The same six from both units at once, through either replica.
+    let all = ["d", "e", "f", "g", "h", "i"];
+    let tries = (0..8).map(|try_| office.synced(if try_ % 2 == 0 { &one } else { &two }, sms(&all, 1)));
+    let told = join_all(tries).await;
+    assert!(told.iter().all(|told| credits(&told.facts) == Some(10)), "{told:?}");
+
+    office.deactivate(&office.owner, &[&two.id]).await;
+    assert_eq!(spent(&two, sms(&["j"], 4)).await, Some(6), "it was sent, whatever became of the unit");
+    assert_eq!(spent(&one, sms(&["k"], 7)).await, Some(0), "never below zero");
+    assert_eq!(spent(&one, sms(&["l"], 7)).await, Some(0));
+    office.update(&license, with(Some(3)), &["sms_credits"]).await.unwrap();
+    assert_eq!(spent(&one, None).await, Some(3), "what was sent beyond zero is not owed");
+    assert_eq!(spent(&one, sms(&["k", "l"], 7)).await, Some(3));
+    office.update(&license, with(None), &["sms_credits"]).await.unwrap();
+    assert_eq!(spent(&one, sms(&["m"], 1)).await, None);
+    office.update(&license, with(Some(0)), &["sms_credits"]).await.unwrap();
+    assert_eq!(spent(&one, sms(&["n"], 1)).await, Some(0));
+}
+
+async fn sms_are_taken_from_licenses_that_count_and_from_no_other(office: Office) {
+    use api::LicenseState::Suspended;
+    let with = |sms_credits, days| api::NewLicense {
+        sms_credits: Some(sms_credits),
+        expires_at: timestamp(START + Span::days(days)),
+        ..a_license()
+    };
+    let (soon, key) = office.license(with(10, 10)).await;
+    let (late, _) = office.license(with(10, 20)).await;
+    let (other, _) = office.license(with(10, 365)).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let left = async || {
+        let mut left = Vec::new();
+        for id in [&soon, &late, &other] {
+            left.push(office.seen(&office.owner, id).await.unwrap().sms_credits.unwrap());
+        }
+        left
+    };
+    office.suspend(&other, Suspended).await.unwrap();
+    let spend = async |count| credits(&office.synced(&unit, sms(&[&unique()], count)).await.facts).unwrap();
+    assert_eq!((spend(4).await, left().await), (16, vec![6, 10, 10]), "what expires first is used up first");
+    assert_eq!((spend(10).await, left().await), (6, vec![0, 6, 10]));
+    assert_eq!(
+        (spend(50).await, left().await),
+        (0, vec![0, 0, 10]),
+        "nothing is owed by a suspended license"
+    );
+    for id in [&soon, &late] {
+        office.update(id, with(10, 1), &["sms_credits"]).await.unwrap();
+    }
+    office.clock.set(START + Span::days(15));
+    assert_eq!((spend(1).await, left().await), (9, vec![10, 9, 10]), "one has expired");
+    office.resume(&other).await.unwrap();
+    office.clock.set(START + Span::days(30));
+    office.suspend(&other, Suspended).await.unwrap();
+    // None is valid: the one that ended last stands for all in the days of grace.
+    assert_eq!((spend(3).await, left().await), (7, vec![10, 9, 7]));
+    assert_eq!((spend(9).await, left().await), (0, vec![10, 9, 0]));
+}
+
+async fn usage_that_does_not_read_is_refused_and_counts_nothing(office: Office) {
+    let (_, key) = office.license(api::NewLicense { sms_credits: Some(5), ..a_license() }).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let before = office.synced(&unit, users("", 1, office.now())).await;
+    let many: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+    let many: Vec<&str> = many.iter().map(String::as_str).collect();
+    let long = "x".repeat(256);
+    let counts = |counts| Some(api::Usage { counts: Some(counts), ..Default::default() });
+    let no_instant = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
+    for usage in [
+        sms(&many, 1),
+        sms(&["a", ""], 1),
+        sms(&["a", &"x".repeat(65)], 1),
+        sms(&["a", "b\0"], 1),
+        users(&long, 3, office.now()),
+        users("a\nb", 3, office.now()),
+        users("a\0b", 3, office.now()),
+        counts(api::Counts { active_users: Some(u64::MAX), ..Default::default() }),
+        counts(api::Counts { active_users: Some(3), counted_at: no_instant, ..Default::default() }),
+    ] {
+        let request = api::SyncRequest {
+            unit: Some(api::SyncingUnit { unit_id: unit.id.clone(), ..Default::default() }),
+            usage,
+            nonce: unique().into_bytes(),
+            subscription_id: String::new(),
+        };
+        let refused = office.sync(&unit.token).sync(request.clone()).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{request:?}");
+    }
+    let after = office.synced(&unit, None).await;
+    assert_eq!((after.sequence, after.facts), (before.sequence, before.facts));
+    assert_eq!(credits(&office.synced(&unit, sms(&many[..1_000], 1)).await.facts), Some(0));
+    let widest = users(&"ü".repeat(100), 1_000_000_000_000, office.now());
+    assert_eq!(active(&office, &unit, widest).await, 1_000_000_000_000);
+}
