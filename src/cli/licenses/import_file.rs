@@ -4,7 +4,7 @@
 
 mod rows;
 
-use std::{collections::HashMap, fmt};
+use std::{collections::BTreeMap, fmt};
 
 use clap::ValueEnum;
 
@@ -58,7 +58,7 @@ pub(super) fn licenses(text: &str, format: FileFormat) -> Result<Vec<api::NewLic
             format!("these are {} licenses; at most 1000 are issued at once: split the file", rows.len());
         faults.push(Fault { line: row.line, column: None, what });
     }
-    let mut seen = HashMap::new();
+    let mut seen = BTreeMap::new();
     let mut licenses = Vec::new();
     for row in &rows {
         let mut reader = Reader { row, faults: &mut faults };
@@ -97,7 +97,7 @@ impl<'a> Reader<'a> {
     }
 
     /// Two licenses of one ID: the second can only be a mistake.
-    fn only_once(&mut self, seen: &mut HashMap<String, u64>) {
+    fn only_once(&mut self, seen: &mut BTreeMap<String, u64>) {
         let Some(license_id) = self.cell("license_id") else { return };
         if let Some(line) = seen.insert(license_id.to_owned(), self.row.line) {
             self.fault("license_id", format!("`{license_id}` is on line {line} already"));

@@ -129,7 +129,7 @@ pub(super) fn delegation(delegation: &api::Delegation) -> Value {
 }
 
 /// Attributes in the order of their keys, so that the same license always reads the same.
-fn sorted(attributes: &std::collections::HashMap<String, String>) -> Map<String, Value> {
+fn sorted(attributes: &std::collections::BTreeMap<String, String>) -> Map<String, Value> {
     let mut sorted: Vec<(&String, &String)> = attributes.iter().collect();
     sorted.sort_unstable();
     sorted.into_iter().map(|(key, value)| (key.clone(), Value::from(value.as_str()))).collect()

@@ -2,7 +2,7 @@
 //!
 //! Not here: the same in a file (see `import_file`).
 
-use std::{collections::HashMap, time::Duration};
+use std::{collections::BTreeMap, time::Duration};
 
 use clap::Args;
 use prost_types::Timestamp;
@@ -49,8 +49,8 @@ pub(super) fn attribute(text: &str) -> Result<(String, String), String> {
 }
 
 /// Attributes as the protocol has them; a key given twice is refused.
-pub(super) fn attributes(given: &[(String, String)]) -> Result<HashMap<String, String>, CommandError> {
-    let mut attributes = HashMap::new();
+pub(super) fn attributes(given: &[(String, String)]) -> Result<BTreeMap<String, String>, CommandError> {
+    let mut attributes = BTreeMap::new();
     for (key, value) in given {
         if attributes.insert(key.clone(), value.clone()).is_some() {
             return Err(CommandError::new(format!("attribute `{key}` is given twice")));

@@ -2,7 +2,7 @@
 //!
 //! Not here: the rest of the row.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     cli::{
@@ -16,7 +16,7 @@ use crate::{
 /// The chosen attribute, and what it is for each license seen so far.
 pub(super) struct Distributions {
     attribute: String,
-    known: HashMap<String, String>,
+    known: BTreeMap<String, String>,
     /// Whether every license was asked for already.
     is_complete: bool,
 }
@@ -26,7 +26,7 @@ const FEW: usize = 20;
 
 impl Distributions {
     pub(super) fn showing(attribute: &str) -> Self {
-        Self { attribute: attribute.to_owned(), known: HashMap::new(), is_complete: false }
+        Self { attribute: attribute.to_owned(), known: BTreeMap::new(), is_complete: false }
     }
 
     /// What stands in the column for each of these units.
