@@ -23,12 +23,14 @@
 //! | [`freshness`] | how old facts may be |
 //! | [`proto`], [`enforcement`] | the question on the wire and its answer |
 //! | [`health`] | ready, alive, in sync |
+//! | [`licensing`] | the authority: licences, units, accounts, audit |
 //! | [`config`], [`telemetry`], [`edge`] | what an operator sets, sees, and opens |
 //! | [`server`] | puts them together |
 //! | [`cli`] | the command line |
 //!
 //! Words: a **subscription** is what the sidecar holds and enforces; **facts** are what it is told about one;
-//! **conditions**, **state** and **timeline** are what follows; a **decision** answers one question at one instant.
+//! **conditions**, **state** and **timeline** are what follows; a **decision** answers one question at one instant. A
+//! **licence** and the **units** activated with it are what the licensing backend manages.
 
 pub mod backoff;
 pub mod cache;
