@@ -5,6 +5,7 @@ mod delegation;
 mod idempotency;
 mod licenses;
 mod office;
+mod tenants;
 mod units;
 mod usage;
 
