@@ -5,9 +5,11 @@ mod delegation;
 mod idempotency;
 mod licenses;
 mod office;
+mod sync;
 mod tenants;
 mod units;
 mod usage;
+mod watch;
 
 /// Runs a scenario on each store, each in a test of its own.
 macro_rules! on_every_store {
