@@ -5,6 +5,7 @@ mod delegation;
 mod idempotency;
 mod licenses;
 mod office;
+mod sequence;
 mod sync;
 mod tenants;
 mod units;
