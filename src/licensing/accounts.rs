@@ -12,7 +12,7 @@ use super::{
     issue::entry,
     keys,
     refusal::Refusal,
-    store::{Store, StoreError, instant, nanos},
+    store::{Store, StoreError, instant, nanos, sought},
     wire,
 };
 use crate::{domain::Instant, proto::licensing as api};
@@ -169,7 +169,7 @@ pub(super) async fn by_name<'e>(
     name: &str,
 ) -> Result<Option<Account>, StoreError> {
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE a.name = $1"));
-    let row = sqlx::query(sql).bind(name.to_owned()).fetch_optional(from).await?;
+    let row = sqlx::query(sql).bind(sought(name)).fetch_optional(from).await?;
     row.as_ref().map(read).transpose()
 }
 

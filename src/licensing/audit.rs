@@ -8,7 +8,7 @@ use super::{
     Backend,
     change::{Change, Entry},
     refusal::Refusal,
-    store::{StoreError, instant, nanos},
+    store::{StoreError, instant, nanos, sought},
     wire,
 };
 use crate::{domain::Instant, proto::licensing as api};
@@ -77,7 +77,7 @@ impl Backend {
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(customer_id.to_owned()).bind(after.to_owned());
         let query = query.bind(from.map_or(i64::MIN, nanos)).bind(until.map_or(i64::MAX, nanos));
-        let query = query.bind(actor.clone()).bind(action.clone()).bind(target.clone()).bind(*most);
+        let query = query.bind(sought(actor)).bind(sought(action)).bind(sought(target)).bind(*most);
         let rows = query.fetch_all(self.store.reads()).await?;
         Ok(rows.iter().map(read).collect::<Result<_, StoreError>>()?)
     }

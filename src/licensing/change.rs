@@ -10,7 +10,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{
-    refusal::Refusal,
+    refusal::{Refusal, shown},
     service::read,
     store::{CHANNEL, Store, StoreError, Tx, nanos, placeholders},
 };
@@ -150,7 +150,8 @@ async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreE
     for Entry { customer_id, actor, action, target, done, detail } in entries {
         // Version 7: IDs grow with time, so the log is read in its order.
         insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at)).bind(actor);
-        insert = insert.bind(*action).bind(target).bind(i64::from(*done)).bind(detail);
+        // A target is what somebody asked for, whatever it is; an index holds no long one.
+        insert = insert.bind(*action).bind(shown(target)).bind(i64::from(*done)).bind(detail);
     }
     insert.execute(&mut **tx).await?;
     Ok(())

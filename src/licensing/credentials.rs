@@ -11,7 +11,7 @@ use super::{
     change::Change,
     issue::entry,
     refusal::Refusal,
-    store::{StoreError, instant, nanos},
+    store::{StoreError, instant, nanos, sought},
     wire,
 };
 use crate::{proto::licensing::ApiCredential, sha256};
@@ -72,7 +72,7 @@ impl Backend {
 
 async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCredential, Refusal> {
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} credential_id = $2"));
-    let row = sqlx::query(sql).bind(&caller.account_id).bind(id.to_owned());
+    let row = sqlx::query(sql).bind(&caller.account_id).bind(sought(id));
     let row = row.fetch_optional(&mut *change.tx).await?;
     Ok(read(&row.ok_or_else(|| Refusal::NotFound { what: "API credential", id: id.to_owned() })?)?)
 }

@@ -10,7 +10,7 @@ use super::{
     caller::Caller,
     change::Change,
     refusal::Refusal,
-    store::{StoreError, count, instant},
+    store::{StoreError, count, instant, sought},
     subscriptions::Subscription,
     wire,
 };
@@ -86,7 +86,7 @@ pub(super) async fn seen<'e>(
 ) -> Result<Kept, Refusal> {
     let sql = format!("{SELECT} WHERE l.license_id = $4 AND {SEEN}");
     let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
-    let row = query.bind(eye as i64).bind(id.to_ascii_uppercase()).fetch_optional(from).await?;
+    let row = query.bind(eye as i64).bind(sought(&id.to_ascii_uppercase())).fetch_optional(from).await?;
     let row = row.ok_or_else(|| Refusal::NotFound { what: "license", id: id.to_owned() })?;
     Ok(read(&row)?)
 }

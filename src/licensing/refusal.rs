@@ -43,7 +43,7 @@ pub enum Refusal {
     #[error("{0}")]
     NotAllowed(&'static str),
     /// There is none, or none the caller sees.
-    #[error("there is no {what} `{id}` that you see")]
+    #[error("there is no {what} `{}` that you see", shown(id))]
     NotFound {
         /// A unit, a licence, an account.
         what: &'static str,
@@ -155,6 +155,15 @@ impl From<Refusal> for Status {
         };
         Self::with_error_details(refusal.code(), message, details)
     }
+}
+
+/// What somebody asked for, as it is repeated: the beginning of it, for an answer has little room.
+pub(super) fn shown(text: &str) -> String {
+    let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+    if text.chars().nth(64).is_some() {
+        shown.push('…');
+    }
+    shown
 }
 
 const fn told(refusal: ActivationRefusal) -> &'static str {

@@ -11,7 +11,7 @@ use std::{
 
 use futures_core::Stream;
 use futures_util::stream;
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
@@ -91,6 +91,8 @@ impl Backend {
         let place = Arc::clone(&self.watches).try_acquire_owned().map_err(too_many)?;
         let topic = self.hub.topic(&unit.subscription_id);
         let state = topic.state(&self.store).await?.subscribe();
+        // What was answered before this watch began may not have been told to the topic yet.
+        topic.refresh(&self.store).await?;
         // Read once the topic is joined: from here on nothing that happens to the unit is missed.
         let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or(unit);
         let watching = Watching {
@@ -234,7 +236,7 @@ impl Topic {
     /// Reads what has changed and tells it.
     async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let told = self.state(store).await?;
-        let State { sequence: before, facts: last, mut gone } = told.borrow().clone();
+        let before = told.borrow().sequence;
         let Subscription { sequence, facts, .. } = self.read(store).await?;
         if sequence <= before {
             return Ok(());
@@ -244,15 +246,25 @@ impl Topic {
              WHERE subscription_id = $1 AND $2 < changed_in AND deactivated_at IS NOT NULL",
         );
         let changed = changed.bind(&self.id).bind(before).fetch_all(store.reads()).await?;
-        if !changed.is_empty() {
-            let gone = Arc::make_mut(&mut gone);
-            for row in changed {
-                gone.insert(row.try_get("unit_id")?, instant(row.try_get("deactivated_at")?));
+        let left = |row: &AnyRow| -> Result<(String, Instant), StoreError> {
+            Ok((row.try_get("unit_id")?, instant(row.try_get("deactivated_at")?)))
+        };
+        let left = changed.iter().map(left).collect::<Result<Vec<_>, _>>()?;
+        told.send_if_modified(|state| {
+            // Somebody who read at the same time may have told more already.
+            if sequence <= state.sequence {
+                return false;
             }
-        }
-        // Facts that are the same are shared, so that a watcher sees at a glance that nothing concerns it.
-        let facts = if facts == *last { last } else { Arc::new(facts) };
-        told.send_replace(State { sequence, facts, gone });
+            state.sequence = sequence;
+            // Facts that are the same are shared, so that a watcher sees at a glance that nothing concerns it.
+            if facts != *state.facts {
+                state.facts = Arc::new(facts);
+            }
+            if !left.is_empty() {
+                Arc::make_mut(&mut state.gone).extend(left);
+            }
+            true
+        });
         Ok(())
     }
 

@@ -44,6 +44,10 @@ pub(super) fn place<P: DeserializeOwned>(token: &str, list: &str) -> Result<Opti
     }
     let malformed = || Refusal::unreadable("page_token", "it does not read; begin with the first page");
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
+    // No value that is kept holds a NUL, and PostgreSQL takes none.
+    if bytes.windows(6).any(|six| six.eq_ignore_ascii_case(b"\\u0000")) {
+        return Err(malformed());
+    }
     let token: Token<P> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
     if token.list == list {
         return Ok(Some(token.place));

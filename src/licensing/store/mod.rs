@@ -244,6 +244,13 @@ pub fn instant(nanos: i64) -> Instant {
     Instant::from_unix_nanos(i128::from(nanos))
 }
 
+/// A name or ID to look for, as it is bound. PostgreSQL takes no NUL; in its place stands what no name and no ID holds,
+/// so that nothing is found.
+#[must_use]
+pub fn sought(text: &str) -> String {
+    text.replace('\0', "\u{fffd}")
+}
+
 /// A count as it is kept.
 #[must_use]
 pub fn kept(count: u64) -> i64 {

@@ -17,7 +17,7 @@ use crate::{
         issue::{entry, held},
         licenses,
         refusal::Refusal,
-        store::{StoreError, nanos},
+        store::{StoreError, nanos, sought},
         subscriptions::Subscription,
         usage, wire,
     },
@@ -61,7 +61,15 @@ impl Backend {
         for id in ids {
             let unit = found.get(id.as_str());
             results.push(result(caller, id, unit));
-            let Some(unit) = unit.filter(|_| seen.insert(id)) else { continue };
+            if !seen.insert(id) {
+                continue;
+            }
+            let Some(unit) = unit else {
+                let missing =
+                    entry(caller, &caller.customer_id, "unit.deactivate", id, "no unit the caller sees");
+                change.audit(Entry { done: false, ..missing });
+                continue;
+            };
             let customer_id = usable.get(&unit.license_id).map(String::as_str).unwrap_or_default();
             let (audited, goes) = audited(caller, customer_id, unit);
             change.audit(audited);
@@ -88,7 +96,7 @@ async fn units(
     for ids in ids.chunks(CHUNK) {
         let wanted = list(1, ids.len());
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id IN ({wanted})"));
-        let query = ids.iter().fold(sqlx::query(sql), |query, id| query.bind(id.clone()));
+        let query = ids.iter().fold(sqlx::query(sql), |query, id| query.bind(sought(id)));
         for row in query.fetch_all(&mut *change.tx).await? {
             let unit = read(&row)?;
             if sees(&unit) {
@@ -108,7 +116,7 @@ fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUni
         message,
     };
     let Some(unit) = unit else {
-        return refused(Told::NotFound, format!("there is no unit `{id}` that you see"));
+        return refused(Told::NotFound, Refusal::NotFound { what: "unit", id: id.to_owned() }.to_string());
     };
     match may_deactivate(caller.deactivating(), unit.activated_by()) {
         Ok(()) => api::DeactivatedUnit {

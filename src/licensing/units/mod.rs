@@ -20,7 +20,7 @@ use super::{
     caller::Caller,
     licenses::{self, Kept as License},
     refusal::Refusal,
-    store::{StoreError, count, instant},
+    store::{StoreError, count, instant, sought},
     subscriptions::Subscription,
     wire,
 };
@@ -142,7 +142,7 @@ pub(super) async fn by_id<'e>(
     id: &str,
 ) -> Result<Option<Unit>, StoreError> {
     let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id = $1"));
-    let row = sqlx::query(sql).bind(id.to_owned()).fetch_optional(from).await?;
+    let row = sqlx::query(sql).bind(sought(id)).fetch_optional(from).await?;
     row.as_ref().map(read).transpose()
 }
 

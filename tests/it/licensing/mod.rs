@@ -5,8 +5,12 @@ mod delegation;
 mod idempotency;
 mod licenses;
 mod office;
+mod sequence;
+mod sync;
+mod tenants;
 mod units;
 mod usage;
+mod watch;
 
 /// Runs a scenario on each store, each in a test of its own.
 macro_rules! on_every_store {

@@ -12,7 +12,7 @@ use crate::{
     },
     licensing::{
         issue::{Edit, New},
-        refusal::Refusal,
+        refusal::{Refusal, shown},
         service::read,
     },
     proto::licensing as api,
@@ -163,8 +163,9 @@ pub(super) fn edit(request: &api::UpdateLicenseRequest) -> Result<(Edit, String)
             "attributes" => edit.attributes = Some(attributes(&field, &license.attributes)?),
             _ => {
                 let what = format!(
-                    "`{path}` is not changed here; known are: name, type, seats, all_users_limit, components_limit, \
-                     sms_credits, attributes"
+                    "`{}` is not changed here; known are: name, type, seats, all_users_limit, components_limit, \
+                     sms_credits, attributes",
+                    shown(path)
                 );
                 return Err(Refusal::unreadable("update_mask", what));
             }

@@ -1,0 +1,205 @@
+//! Watches: what a unit that waits is told, and when (semantics 6.6).
+
+use std::time::Duration;
+
+use esa_sidecar::{
+    domain::{Activation, Span},
+    proto::licensing as api,
+    signing::{TrustedKeys, VerifiedFacts},
+};
+use tokio::time::timeout;
+use tonic::{Code, Status, Streaming};
+
+use super::{
+    office::{Activated, Office, On, a_license, reason, users},
+    on_every_store,
+};
+
+on_every_store!(
+    the_facts_come_at_once_and_again_at_every_change,
+    a_unit_that_watches_hears_of_its_own_deactivation_and_of_no_other,
+    what_was_answered_before_a_watch_began_is_in_its_first_message,
+    what_time_changes_is_told,
+    a_watch_ends_when_the_backend_stops,
+    a_watch_is_opened_by_its_unit_alone,
+);
+
+/// Long enough for a slow machine; a test that waits for it fails.
+const SOON: Duration = Duration::from_secs(20);
+
+struct Watch {
+    stream: Streaming<api::WatchResponse>,
+    unit: String,
+    keys: TrustedKeys,
+}
+
+const NONCE: [u8; 16] = [7; 16];
+
+async fn try_watch(office: &Office, unit: &Activated) -> Result<Watch, Status> {
+    let request = api::WatchRequest { unit_id: unit.id.clone(), nonce: NONCE.to_vec() };
+    let stream = office.sync(&unit.token).watch(request).await?.into_inner();
+    let keys = TrustedKeys::of(office.keys.public_keys()).unwrap();
+    Ok(Watch { stream, unit: unit.id.clone(), keys })
+}
+
+async fn watch(office: &Office, unit: &Activated) -> Watch {
+    try_watch(office, unit).await.unwrap()
+}
+
+impl Watch {
+    async fn next(&mut self) -> VerifiedFacts {
+        let told = timeout(SOON, self.stream.message()).await.expect("nothing is told").unwrap().unwrap();
+        let verified = self.keys.verify(&told.facts.unwrap()).unwrap();
+        assert_eq!((verified.nonce.as_slice(), &verified.unit_id), (&NONCE[..], &self.unit));
+        verified
+    }
+}
+
+async fn the_facts_come_at_once_and_again_at_every_change(office: Office) {
+    let (license, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let other = office.activate("", &key, "two").await.unwrap();
+    // With two replicas, one watch on each.
+    let mut watches = [watch(&office, &unit).await, watch(&office, &other).await];
+    let mut last = 0;
+    for watch in &mut watches {
+        let first = watch.next().await;
+        assert_eq!((first.facts.activation, first.facts.users.licensed.0), (Activation::Active, 100));
+        last = first.sequence;
+    }
+    for seats in [101, 102, 103] {
+        let new = api::NewLicense { seats, ..Default::default() };
+        office.update(&license, new, &["seats"]).await.unwrap();
+        for watch in &mut watches {
+            let told = watch.next().await;
+            assert_eq!(told.facts.users.licensed.0, seats);
+            assert!(last < told.sequence);
+        }
+        last += 1;
+    }
+    // What concerns no facts is told to nobody: the next message is the one after.
+    let renamed = api::NewLicense { name: "new name".to_owned(), ..Default::default() };
+    office.update(&license, renamed, &["name"]).await.unwrap();
+    office.activate("", &key, "three").await.unwrap();
+    office.synced(&other, None).await;
+    office.synced(&other, users("", 12, office.now())).await;
+    office.synced(&other, users("", 12, office.now())).await;
+    office.clock.advance(Span::SECOND);
+    office.synced(&other, users("", 13, office.now())).await;
+    for watch in &mut watches {
+        assert_eq!(watch.next().await.facts.users.active.0, 12);
+        assert_eq!(watch.next().await.facts.users.active.0, 13);
+    }
+}
+
+async fn a_unit_that_watches_hears_of_its_own_deactivation_and_of_no_other(office: Office) {
+    let (license, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let other = office.activate("", &key, "two").await.unwrap();
+    let mut watches = [watch(&office, &unit).await, watch(&office, &other).await];
+    let first = [watches[0].next().await, watches[1].next().await];
+    office.deactivate(&office.owner, &[&unit.id]).await;
+    let since = office.now();
+    let told = watches[0].next().await;
+    assert_eq!(told.facts.activation, Activation::Deactivated { since });
+    assert!(first[0].sequence < told.sequence);
+    office.deactivate(&office.owner, &[&unit.id]).await;
+    let new = api::NewLicense { seats: 7, ..Default::default() };
+    office.update(&license, new, &["seats"]).await.unwrap();
+    let told = watches[1].next().await.facts;
+    assert_eq!(
+        (told.activation, told.users.licensed.0),
+        (Activation::Active, 7),
+        "the first it hears of since"
+    );
+    let told = watches[0].next().await.facts;
+    assert_eq!((told.activation, told.users.licensed.0), (Activation::Deactivated { since }, 7));
+    let told = watch(&office, &unit).await.next().await.facts;
+    assert_eq!(
+        told.activation,
+        Activation::Deactivated { since },
+        "a watch that begins later hears it first"
+    );
+}
+
+/// A sidecar that synced and then watches must never be told an older number.
+async fn what_was_answered_before_a_watch_began_is_in_its_first_message(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    // One that watches already keeps what is shared alive.
+    let mut _open = [watch(&office, &unit).await, watch(&office, &unit).await];
+    for count in 1..30 {
+        office.clock.advance(Span::SECOND);
+        let synced = office.synced(&unit, users("", count, office.now())).await;
+        let first = watch(&office, &unit).await.next().await;
+        assert!(synced.sequence <= first.sequence, "{} after {}", first.sequence, synced.sequence);
+        assert_eq!(first.facts.users.active.0, count);
+    }
+}
+
+async fn what_time_changes_is_told(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let expires_at = super::office::timestamp(office.now() + Span::days(3));
+    office.license(api::NewLicense { expires_at, ..a_license() }).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let mut watch = watch(&office, &unit).await;
+    assert_eq!(watch.next().await.facts.users.licensed.0, 200);
+    office.clock.advance(Span::days(4));
+    assert_eq!(watch.next().await.facts.users.licensed.0, 100, "though nobody asked");
+}
+
+async fn a_watch_ends_when_the_backend_stops(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let mut watch = watch(&office, &unit).await;
+    watch.next().await;
+    office.stop();
+    let end = timeout(SOON, watch.stream.message()).await.expect("it does not end").unwrap();
+    assert!(end.is_none(), "cleanly: {end:?}");
+}
+
+async fn a_watch_is_opened_by_its_unit_alone(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let other = office.activate("", &key, "two").await.unwrap();
+    let watch = async |token: &str, unit_id: &str, nonce: usize| {
+        let request = api::WatchRequest { unit_id: unit_id.to_owned(), nonce: vec![1; nonce] };
+        office.sync(token).watch(request).await.map(drop).map_err(|refused| refused.code())
+    };
+    let secret = other.token.rsplit_once('_').unwrap().1;
+    for (token, unit_id, nonce, expected) in [
+        (unit.token.as_str(), &unit.id, 16, Ok(())),
+        (&unit.token, &unit.id, 64, Ok(())),
+        (&unit.token, &unit.id, 15, Err(Code::InvalidArgument)),
+        (&unit.token, &unit.id, 65, Err(Code::InvalidArgument)),
+        (&unit.token, &other.id, 16, Err(Code::InvalidArgument)),
+        (&format!("esau_{}_{secret}", unit.id), &unit.id, 16, Err(Code::Unauthenticated)),
+        (&office.owner, &unit.id, 16, Err(Code::Unauthenticated)),
+        ("", &unit.id, 16, Err(Code::Unauthenticated)),
+    ] {
+        assert_eq!(watch(token, unit_id, nonce).await, expected, "{token}");
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_more_watch_than_may_and_one_that_ends_makes_room() {
+    let office = Office::open_with(On::Sqlite, |settings| settings.watches = 2).await;
+    let (license, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let (mut one, two) = (watch(&office, &unit).await, watch(&office, &unit).await);
+    one.next().await;
+    let refused = try_watch(&office, &unit).await.err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    drop(two);
+    let room = async {
+        loop {
+            if let Ok(mut watch) = try_watch(&office, &unit).await {
+                break watch.next().await;
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    timeout(SOON, room).await.expect("its place is free again");
+    office.update(&license, api::NewLicense { seats: 5, ..Default::default() }, &["seats"]).await.unwrap();
+    assert_eq!(one.next().await.facts.users.licensed.0, 5);
+}
