@@ -58,22 +58,24 @@ def explain_bytes(written):
     return [json.loads(line) for line in done.stdout.decode("utf-8").split("\n") if line]
 
 
-class Sidecar:
-    """One `serve`, from its first line to SIGTERM. Settings are configuration keys: FILE__POLL_INTERVAL="50ms"."""
+class Running:
+    """A command that listens, from its first line to SIGTERM. Settings are configuration keys: LOG__LEVEL="debug".
 
-    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, **settings):
-        self.facts, self.data, self.listen, self.stderr = facts, data, listen, stderr
-        self.settings = {"FILE__POLL_INTERVAL": "50ms"} | settings
+    `arguments` follow the name of the binary, `listeners` are the addresses it prints, `home` is where its log goes.
+    """
+
+    def __init__(self, arguments, listeners, home, stderr=None, **settings):
+        self.arguments, self.listeners, self.stderr, self.settings = arguments, set(listeners), stderr, settings
         self.addresses = {}
+        self.printed = []
+        self._log = Path(f"{home}.log")
         self._told_to_stop = False
-        self._printed = queue.SimpleQueue()
+        self._lines = queue.SimpleQueue()
 
     def __enter__(self):
-        command = [binary(), "serve", "--facts", str(self.facts), "--listen", self.listen]
-        command += ["--probe-listen", "127.0.0.1:0", "--data-dir", str(self.data)]
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ESA_SIDECAR__")}
         environment |= {f"ESA_SIDECAR__{key}": value for key, value in self.settings.items()}
-        self._log = Path(f"{self.data}.log")
+        command = [binary(), *map(str, self.arguments)]
         with self._log.open("ab") as log:
             stderr = log if self.stderr is None else self.stderr
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
@@ -81,7 +83,7 @@ class Sidecar:
         try:
             self._wait_for_addresses()
         except BaseException:
-            self._kill()
+            self._end()
             raise
         return self
 
@@ -89,7 +91,7 @@ class Sidecar:
         if kind is None:
             self.stop()
         else:
-            self._kill()
+            self._end()
 
     @property
     def enforcement(self):
@@ -100,6 +102,15 @@ class Sidecar:
     def probes(self):
         """Where probes are answered."""
         return self.addresses["probes"]
+
+    @property
+    def licensing(self):
+        """Where the licensing backend takes calls."""
+        return self.addresses["licensing"]
+
+    def line(self, pattern):
+        """The first printed line that matches as a whole; it was printed before the addresses, or it fails."""
+        return next(found for line in self.printed if (found := re.fullmatch(pattern, line)))
 
     def terminate(self):
         """Sends SIGTERM and does not wait. Only one is ever sent: a second one would cut off what is still open."""
@@ -114,31 +125,46 @@ class Sidecar:
         try:
             status = self.process.wait(STOP_WITHIN)
         except subprocess.TimeoutExpired:
-            self._kill()
+            self._end()
             raise AssertionError(f"still running {STOP_WITHIN} s after SIGTERM\n{self._tail()}") from None
         assert status == 0, f"exit status {status}\n{self._tail()}"
+
+    def kill(self):
+        """SIGKILL: it does nothing any more."""
+        self.process.kill()
+        self.process.wait()
 
     def _read(self):
         with self.process.stdout as printed:
             for line in printed:
-                self._printed.put(line.decode("utf-8").strip())
-        self._printed.put(None)
+                self._lines.put(line.decode("utf-8").strip())
+        self._lines.put(None)
 
     def _wait_for_addresses(self):
         deadline = time.monotonic() + START_WITHIN
-        while not {"enforcement", "probes"} <= self.addresses.keys():
+        while not self.listeners <= self.addresses.keys():
             try:
-                line = self._printed.get(timeout=max(deadline - time.monotonic(), 0))
+                line = self._lines.get(timeout=max(deadline - time.monotonic(), 0))
             except queue.Empty:
                 raise AssertionError(f"no addresses within {START_WITHIN} s\n{self._tail()}") from None
             assert line is not None, f"it ended before it listened\n{self._tail()}"
-            if taken := re.fullmatch(r"(enforcement|probes) listening on (\S+)", line):
+            self.printed.append(line)
+            if taken := re.fullmatch(r"(enforcement|probes|licensing) listening on (\S+)", line):
                 self.addresses[taken[1]] = taken[2]
 
-    def _kill(self):
-        self.process.kill()
-        self.process.wait()
+    def _end(self):
+        self.kill()
         print(self._tail())
 
     def _tail(self):
         return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]
+
+
+class Sidecar(Running):
+    """One `serve` of a facts file. Settings are configuration keys: FILE__POLL_INTERVAL="50ms"."""
+
+    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, **settings):
+        arguments = ["serve", "--facts", facts, "--listen", listen, "--probe-listen", "127.0.0.1:0"]
+        settings = {"FILE__POLL_INTERVAL": "50ms"} | settings
+        super().__init__([*arguments, "--data-dir", data], ["enforcement", "probes"], data, stderr, **settings)
+        self.facts, self.data = facts, data
