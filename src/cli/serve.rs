@@ -88,10 +88,10 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
     let (pinned, file) = (config.licensing.keys.clone(), TrustedKeys::file_in(&config.data_dir));
     let trusted = pinned.and(&TrustedKeys::read(&file)?)?;
     if trusted.keys().is_empty() {
-        return Err(CommandError::configuration(
-            "no key of the licensing backend is trusted: run `esa-sidecar keys show` where the backend runs, then \
-             `esa-sidecar keys pin KEY` here, or set `licensing.keys`",
-        ));
+        tracing::warn!(
+            "no key of the licensing backend is trusted, so nothing it tells is believed: run `esa-sidecar keys show` \
+             where the backend runs, then `esa-sidecar keys pin KEY` here, or set `licensing.keys`"
+        );
     }
     // Read again whenever facts come, so that a key pinned meanwhile counts.
     let now = move || {

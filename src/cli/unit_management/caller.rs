@@ -53,7 +53,9 @@ pub(in crate::cli) fn token_of(address: &str) -> Result<Token, CommandError> {
     if let Some(text) = told.filter(|text| !text.is_empty()) {
         return Ok(Token { text, is_session: false });
     }
-    let session = Sessions::open()?.of(address)?.ok_or_else(|| {
+    // Without a home there is no session, and a token can be given all the same.
+    let session = Sessions::open().ok().map(|sessions| sessions.of(address)).transpose()?.flatten();
+    let session = session.ok_or_else(|| {
         CommandError::new(format!(
             "nobody is signed in to the licensing backend at {address}; sign in with \
              `esa-sidecar accounts sign-in NAME`, or give a token with --token-file or ESA_SIDECAR_TOKEN"

@@ -1,3 +1,5 @@
+//! Both sides of every boundary of licences.
+
 use super::*;
 use crate::domain::{Span, facts::NotASubscriptionId};
 

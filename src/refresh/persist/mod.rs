@@ -49,7 +49,8 @@ pub struct Store {
     folder: PathBuf,
     /// None where nothing can be written: then nobody else writes here, either.
     _lock: Option<File>,
-    trusted: TrustedKeys,
+    /// None where nothing has to be signed.
+    trusted: Option<TrustedKeys>,
     watcher: Option<Watcher>,
 }
 
@@ -105,14 +106,14 @@ impl Store {
     /// Opens the data folder, making it when it is missing.
     pub fn open(folder: PathBuf) -> Result<Self, PersistError> {
         let lock = lock(&folder)?;
-        Ok(Self { folder, _lock: lock, trusted: TrustedKeys::default(), watcher: None })
+        Ok(Self { folder, _lock: lock, trusted: None, watcher: None })
     }
 
-    /// Takes nothing from the folder but what one of the keys vouches for. Without keys nothing has to be signed, as
-    /// what a facts file tells is not.
+    /// Takes nothing from the folder but what one of the keys vouches for: with none, nothing. A store nobody told of keys
+    /// takes what is not signed, as a facts file's is not.
     #[must_use]
     pub fn trusting(self, trusted: TrustedKeys) -> Self {
-        Self { trusted, ..self }
+        Self { trusted: Some(trusted), ..self }
     }
 
     /// Tells `watcher` of every step, for tests of what a crash leaves behind: a process may end there.
@@ -139,7 +140,7 @@ impl Store {
             Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
             Err(error) => return Err(PersistError::Io(path, error)),
         }
-        match format::parse(&contents, &self.trusted) {
+        match format::parse(&contents, self.trusted.as_ref()) {
             Ok(Parsed { persisted, refused }) => {
                 if !refused.is_empty() {
                     tell_of_refused(&path, &refused);
