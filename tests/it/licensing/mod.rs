@@ -5,6 +5,7 @@ mod audit;
 mod delegation;
 mod idempotency;
 mod licenses;
+mod list;
 mod office;
 mod sequence;
 mod sync;
