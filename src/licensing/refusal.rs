@@ -159,7 +159,9 @@ impl From<Refusal> for Status {
 
 /// What somebody asked for, as it is repeated: the beginning of it, for an answer has little room.
 pub(super) fn shown(text: &str) -> String {
-    let mut shown: String = text.chars().take(64).flat_map(char::escape_debug).collect();
+    let plain =
+        |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
+    let mut shown: String = text.chars().take(64).map(plain).collect();
     if text.chars().nth(64).is_some() {
         shown.push('…');
     }

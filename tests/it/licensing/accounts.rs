@@ -363,17 +363,19 @@ async fn account_names_are_unique_and_plain(office: Office) {
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_owner_is_made_once() {
     let office = Office::open(On::Postgres).await;
-    office.execute("TRUNCATE customers CASCADE").await.unwrap();
     let mut starts = Vec::new();
-    for _ in 0..4 {
+    for _ in 0..2 {
         let store = Store::open(office.database.clone(), 4).await.unwrap();
         let settings = esa_sidecar::config::Config::read(None, Vec::new()).unwrap().backend;
         let (clock, keys) = (std::sync::Arc::new(office.clock.clone()), std::sync::Arc::clone(&office.keys));
         starts.push(Backend::new(store, clock, keys, settings, Default::default()));
     }
-    let made = join_all(starts.iter().map(|backend| backend.first_owner(false))).await;
-    let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
-    assert_eq!(made.iter().flatten().count(), 1, "{made:?}");
-    let password = made.into_iter().flatten().next().unwrap();
-    office.first_sign_in("owner", &password).await;
+    for _ in 0..6 {
+        office.execute("TRUNCATE customers CASCADE").await.unwrap();
+        let made = join_all(starts.iter().map(|backend| backend.first_owner(false))).await;
+        let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
+        assert_eq!(made.iter().flatten().count(), 1, "{made:?}");
+        let password = made.into_iter().flatten().next().unwrap();
+        office.sign_in("owner", &password).await.unwrap();
+    }
 }

@@ -1,9 +1,11 @@
 //! The licensing backend's behaviour, the same on every store: SQLite, PostgreSQL, and two replicas on one PostgreSQL.
 
 mod accounts;
+mod audit;
 mod delegation;
 mod idempotency;
 mod licenses;
+mod list;
 mod office;
 mod sequence;
 mod sync;

@@ -1,0 +1,313 @@
+//! The audit log: who, what, when and what came of it (semantics 6.10).
+
+use std::collections::BTreeSet;
+
+use esa_sidecar::{domain::Span, proto::licensing as api};
+use prost_types::Timestamp;
+use tonic::Code;
+
+use super::{
+    office::{Office, PASSWORD, a_license, timestamp, unique, users},
+    on_every_store,
+};
+
+on_every_store!(
+    every_change_and_every_refused_attempt_leaves_its_entry,
+    an_entry_is_never_edited_or_removed,
+    the_log_is_read_both_ways_narrowed_and_a_page_at_a_time,
+    only_owners_read_it_and_only_about_their_customer,
+);
+
+use api::AuditOutcome::{Done, Refused};
+
+/// Entries made since it was asked last.
+struct Log<'a> {
+    office: &'a Office,
+    seen: usize,
+}
+
+impl Log<'_> {
+    async fn since(&mut self) -> Vec<api::AuditEntry> {
+        let entries = self.office.entries(&self.office.owner).await;
+        let new = entries[self.seen..].to_vec();
+        self.seen = entries.len();
+        new
+    }
+
+    /// Exactly these are new: actor, action, target, outcome and a word of the detail.
+    async fn says(&mut self, expected: &[(&str, &str, &str, api::AuditOutcome, &str)]) {
+        let new = self.since().await;
+        let told: Vec<_> = new
+            .iter()
+            .map(|entry| {
+                (entry.actor.as_str(), entry.action.as_str(), entry.target.as_str(), entry.outcome())
+            })
+            .collect();
+        let wanted: Vec<_> = expected
+            .iter()
+            .map(|(actor, action, target, outcome, _)| (*actor, *action, *target, *outcome))
+            .collect();
+        assert_eq!(told, wanted);
+        for (entry, (.., word)) in new.iter().zip(expected) {
+            assert_eq!(entry.at, timestamp(self.office.now()), "{entry:?}");
+            assert!(entry.detail.contains(word), "{entry:?} says nothing of `{word}`");
+        }
+    }
+}
+
+async fn every_change_and_every_refused_attempt_leaves_its_entry(office: Office) {
+    let mut log = Log { office: &office, seen: 0 };
+    log.says(&[
+        ("backend", "account.create", "owner", Done, ""),
+        ("owner", "account.sign_in", "owner", Done, ""),
+        ("owner", "account.change_password", "owner", Done, ""),
+    ])
+    .await;
+    office.clock.advance(Span::days(1));
+    let (id, key) = office.license(a_license()).await;
+    let by_key = format!("license key of {id}");
+    log.says(&[("owner", "license.create", &id, Done, "100 seats")]).await;
+    let anna = office.admin("anna").await;
+    log.says(&[
+        ("owner", "account.create", "anna", Done, "security_admin"),
+        ("anna", "account.sign_in", "anna", Done, ""),
+        ("anna", "account.change_password", "anna", Done, ""),
+    ])
+    .await;
+
+    // What is refused changes nothing and says why.
+    office.activate(&anna, &id, "device").await.unwrap_err();
+    office.suspend("ZZZ-ZZZ-ZZZ", api::LicenseState::Canceled).await.unwrap_err();
+    let request = api::ResumeLicenseRequest { request_id: unique(), license_id: id.clone() };
+    office.licenses(&anna).resume_license(request).await.unwrap_err();
+    log.says(&[
+        ("anna", "unit.activate", &id, Refused, "no license"),
+        ("owner", "license.cancel", "ZZZ-ZZZ-ZZZ", Refused, "no license"),
+        ("anna", "license.resume", &id, Refused, "no license"),
+    ])
+    .await;
+    office.delegate(&id, "anna", &anna).await;
+    let request = api::ResumeLicenseRequest { request_id: unique(), license_id: id.clone() };
+    assert_eq!(
+        office.licenses(&anna).resume_license(request).await.unwrap_err().code(),
+        Code::PermissionDenied
+    );
+    log.says(&[
+        ("owner", "license.delegate", &id, Done, "anna"),
+        ("anna", "license.accept", &id, Done, ""),
+        ("anna", "license.resume", &id, Refused, "may not issue"),
+    ])
+    .await;
+
+    let own = office.activate(&anna, &id, "anna's device").await.unwrap();
+    let keyed = office.activate("", &key, "by key").await.unwrap();
+    log.says(&[
+        ("anna", "unit.activate", &own.id, Done, "anna's device"),
+        (&by_key, "unit.activate", &keyed.id, Done, &id),
+    ])
+    .await;
+    office.deactivate(&anna, &[&own.id, &keyed.id, "nobody's", &own.id]).await;
+    log.says(&[
+        ("anna", "unit.deactivate", &own.id, Done, "anna's device"),
+        ("anna", "unit.deactivate", &keyed.id, Refused, "license key"),
+        ("anna", "unit.deactivate", "nobody's", Refused, ""),
+    ])
+    .await;
+    office.clock.advance(Span::days(1));
+    office.synced(&keyed, users("", 100, office.now())).await;
+    log.says(&[]).await;
+    office.synced(&own, None).await;
+    log.says(&[(&format!("unit {}", own.id), "unit.deactivated", &own.id, Done, "")]).await;
+    office.activate("", &key, "too many").await.unwrap_err();
+    log.says(&[(&by_key, "unit.activate", &id, Refused, "too many")]).await;
+
+    office.suspend(&id, api::LicenseState::Suspended).await.unwrap();
+    office.suspend(&id, api::LicenseState::Canceled).await.unwrap();
+    office.resume(&id).await.unwrap();
+    office.renew(&id, office.now() + Span::days(900)).await.unwrap();
+    office.update(&id, api::NewLicense { seats: 7, ..a_license() }, &["seats", "name"]).await.unwrap();
+    office.suspend(&id, api::LicenseState::Deactivated).await.unwrap();
+    office.resume(&id).await.unwrap_err();
+    log.says(&[
+        ("owner", "license.suspend", &id, Done, ""),
+        ("owner", "license.cancel", &id, Done, ""),
+        ("owner", "license.resume", &id, Done, ""),
+        ("owner", "license.renew", &id, Done, "20"),
+        ("owner", "license.update", &id, Done, "seats 7, name"),
+        ("owner", "license.deactivate", &id, Done, ""),
+        ("owner", "license.resume", &id, Refused, "for good"),
+    ])
+    .await;
+
+    office.sign_in("nobody", "wrong").await.unwrap_err();
+    for _ in 0..4 {
+        office.sign_in("anna", "wrong").await.unwrap_err();
+    }
+    let tried = |word| ("anna", "account.sign_in", "anna", Refused, word);
+    log.says(&[tried("wrong password"), tried("wrong password"), tried("wrong password"), tried("locked")])
+        .await;
+    let disable =
+        |disabled| api::SetAccountDisabledRequest { request_id: unique(), name: "anna".to_owned(), disabled };
+    office.clock.advance(Span::days(1));
+    office.accounts(&office.owner).set_account_disabled(disable(true)).await.unwrap();
+    office.sign_in("anna", PASSWORD).await.unwrap_err();
+    office.accounts(&office.owner).set_account_disabled(disable(false)).await.unwrap();
+    let token = office.sign_in("anna", PASSWORD).await.unwrap();
+    office.accounts(&token).sign_out(api::SignOutRequest {}).await.unwrap();
+    log.says(&[
+        ("owner", "account.disable", "anna", Done, ""),
+        tried("disabled"),
+        ("owner", "account.enable", "anna", Done, ""),
+        ("anna", "account.sign_in", "anna", Done, ""),
+        ("anna", "account.sign_out", "anna", Done, ""),
+    ])
+    .await;
+    let rows = "SELECT COUNT(*) FROM audit WHERE detail LIKE '%wrong%' AND detail <> 'wrong password'";
+    assert_eq!(office.numbers(rows).await, [0], "a password that was tried is not written down");
+}
+
+async fn an_entry_is_never_edited_or_removed(office: Office) {
+    office.license(a_license()).await;
+    let before = office.entries(&office.owner).await;
+    for sql in [
+        "UPDATE audit SET detail = 'nothing happened'",
+        "UPDATE audit SET done = 1 WHERE done = 0",
+        "UPDATE audit SET actor = 'somebody else' WHERE actor = 'owner'",
+        "DELETE FROM audit",
+        "DELETE FROM audit WHERE actor = 'owner'",
+    ] {
+        // A statement that would touch no row may pass on SQLite, whose triggers look at rows.
+        let refused = office.execute(sql).await;
+        assert!(refused.is_err() || sql.contains("done = 0"), "{sql}");
+    }
+    if let esa_sidecar::licensing::store::Database::Postgres(_) = office.database {
+        office.execute("TRUNCATE audit").await.unwrap_err();
+    }
+    assert_eq!(office.entries(&office.owner).await, before);
+}
+
+async fn the_log_is_read_both_ways_narrowed_and_a_page_at_a_time(office: Office) {
+    let (id, key) = office.license(a_license()).await;
+    for number in 0..7 {
+        office.clock.advance(Span::SECOND);
+        let unit = office.activate("", &key, &format!("device {number}")).await.unwrap();
+        office.deactivate(&office.owner, &[&unit.id]).await;
+        office.resume(&id).await.unwrap();
+    }
+    let all = office.entries(&office.owner).await;
+    assert_eq!(all.len(), 3 + 1 + 21);
+    let ids: Vec<_> = all.iter().map(|entry| entry.entry_id.clone()).collect();
+    assert!(ids.is_sorted(), "IDs grow with time");
+    assert!(all.is_sorted_by_key(|entry| entry.at.map(|at| (at.seconds, at.nanos))));
+
+    let walk = async |request: api::ListAuditEntriesRequest| {
+        let (mut told, mut request) = (Vec::new(), api::ListAuditEntriesRequest { page_size: 4, ..request });
+        loop {
+            let page =
+                office.audit(&office.owner).list_audit_entries(request.clone()).await.unwrap().into_inner();
+            assert!(page.entries.len() <= 4);
+            told.extend(page.entries);
+            if page.next_page_token.is_empty() {
+                return told;
+            }
+            request.page_token = page.next_page_token;
+        }
+    };
+    let at = |entry: &api::AuditEntry| entry.at.unwrap();
+    let (from, until) = (at(&all[10]), at(&all[20]));
+    let before = |one: &Timestamp, other: &Timestamp| (one.seconds, one.nanos) < (other.seconds, other.nanos);
+    let whole = api::ListAuditEntriesRequest::default;
+    type Wanted<'a> = Box<dyn Fn(&api::AuditEntry) -> bool + 'a>;
+    let rows: Vec<(api::ListAuditEntriesRequest, Wanted<'_>)> = vec![
+        (whole(), Box::new(|_| true)),
+        (
+            api::ListAuditEntriesRequest { from: Some(from), ..whole() },
+            Box::new(|entry| !before(&at(entry), &from)),
+        ),
+        (
+            api::ListAuditEntriesRequest { until: Some(until), ..whole() },
+            Box::new(|entry| before(&at(entry), &until)),
+        ),
+        (
+            api::ListAuditEntriesRequest {
+                from: Some(from),
+                until: Some(until),
+                action: "license.resume".to_owned(),
+                ..whole()
+            },
+            Box::new(|entry| {
+                !before(&at(entry), &from) && before(&at(entry), &until) && entry.action == "license.resume"
+            }),
+        ),
+        (
+            api::ListAuditEntriesRequest { actor: "owner".to_owned(), ..whole() },
+            Box::new(|entry| entry.actor == "owner"),
+        ),
+        (
+            api::ListAuditEntriesRequest { target: id.clone(), ..whole() },
+            Box::new(|entry| entry.target == id),
+        ),
+        (api::ListAuditEntriesRequest { action: "unit.%".to_owned(), ..whole() }, Box::new(|_| false)),
+    ];
+    for (request, wanted) in rows {
+        let mut expected: Vec<_> = all.iter().filter(|entry| wanted(entry)).cloned().collect();
+        assert_eq!(walk(request.clone()).await, expected, "{request:?}");
+        expected.reverse();
+        let descending = api::ListAuditEntriesRequest { descending: true, ..request };
+        assert_eq!(walk(descending.clone()).await, expected, "{descending:?}");
+    }
+    // What is added meanwhile comes at the end, and nothing is told twice.
+    let mut request = api::ListAuditEntriesRequest { page_size: 5, ..whole() };
+    let (mut told, mut pages) = (Vec::new(), 0);
+    loop {
+        let page =
+            office.audit(&office.owner).list_audit_entries(request.clone()).await.unwrap().into_inner();
+        told.extend(page.entries.into_iter().map(|entry| entry.entry_id));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+        pages += 1;
+        if pages < 4 {
+            office.resume(&id).await.unwrap();
+        }
+    }
+    assert_eq!(told.len(), all.len() + 3);
+    assert_eq!(told.iter().collect::<BTreeSet<_>>().len(), told.len());
+    assert_eq!(told[..all.len()], ids);
+    request.descending = true;
+    let refused = office.audit(&office.owner).list_audit_entries(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument, "a token of another list");
+    for page_size in [-1, 1_001, i32::MIN, i32::MAX] {
+        let request = api::ListAuditEntriesRequest { page_size, ..whole() };
+        let refused = office.audit(&office.owner).list_audit_entries(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{page_size}");
+    }
+}
+
+async fn only_owners_read_it_and_only_about_their_customer(office: Office) {
+    let (id, key) = office.license(a_license()).await;
+    let acme = office.customer("acme", "acme.owner").await;
+    let anna = office.admin("anna").await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    for (token, code) in [
+        (anna.as_str(), Code::PermissionDenied),
+        ("", Code::Unauthenticated),
+        (&unit.token, Code::Unauthenticated),
+    ] {
+        let refused = office.audit(token).list_audit_entries(api::ListAuditEntriesRequest::default()).await;
+        assert_eq!(refused.unwrap_err().code(), code);
+    }
+    let theirs = office.entries(&acme).await;
+    let actions: Vec<_> = theirs.iter().map(|entry| (entry.actor.as_str(), entry.action.as_str())).collect();
+    let expected = [
+        ("owner", "account.create"),
+        ("acme.owner", "account.sign_in"),
+        ("acme.owner", "account.change_password"),
+    ];
+    assert_eq!(actions, expected, "what others do about a customer is in its log");
+    office.deactivate(&acme, &[&unit.id]).await;
+    let ours = office.entries(&office.owner).await;
+    assert!(ours.iter().all(|entry| entry.actor != "acme.owner" && entry.target != "acme.owner"), "{ours:?}");
+    assert!(ours.iter().any(|entry| entry.target == id));
+}
