@@ -3,9 +3,9 @@
 use sqlx::AssertSqlSafe;
 use tonic::{Request, Response, Status};
 
-use super::{pages, read};
+use super::{once::Attempt, pages, read};
 use crate::{
-    licensing::{Backend, accounts, change::Change, keys, refusal::Refusal, store::Store, wire as states},
+    licensing::{Backend, accounts, keys, refusal::Refusal, wire as states},
     proto::licensing::{self as api, account_service_server::AccountService},
     wire,
 };
@@ -80,92 +80,71 @@ impl AccountService for Backend {
         &self,
         request: Request<api::CreateAccountRequest>,
     ) -> Result<Response<api::CreateAccountResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let name = read::account_name("name", &request.name)?;
-        let customer = read::text("customer", &request.customer, 0, 255)?;
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let name = &read::account_name("name", &request.name)?;
+        let customer = &read::text("customer", &request.customer, 0, 255)?;
         let role = match api::AccountRole::try_from(request.role) {
             Ok(api::AccountRole::Unspecified) => return Err(Refusal::unreadable("role", "missing").into()),
             Ok(role @ (api::AccountRole::Owner | api::AccountRole::SecurityAdmin)) => role,
             Err(_) => return Err(Refusal::from(wire::unknown("role", request.role)).into()),
         };
-        let password = keys::one_time_password()?;
-        let hash = self.passwords.hash(&password).await?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let account = self.make_account(&mut change, &caller, &name, role, &customer, &hash).await?;
-            let mut response =
-                api::CreateAccountResponse { account: Some(account.told()), ..Default::default() };
-            self.told(change.answer(&response).await?);
-            response.one_time_password = password.clone();
-            Ok(response)
-        });
-        self.ended(&caller, "account.create", &name, done.await).await.map(Response::new)
+        let password = &keys::one_time_password()?;
+        let hash = &self.passwords.hash(password).await?;
+        let attempt = Attempt { action: "account.create", target: name };
+        self.once(caller, attempt, request, |mut change| async move {
+            let account = self.make_account(&mut change, caller, name, role, customer, hash).await?;
+            let account = Some(account.told());
+            Ok((change, api::CreateAccountResponse { account, one_time_password: password.clone() }))
+        })
+        .await
     }
 
     async fn set_account_disabled(
         &self,
         request: Request<api::SetAccountDisabledRequest>,
     ) -> Result<Response<api::SetAccountDisabledResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let account = self.set_disabled(&mut change, &caller, &request.name, request.disabled).await?;
-            let response = api::SetAccountDisabledResponse { account: Some(account.told()) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
         let action = if request.disabled { "account.disable" } else { "account.enable" };
-        self.ended(&caller, action, &request.name, done.await).await.map(Response::new)
+        let attempt = Attempt { action, target: &request.name };
+        self.once(caller, attempt, request, |mut change| async move {
+            let account = self.set_disabled(&mut change, caller, &request.name, request.disabled).await?;
+            let response = api::SetAccountDisabledResponse { account: Some(account.told()) };
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn reset_password(
         &self,
         request: Request<api::ResetPasswordRequest>,
     ) -> Result<Response<api::ResetPasswordResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let password = keys::one_time_password()?;
-        let hash = self.passwords.hash(&password).await?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            self.reset_password(&mut change, &caller, &request.name, &hash).await?;
-            self.told(change.answer(&api::ResetPasswordResponse::default()).await?);
-            Ok(api::ResetPasswordResponse { one_time_password: password.clone() })
-        });
-        self.ended(&caller, "account.reset_password", &request.name, done.await).await.map(Response::new)
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let password = &keys::one_time_password()?;
+        let hash = &self.passwords.hash(password).await?;
+        let attempt = Attempt { action: "account.reset_password", target: &request.name };
+        self.once(caller, attempt, request, |mut change| async move {
+            self.reset_password(&mut change, caller, &request.name, hash).await?;
+            Ok((change, api::ResetPasswordResponse { one_time_password: password.clone() }))
+        })
+        .await
     }
 
     async fn create_api_credential(
         &self,
         request: Request<api::CreateApiCredentialRequest>,
     ) -> Result<Response<api::CreateApiCredentialResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let name = read::text("name", &request.name, 1, 64)?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let (credential, token) = self.make_credential(&mut change, &caller, &name).await?;
-            let mut response =
-                api::CreateApiCredentialResponse { credential: Some(credential), ..Default::default() };
-            self.told(change.answer(&response).await?);
-            response.token = token;
-            Ok(response)
-        });
-        self.ended(&caller, "credential.create", &name, done.await).await.map(Response::new)
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let name = &read::text("name", &request.name, 1, 64)?;
+        let attempt = Attempt { action: "credential.create", target: name };
+        self.once(caller, attempt, request, |mut change| async move {
+            let (credential, token) = self.make_credential(&mut change, caller, name).await?;
+            Ok((change, api::CreateApiCredentialResponse { credential: Some(credential), token }))
+        })
+        .await
     }
 
     async fn list_api_credentials(
@@ -189,18 +168,14 @@ impl AccountService for Backend {
         &self,
         request: Request<api::RevokeApiCredentialRequest>,
     ) -> Result<Response<api::RevokeApiCredentialResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let credential = self.revoke_credential(&mut change, &caller, &request.credential_id).await?;
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "credential.revoke", target: &request.credential_id };
+        self.once(caller, attempt, request, |mut change| async move {
+            let credential = self.revoke_credential(&mut change, caller, &request.credential_id).await?;
             let response = api::RevokeApiCredentialResponse { credential: Some(credential) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "credential.revoke", &request.credential_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 }

@@ -3,7 +3,7 @@
 use sqlx::{Any, Executor};
 use tonic::{Request, Response, Status};
 
-use super::read;
+use super::{once::Attempt, read};
 use crate::{
     domain::{
         Instant,
@@ -17,7 +17,6 @@ use crate::{
         issue::{Edit, New},
         licenses::{self, Eye, Kept},
         refusal::Refusal,
-        store::Store,
         subscriptions::Subscription,
     },
     proto::licensing::{self as api, license_service_server::LicenseService},
@@ -57,210 +56,176 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::CreateLicenseRequest>,
     ) -> Result<Response<api::CreateLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let new = fields::new(request.license.as_ref(), "license")?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let mut response = self.issued(&mut change, &caller, &new).await?;
-            let key = std::mem::take(&mut response.license_key);
-            self.told(change.answer(&response).await?);
-            response.license_key = key;
-            Ok(response)
-        });
-        self.ended(&caller, "license.create", "", done.await).await.map(Response::new)
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let new = &fields::new(request.license.as_ref(), "license")?;
+        let attempt = Attempt { action: "license.create", target: "" };
+        self.once(caller, attempt, request, |mut change| async move {
+            let response = self.issued(&mut change, caller, new).await?;
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn update_license(
         &self,
         request: Request<api::UpdateLicenseRequest>,
     ) -> Result<Response<api::UpdateLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let (edit, detail) = fields::edit(&request)?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let (edit, detail) = &fields::edit(request)?;
+        let attempt = Attempt { action: "license.update", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
             let edit = |_: &Kept| Ok((edit.clone(), detail.clone()));
-            self.edit(&mut change, &caller, &request.license_id, "license.update", edit).await?;
-            let license = self.changed(&mut change, &caller, &request.license_id).await?;
+            self.edit(&mut change, caller, &request.license_id, "license.update", edit).await?;
+            let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::UpdateLicenseResponse { license: Some(license) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.update", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn suspend_license(
         &self,
         request: Request<api::SuspendLicenseRequest>,
     ) -> Result<Response<api::SuspendLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
         let to = fields::suspended(request.state)?;
         let action = to.action();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
+        let attempt = Attempt { action, target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
             let at = change.at;
             let edit = |license: &Kept| {
                 let state = to.from(license.grants.state, at)?;
                 Ok((Edit { state: Some(state), ..Edit::default() }, String::new()))
             };
-            self.edit(&mut change, &caller, &request.license_id, action, edit).await?;
-            let license = self.changed(&mut change, &caller, &request.license_id).await?;
+            self.edit(&mut change, caller, &request.license_id, action, edit).await?;
+            let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::SuspendLicenseResponse { license: Some(license) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, action, &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn resume_license(
         &self,
         request: Request<api::ResumeLicenseRequest>,
     ) -> Result<Response<api::ResumeLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "license.resume", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
             let edit = |license: &Kept| match license.grants.state {
                 LicenseState::Active | LicenseState::Suspended { .. } | LicenseState::Canceled { .. } => {
                     Ok((Edit { state: Some(LicenseState::Active), ..Edit::default() }, String::new()))
                 }
                 LicenseState::Deactivated { .. } => Err(fields::for_good(&license.id)),
             };
-            self.edit(&mut change, &caller, &request.license_id, "license.resume", edit).await?;
-            let license = self.changed(&mut change, &caller, &request.license_id).await?;
+            self.edit(&mut change, caller, &request.license_id, "license.resume", edit).await?;
+            let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::ResumeLicenseResponse { license: Some(license) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.resume", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn renew_license(
         &self,
         request: Request<api::RenewLicenseRequest>,
     ) -> Result<Response<api::RenewLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
         let until = read::kept_instant("expires_at", request.expires_at.as_ref())?;
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
+        let attempt = Attempt { action: "license.renew", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
             let edit = |license: &Kept| renewed(license, until);
-            self.edit(&mut change, &caller, &request.license_id, "license.renew", edit).await?;
-            let license = self.changed(&mut change, &caller, &request.license_id).await?;
+            self.edit(&mut change, caller, &request.license_id, "license.renew", edit).await?;
+            let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::RenewLicenseResponse { license: Some(license) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.renew", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn rotate_license_key(
         &self,
         request: Request<api::RotateLicenseKeyRequest>,
     ) -> Result<Response<api::RotateLicenseKeyResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let license_key = self.rotate_key(&mut change, &caller, &request.license_id).await?;
-            self.told(change.answer(&api::RotateLicenseKeyResponse::default()).await?);
-            Ok(api::RotateLicenseKeyResponse { license_key })
-        });
-        self.ended(&caller, "license.rotate_key", &request.license_id, done.await).await.map(Response::new)
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "license.rotate_key", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
+            let license_key = self.rotate_key(&mut change, caller, &request.license_id).await?;
+            Ok((change, api::RotateLicenseKeyResponse { license_key }))
+        })
+        .await
     }
 
     async fn import_licenses(
         &self,
         request: Request<api::ImportLicensesRequest>,
     ) -> Result<Response<api::ImportLicensesResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
         let count = request.licenses.len();
         if !(1..=MOST_IMPORTED).contains(&count) {
             let what = format!("{count} given; 1 to {MOST_IMPORTED} are taken in one call");
             return Err(Refusal::unreadable("licenses", what).into());
         }
         let read = |(position, license)| fields::new(Some(license), &format!("licenses[{position}]"));
-        let licenses = request.licenses.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-        let done = Store::retrying(|| self.imported(&caller, &request, &licenses));
-        self.ended(&caller, "license.create", "", done.await).await.map(Response::new)
+        let licenses = &request.licenses.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
+        let attempt = Attempt { action: "license.create", target: "" };
+        self.once(caller, attempt, request, |mut change| async move {
+            let response = self.imported(&mut change, caller, licenses).await?;
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn delegate_license(
         &self,
         request: Request<api::DelegateLicenseRequest>,
     ) -> Result<Response<api::DelegateLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let done = self.delegate(&mut change, &caller, &request.license_id, &request.account).await?;
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "license.delegate", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
+            let done = self.delegate(&mut change, caller, &request.license_id, &request.account).await?;
             let response = api::DelegateLicenseResponse { delegation: Some(done) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.delegate", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn accept_license(
         &self,
         request: Request<api::AcceptLicenseRequest>,
     ) -> Result<Response<api::AcceptLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let done = self.accept(&mut change, &caller, &request.license_id).await?;
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "license.accept", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
+            let done = self.accept(&mut change, caller, &request.license_id).await?;
             let response = api::AcceptLicenseResponse { delegation: Some(done) };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.accept", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 
     async fn revoke_license(
         &self,
         request: Request<api::RevokeLicenseRequest>,
     ) -> Result<Response<api::RevokeLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            self.revoke(&mut change, &caller, &request.license_id, &request.account).await?;
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let attempt = Attempt { action: "license.revoke", target: &request.license_id };
+        self.once(caller, attempt, request, |mut change| async move {
+            self.revoke(&mut change, caller, &request.license_id, &request.account).await?;
             let response = api::RevokeLicenseResponse {};
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "license.revoke", &request.license_id, done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 }
 
@@ -279,22 +244,15 @@ impl Backend {
     /// All of them or, when one is wrong, none.
     async fn imported(
         &self,
+        change: &mut Change,
         caller: &Caller,
-        request: &api::ImportLicensesRequest,
         licenses: &[New],
     ) -> Result<api::ImportLicensesResponse, Refusal> {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
-        if let Some(before) = change.answered(caller.key(), &request.request_id, request).await? {
-            return Ok(before);
-        }
         let mut response = api::ImportLicensesResponse::default();
         for (position, new) in licenses.iter().enumerate() {
             let at = |refusal| fields::in_import(position, refusal);
-            response.licenses.push(self.issued(&mut change, caller, new).await.map_err(at)?);
+            response.licenses.push(self.issued(change, caller, new).await.map_err(at)?);
         }
-        let mut kept = response.clone();
-        kept.licenses.iter_mut().for_each(|license| license.license_key.clear());
-        self.told(change.answer(&kept).await?);
         Ok(response)
     }
 

@@ -5,6 +5,7 @@
 mod accounts;
 mod audit;
 mod licenses;
+mod once;
 mod pages;
 pub(super) mod read;
 mod sync;

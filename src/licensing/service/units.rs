@@ -2,7 +2,7 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{pages, read};
+use super::{once::Attempt, pages, read};
 use crate::{
     licensing::{
         Backend,
@@ -50,10 +50,16 @@ impl UnitService for Backend {
         let caller = if by_key { None } else { Some(self.caller(request.metadata()).await?) };
         let request = request.into_inner();
         let activating = activating(&request, caller.clone())?;
-        let done = Store::retrying(|| self.activated(&request, &activating, caller.as_ref())).await;
-        match caller {
+        let (activating, by) = (&activating, caller.as_ref());
+        let work = |mut change| async move {
+            let response = self.activated(&mut change, activating, by).await?;
+            Ok((change, response))
+        };
+        let key = activating.by.key();
+        let done = Store::retrying(|| self.change(&key, &request, &work)).await;
+        match &caller {
             Some(caller) => {
-                self.ended(&caller, "unit.activate", &request.license_id, done).await.map(Response::new)
+                self.ended(caller, "unit.activate", &request.license_id, done).await.map(Response::new)
             }
             None => Ok(Response::new(self.by_key_ended(&request, done).await?)),
         }
@@ -63,47 +69,37 @@ impl UnitService for Backend {
         &self,
         request: Request<api::DeactivateUnitsRequest>,
     ) -> Result<Response<api::DeactivateUnitsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
-        let request = request.into_inner();
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
         let count = request.unit_ids.len();
         if !(1..=MOST_AT_ONCE).contains(&count) {
             let what = format!("{count} given; 1 to {MOST_AT_ONCE} are taken in one call");
             return Err(Refusal::unreadable("unit_ids", what).into());
         }
-        let done = Store::retrying(|| async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            if let Some(before) = change.answered(caller.key(), &request.request_id, &request).await? {
-                return Ok(before);
-            }
-            let results = self.deactivate(&mut change, &caller, &request.unit_ids).await?;
+        let attempt = Attempt { action: "unit.deactivate", target: "" };
+        self.once(caller, attempt, request, |mut change| async move {
+            let results = self.deactivate(&mut change, caller, &request.unit_ids).await?;
             let response = api::DeactivateUnitsResponse { results };
-            self.told(change.answer(&response).await?);
-            Ok(response)
-        });
-        self.ended(&caller, "unit.deactivate", "", done.await).await.map(Response::new)
+            Ok((change, response))
+        })
+        .await
     }
 }
 
 impl Backend {
     async fn activated(
         &self,
-        request: &api::ActivateUnitRequest,
+        change: &mut Change,
         activating: &Activating,
         caller: Option<&Caller>,
     ) -> Result<api::ActivateUnitResponse, Refusal> {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
-        if let Some(before) = change.answered(&activating.by.key(), &request.request_id, request).await? {
-            return Ok(before);
-        }
-        let (unit, license) = self.activate(&mut change, activating).await?;
+        let (unit, license) = self.activate(change, activating).await?;
         let subscription = Subscription::read(&mut *change.tx, &unit.subscription_id).await?;
         let status = subscription.map(|subscription| license.status(&subscription.facts, change.at));
         let status = status.unwrap_or(crate::domain::license::LicenseStatus::Attention);
         let nobody = Caller::nobody();
         let unit = unit.told(caller.unwrap_or(&nobody), status, change.at);
-        let response = api::ActivateUnitResponse { unit: Some(unit) };
-        self.told(change.answer(&response).await?);
-        Ok(response)
+        Ok(api::ActivateUnitResponse { unit: Some(unit) })
     }
 
     /// A refused attempt with a licence key is written down with the customer whose key it is, if it is anybody's.
