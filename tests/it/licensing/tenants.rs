@@ -593,7 +593,7 @@ fn nothing_but_known_pieces_is_written_into_sql() {
                 }
                 looked_at += 1;
                 let inline = literal.split('{').skip(1).map(|rest| rest.split('}').next().unwrap());
-                for inserted in inline.filter(|name| !name.is_empty()).chain(arguments.into_iter()) {
+                for inserted in inline.filter(|name| !name.is_empty()).chain(arguments) {
                     let is_known = known.iter().any(|known| {
                         if known.ends_with('(') { inserted.starts_with(known) } else { inserted == *known }
                     });
