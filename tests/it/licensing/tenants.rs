@@ -308,29 +308,17 @@ async fn a_hostile_text_is_a_text_in_every_field(office: Office) {
     let long = "x".repeat(100_000);
     let wide = "🦀".repeat(250);
     let texts = [
-        "'",
-        "\"",
-        "';",
         "' OR '1'='1",
         "'; DROP TABLE units; --",
+        "\"",
         "%",
-        "_",
         "\\",
         "$1",
-        "?",
-        "{}",
         "--",
-        "/*",
         "\0",
         "a\0b",
-        "\n",
-        "\u{7f}",
-        "\u{202e}",
-        "é",
+        "\u{202e}\n",
         "e\u{301}",
-        "\u{fffe}",
-        "NULL",
-        "🦀",
         &wide,
         &long,
     ];
@@ -522,8 +510,8 @@ async fn a_hostile_text_is_a_text_in_every_field(office: Office) {
     let after = rows().await;
     // Installations come and go with the units that reported; everything else is as it was.
     let mut expected = before;
-    // `_`, `--` and `NULL` are names.
-    expected[1] += 3;
+    // `--` is a name.
+    expected[1] += 1;
     assert_eq!(after, expected);
     assert_eq!(office.seen(owner, &license).await.unwrap().license_id, license);
     let told = office.synced(&unit, None).await.facts;
