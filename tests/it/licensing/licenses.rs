@@ -138,14 +138,15 @@ async fn an_update_changes_what_its_mask_names_and_nothing_else(office: Office) 
     };
     let (id, _) = office.license(before).await;
     let mut expected: Told = ("before".into(), "trial".into(), 100, 10, 20, Some(30), "north".into());
-    let steps: [(&str, &dyn Fn(&mut Told)); 7] = [
-        ("sms_credits", &|told| told.5 = None),
-        ("name", &|told| told.0 = "after".into()),
-        ("attributes", &|told| told.6 = "south".into()),
-        ("seats", &|told| told.2 = 7),
-        ("components_limit", &|told| told.4 = 21),
-        ("type", &|told| told.1 = "full".into()),
-        ("all_users_limit", &|told| told.3 = 11),
+    type Step = fn(&mut Told);
+    let steps: [(&str, Step); 7] = [
+        ("sms_credits", |told| told.5 = None),
+        ("name", |told| told.0 = "after".into()),
+        ("attributes", |told| told.6 = "south".into()),
+        ("seats", |told| told.2 = 7),
+        ("components_limit", |told| told.4 = 21),
+        ("type", |told| told.1 = "full".into()),
+        ("all_users_limit", |told| told.3 = 11),
     ];
     for (path, step) in steps {
         step(&mut expected);
