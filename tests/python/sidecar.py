@@ -72,7 +72,8 @@ class Running:
         self._told_to_stop = False
         self._lines = queue.SimpleQueue()
 
-    def __enter__(self):
+    def begin(self):
+        """Starts it and waits for nothing."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ESA_SIDECAR__")}
         environment |= {f"ESA_SIDECAR__{key}": value for key, value in self.settings.items()}
         command = [binary(), *map(str, self.arguments)]
@@ -80,6 +81,9 @@ class Running:
             stderr = log if self.stderr is None else self.stderr
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
         threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self):
+        self.begin()
         try:
             self._wait_for_addresses()
         except BaseException:
