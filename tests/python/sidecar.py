@@ -72,7 +72,8 @@ class Running:
         self._told_to_stop = False
         self._lines = queue.SimpleQueue()
 
-    def __enter__(self):
+    def begin(self):
+        """Starts it and waits for nothing."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ESA_SIDECAR__")}
         environment |= {f"ESA_SIDECAR__{key}": value for key, value in self.settings.items()}
         command = [binary(), *map(str, self.arguments)]
@@ -80,6 +81,9 @@ class Running:
             stderr = log if self.stderr is None else self.stderr
             self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
         threading.Thread(target=self._read, daemon=True).start()
+
+    def __enter__(self):
+        self.begin()
         try:
             self._wait_for_addresses()
         except BaseException:
@@ -109,8 +113,14 @@ class Running:
         return self.addresses["licensing"]
 
     def line(self, pattern):
-        """The first printed line that matches as a whole; it was printed before the addresses, or it fails."""
-        return next(found for line in self.printed if (found := re.fullmatch(pattern, line)))
+        """The first printed line with a match; waits for it."""
+        deadline = time.monotonic() + START_WITHIN
+        for line in self.printed:
+            if found := re.search(pattern, line):
+                return found
+        while True:
+            if found := re.search(pattern, self._next_line(deadline, pattern)):
+                return found
 
     def terminate(self):
         """Sends SIGTERM and does not wait. Only one is ever sent: a second one would cut off what is still open."""
@@ -143,14 +153,18 @@ class Running:
     def _wait_for_addresses(self):
         deadline = time.monotonic() + START_WITHIN
         while not self.listeners <= self.addresses.keys():
-            try:
-                line = self._lines.get(timeout=max(deadline - time.monotonic(), 0))
-            except queue.Empty:
-                raise AssertionError(f"no addresses within {START_WITHIN} s\n{self._tail()}") from None
-            assert line is not None, f"it ended before it listened\n{self._tail()}"
-            self.printed.append(line)
+            line = self._next_line(deadline, "an address")
             if taken := re.fullmatch(r"(enforcement|probes|licensing) listening on (\S+)", line):
                 self.addresses[taken[1]] = taken[2]
+
+    def _next_line(self, deadline, wanted):
+        try:
+            line = self._lines.get(timeout=max(deadline - time.monotonic(), 0))
+        except queue.Empty:
+            raise AssertionError(f"{wanted} was not printed within {START_WITHIN} s\n{self._tail()}") from None
+        assert line is not None, f"it ended before it printed {wanted}\n{self._tail()}"
+        self.printed.append(line)
+        return line
 
     def _end(self):
         self.kill()

@@ -21,7 +21,8 @@ def block(language, holding):
 @contextmanager
 def demo():
     """The demo on any port, as `(address, everything it printed)`."""
-    command = [binary(), "demo", "--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
+    listen = [word for kind in ("", "probe-", "licensing-") for word in (f"--{kind}listen", "127.0.0.1:0")]
+    command = [binary(), "demo", *listen]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True) as process:
         try:
             printed = []
@@ -51,14 +52,19 @@ def test_the_answer_shown_in_the_readme_is_the_one_given():
     assert given == [re.sub(r"\d{4}-\S+Z", "INSTANT", line) for line in shown[1:]]
 
 
-def test_every_command_the_demo_suggests_works():
+def test_every_command_the_demo_suggests_works(tmp_path):
+    environment = {"HOME": str(tmp_path)}
     with demo() as (_, printed):
-        commands = [line.split() for line in printed.splitlines() if line.startswith(f"  {binary()} ")]
-        assert len(commands) == 5
-        for command in commands:
+        suggested = [line.partition("#") for line in printed.splitlines() if line.startswith(f"  {binary()} ")]
+        assert len(suggested) == 10
+        for command, _, remark in suggested:
+            command, password = command.split(), remark.strip().removeprefix("password: ")
             if "--watch" in command:
                 continue
-            done = subprocess.run(command, capture_output=True, text=True, check=False)
+            if password:
+                # It asks at a terminal; a program hands the same password over.
+                command += ["--password-file", "-"]
+            done = subprocess.run(command, input=password, capture_output=True, text=True, env=environment, check=False)
             assert done.returncode in (0, 1) and done.stdout, (command, done.stderr)
 
 

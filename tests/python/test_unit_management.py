@@ -199,9 +199,14 @@ def test_seats_follow_the_units_from_activation_to_deactivation(deployment, tmp_
                 "licensed": 100,
                 "overused_since": None,
             }
-            refused = owner.types("authorize", "enable_users", "--json")
-            answer = refused.json
-            assert (refused.status, answer["state"]) == (0, "violation_full_functionality"), answer
+            asked = owner.types("authorize", "enable_users", "--json")
+            assert (asked.status, asked.json["state"]) == (0, "violation_full_functionality"), asked
+            for users in (36, 37):
+                # Right after the one before: it must not have to wait for longer.
+                began = time.monotonic()
+                at_branch.does("report-usage", "--active-users", users)
+                _, shown = watching.finds(lambda told, users=users: told["facts"]["users"]["active"] == 70 + users)
+                within_a_second(office, f"the branch reports {users}", began, shown)
             [license] = owner.all("licenses")
             assert (license["status"], license["active_units"]) == ("problem", 2)
 

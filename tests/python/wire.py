@@ -26,12 +26,13 @@ CALL_WITHIN = 10.0
 
 
 class Protocol:
-    """The enforcement protocol: `messages` and `held` are its two generated modules."""
+    """The protocols. Of enforcement, `messages` and `held` are the generated modules; of licensing, `licensing`."""
 
     def __init__(self, folder):
-        protos = sorted(path.relative_to(PROTOS) for path in PROTOS.glob("esa/enforcement/v1/*.proto"))
+        protos = sorted(path.relative_to(PROTOS) for path in PROTOS.glob("esa/*/v1/*.proto"))
         _compile(protos, f"--python_out={folder}", f"--grpc_python_out={folder}")
         sys.path.insert(0, str(folder))
+        self.licensing = Licensing()
         self.messages = importlib.import_module("esa.enforcement.v1.enforcement_service_pb2")
         self.held = importlib.import_module("esa.enforcement.v1.subscription_pb2")
         self._stubs = importlib.import_module("esa.enforcement.v1.enforcement_service_pb2_grpc")
@@ -78,6 +79,23 @@ class Protocol:
         if told.get("sms_credits") is not None:
             message.sms_credits = told["sms_credits"]
         return message
+
+
+class Licensing:
+    """The licensing protocol: every message by its name, and a stub of each service by its first word."""
+
+    def __init__(self):
+        self._stubs = {}
+        for word in ("account", "audit", "license", "sync", "unit"):
+            module = importlib.import_module(f"esa.licensing.v1.{word}_service_pb2")
+            grpc_module = importlib.import_module(f"esa.licensing.v1.{word}_service_pb2_grpc")
+            self._stubs[word] = getattr(grpc_module, f"{word.capitalize()}ServiceStub")
+            for name in (*module.DESCRIPTOR.message_types_by_name, *module.DESCRIPTOR.enum_types_by_name):
+                setattr(self, name, getattr(module, name))
+
+    def stub(self, word, channel):
+        """A client of the service, such as `stub("unit", channel)`."""
+        return self._stubs[word](channel)
 
 
 def health_protocol(folder):
