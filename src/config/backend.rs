@@ -36,7 +36,7 @@ pub struct Backend {
 impl Backend {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            database: reader.text("backend.database"),
+            database: reader.parsed("backend.database", None, |text| database(text).map(Some)),
             connections: reader.number("backend.connections", 8, 1..=1_000),
             poll_interval: reader.duration("backend.poll_interval", Duration::from_secs(2)),
             session_time: reader.duration("backend.session_time", Duration::from_hours(12)),
@@ -47,5 +47,18 @@ impl Backend {
             watches: reader.number("backend.watches", 20_000, 1..=1_000_000),
             request_bytes: reader.number("backend.request_bytes", 4 << 20, 1 << 10..=64 << 20),
         }
+    }
+}
+
+/// A database that is spoken to, as it is written. The rest of a URL may hold a password and is not repeated.
+fn database(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        _ if text.is_empty() => Err("it is empty".to_owned()),
+        Some(("postgres" | "postgresql" | "sqlite", rest)) if rest.starts_with("//") => Ok(text.to_owned()),
+        Some((scheme, _)) if !scheme.contains('/') => Err(format!(
+            "`{scheme}:…` is no database licences are kept in; write postgres://user:password@host/database, or the path \
+             of a file"
+        )),
+        _ => Ok(text.to_owned()),
     }
 }

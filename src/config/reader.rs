@@ -92,14 +92,6 @@ impl Reader {
         )
     }
 
-    /// A text that is not empty, if one is set.
-    pub(super) fn text(&mut self, key: &str) -> Option<String> {
-        let not_empty = |text: &str| {
-            if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.to_owned()) }
-        };
-        self.optional(key, not_empty)
-    }
-
     /// A length of time such as `90s`, `5m` or `3d`, from a millisecond to ten years.
     pub(super) fn duration(&mut self, key: &str, default: Duration) -> Duration {
         self.optional_duration(key).unwrap_or(default)

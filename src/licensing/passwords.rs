@@ -16,8 +16,14 @@ use super::refusal::Refusal;
 #[derive(Clone, Debug)]
 pub(super) struct Passwords(Arc<Semaphore>);
 
+/// Longest password, in characters.
+const LONGEST: usize = 256;
+
+/// The same in bytes: no more of what is tried is kept in memory while it waits to be hashed.
+pub(super) const LONGEST_BYTES: usize = 4 * LONGEST;
+
 /// Shortest and longest password, in characters.
-const LENGTHS: std::ops::RangeInclusive<usize> = 12..=256;
+const LENGTHS: std::ops::RangeInclusive<usize> = 12..=LONGEST;
 
 /// The hash of a password nobody has: a name that does not exist takes as long to refuse as one that does.
 static NOBODY: LazyLock<String> = LazyLock::new(|| {

@@ -36,6 +36,10 @@ enum Tried {
 impl Backend {
     /// Opens a session. Wrong passwords are counted, and too many in a row lock the account for a while.
     pub(super) async fn open_session(&self, name: &str, password: &str) -> Result<Session, Refusal> {
+        // Nobody has a longer name or password; what waits to be hashed is kept in memory until then.
+        if passwords::LONGEST_BYTES < name.len().max(password.len()) {
+            return Err(Refusal::WrongPassword);
+        }
         let known = accounts::by_name(self.store.reads(), name).await?;
         let now = self.clock.now();
         if let Some(account) = &known
@@ -115,6 +119,9 @@ impl Backend {
     /// Changes the password of the caller; its other sessions end.
     pub(super) async fn change_password(&self, caller: &Caller, old: &str, new: &str) -> Result<(), Refusal> {
         passwords::check_new(new)?;
+        if passwords::LONGEST_BYTES < old.len() {
+            return Err(Refusal::WrongPassword);
+        }
         if old == new {
             return Err(Refusal::unreadable("new_password", "the same as before; choose another"));
         }
