@@ -43,7 +43,7 @@ def test_the_python_client_of_the_readme_gets_its_answer():
 
 
 def test_the_answer_shown_in_the_readme_is_the_one_given():
-    shown = block("console", "authorize").splitlines()
+    shown = block("console", "ACM-EVL-005").splitlines()
     command = shown[0].removeprefix("$ target/release/esa-sidecar ").split()
     with demo() as (address, _):
         done = subprocess.run([binary(), *command, "--server", address], capture_output=True, text=True, check=False)
