@@ -6,11 +6,13 @@ use std::{collections::HashMap, sync::Arc};
 
 use futures_util::stream;
 use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status};
 use tracing::info;
 
 use crate::{
     clock::Clock,
+    edge::peer::Peer,
     freshness::Freshness,
     proto::health::{
         HealthCheckRequest, HealthCheckResponse, HealthListRequest, HealthListResponse,
@@ -229,8 +231,14 @@ impl Health for HealthService {
         &self,
         request: Request<HealthCheckRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let watch =
-            OpenWatch { service: request.into_inner().service, statuses: self.statuses.clone(), last: None };
+        let ended = request.extensions().get::<Peer>().map(|peer| peer.streams_end().clone());
+        let service = request.into_inner().service;
+        let watch = OpenWatch {
+            service,
+            statuses: self.statuses.clone(),
+            last: None,
+            ended: ended.unwrap_or_default(),
+        };
         let changes = stream::unfold(Some(watch), |watch| async { watch?.next().await });
         Ok(Response::new(Box::pin(changes)))
     }
@@ -241,6 +249,8 @@ struct OpenWatch {
     service: String,
     statuses: watch::Receiver<Statuses>,
     last: Option<ServingStatus>,
+    /// The connection is to end.
+    ended: CancellationToken,
 }
 
 impl OpenWatch {
@@ -254,10 +264,13 @@ impl OpenWatch {
             if self.last.replace(status) != Some(status) {
                 return Some((Ok(response(status)), Some(self).filter(|_| !statuses.draining)));
             }
-            if statuses.draining {
+            if statuses.draining || self.ended.is_cancelled() {
                 return None;
             }
-            self.statuses.changed().await.ok()?;
+            tokio::select! {
+                changed = self.statuses.changed() => changed.ok()?,
+                () = self.ended.cancelled() => {}
+            }
         }
     }
 }

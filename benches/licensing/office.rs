@@ -5,6 +5,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader, Read as _},
+    num::NonZeroUsize,
     path::PathBuf,
     process::{Child, Command, Stdio},
     sync::Arc,
@@ -68,9 +69,8 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     config.backend.database = database;
     let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock::new()));
     let opened = Opened::at(&folder, config.backend, clock, stop.clone(), false).await.unwrap();
-    let listener = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
-    let Listener::Tcp(tcp) = &listener else { return };
-    println!("{} {}", tcp.local_addr().unwrap(), opened.one_time_password.unwrap());
+    let listener = Listener::open(&ListenAddress::loopback(0), NonZeroUsize::MIN).await.unwrap();
+    println!("{} {}", listener.address(), opened.one_time_password.unwrap());
     std::thread::spawn(move || {
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
         stop.cancel();

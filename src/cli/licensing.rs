@@ -1,6 +1,6 @@
 //! `licensing`: the licensing backend by itself, for a fleet of sidecars.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
@@ -62,8 +62,9 @@ impl Licensing {
 
 async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> CommandResult {
     let opened = open(process, &config, reset_owner).await?;
-    let (listener, _) = process.open("licensing", &config.listen.licensing).await?;
-    let (probes, _): (Listener, ListenAddress) = process.open("probes", &config.listen.probes).await?;
+    let (listener, _) = process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
+    let (probes, _): (Listener, ListenAddress) =
+        process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
     let monitor = Monitor::of_backend();
     let stop = process.stop.clone();
     let backend = opened.backend.clone();

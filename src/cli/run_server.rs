@@ -2,7 +2,7 @@
 //!
 //! Not here: what is served.
 
-use std::{convert::Infallible, future::Future, process::ExitCode};
+use std::{convert::Infallible, future::Future, num::NonZeroUsize, process::ExitCode};
 
 use tokio::{
     runtime::Runtime,
@@ -58,16 +58,16 @@ impl Process {
         ended
     }
 
-    /// Opens `address` and says so.
+    /// Opens `address` with so many accept queues and says so.
     pub(super) async fn open(
         &mut self,
         what: &str,
         address: &ListenAddress,
+        queues: NonZeroUsize,
     ) -> Result<(Listener, ListenAddress), CommandError> {
-        let listener = Listener::open(address).await?;
+        let listener = Listener::open(address, queues).await?;
         self.opened.push(address.clone());
-        let silent = || CommandError::new("the operating system does not say where it listens");
-        let taken = listener.address().ok_or_else(silent)?;
+        let taken = listener.address().clone();
         output::print(&format!("{what} listening on {taken}\n"))?;
         Ok((listener, taken))
     }

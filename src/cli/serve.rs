@@ -1,6 +1,6 @@
 //! `serve`: the sidecar.
 
-use std::{path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
@@ -121,8 +121,9 @@ async fn sidecar<S: FactsSource>(
     source: S,
     store: Store,
 ) -> CommandResult {
-    let (enforcement, _) = process.open("enforcement", &config.listen.enforcement).await?;
-    let (probes, _) = process.open("probes", &config.listen.probes).await?;
+    let (enforcement, _) =
+        process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
+    let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
     let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let run = server::run(config, source, Some(store), listeners, clock, monitor.clone(), stop);
@@ -141,9 +142,11 @@ pub(super) async fn embedded(
     let backend = opened.backend.clone();
     let keys = Arc::clone(backend.keys());
     let trusted = move || TrustedKeys::of(keys.public_keys()).unwrap_or_default();
-    let (enforcement, asked_at) = process.open("enforcement", &config.listen.enforcement).await?;
-    let (probes, _) = process.open("probes", &config.listen.probes).await?;
-    let (licensing, backend_at) = process.open("licensing", &config.listen.licensing).await?;
+    let (enforcement, asked_at) =
+        process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
+    let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
+    let (licensing, backend_at) =
+        process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
     let at_start = trusted();
     let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
     config.refresh = config.refresh.of_backend(&config.licensing);

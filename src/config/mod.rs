@@ -5,14 +5,16 @@
 
 mod backend;
 mod licensing;
+mod limits;
 mod reader;
 
-use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};
+use std::{collections::BTreeMap, env, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
 
 pub use backend::Backend;
 pub use licensing::{Licensing, beyond_this_machine};
+pub use limits::Limits;
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
 
@@ -49,6 +51,9 @@ pub struct Listen {
     pub probes: ListenAddress,
     /// `listen.licensing`: the licensing backend, where it runs, default `127.0.0.1:50052`.
     pub licensing: ListenAddress,
+    /// `listen.threads`: how many threads answer questions, each with connections of its own; default one for each
+    /// processor.
+    pub threads: NonZeroUsize,
 }
 
 /// The facts file.
@@ -92,32 +97,6 @@ pub struct Staleness {
     pub unavailable_after: Option<Duration>,
     /// `staleness.operations.<operation>`: the same for one operation; default never.
     pub operations: BTreeMap<&'static str, Duration>,
-}
-
-/// How much is taken.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Limits {
-    /// `limits.batch_questions`: questions in one batch, default 1,000.
-    pub batch_questions: usize,
-    /// `limits.sms_in_report`: SMS in one report of usage, default 1,000.
-    pub sms_in_report: usize,
-    /// `limits.request_bytes`: bytes in one message, default 512 KiB.
-    pub request_bytes: usize,
-    /// `limits.watches`: watches open at a time, default 10,000.
-    pub watches: usize,
-    /// `limits.concurrent_streams`: calls open at a time on one connection, default 1,024.
-    pub concurrent_streams: u32,
-    /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB.
-    pub header_list_bytes: u32,
-    /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`.
-    pub keepalive_interval: Duration,
-    /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
-    pub keepalive_timeout: Duration,
-    /// `limits.hold`: how long connections stay open after their streams have ended, so that the last words arrive and
-    /// balancers look elsewhere, default `100ms`.
-    pub hold: Duration,
-    /// `limits.drain`: how long calls may take to end once the sidecar stops, default `8s`.
-    pub drain: Duration,
 }
 
 /// What is logged, to standard error.
@@ -172,7 +151,7 @@ impl Config {
 
     /// What is wrong only in company.
     fn check_together(&self, reader: &mut Reader) {
-        let Listen { enforcement, probes, licensing } = &self.listen;
+        let Listen { enforcement, probes, licensing, threads: _ } = &self.listen;
         let same = |one: &ListenAddress, other| one == other && !one.takes_any_port();
         for (key, clashes, other) in [
             ("listen.probes", same(probes, enforcement), "listen.enforcement"),
@@ -214,6 +193,10 @@ impl Listen {
             enforcement: address("listen.enforcement", 50051),
             probes: address("listen.probes", 9090),
             licensing: address("listen.licensing", 50052),
+            threads: reader.parsed("listen.threads", processors(), |text| {
+                let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1_024);
+                number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to 1024"))
+            }),
         }
     }
 }
@@ -271,23 +254,6 @@ impl Staleness {
     }
 }
 
-impl Limits {
-    fn read(reader: &mut Reader) -> Self {
-        Self {
-            batch_questions: reader.number("limits.batch_questions", 1_000, 1..=100_000),
-            sms_in_report: reader.number("limits.sms_in_report", 1_000, 1..=100_000),
-            request_bytes: reader.number("limits.request_bytes", 512 << 10, 1 << 10..=64 << 20),
-            watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
-            concurrent_streams: reader.number("limits.concurrent_streams", 1_024, 1..=1_000_000),
-            header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
-            keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
-            keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),
-            hold: reader.duration("limits.hold", Duration::from_millis(100)),
-            drain: reader.duration("limits.drain", Duration::from_secs(8)),
-        }
-    }
-}
-
 impl Log {
     fn read(reader: &mut Reader) -> Self {
         let format = |text: &str| match text {
@@ -305,6 +271,10 @@ impl Log {
             level: reader.parsed("log.level", "info".to_owned(), level),
         }
     }
+}
+
+fn processors() -> NonZeroUsize {
+    std::thread::available_parallelism().unwrap_or(NonZeroUsize::MIN)
 }
 
 /// Where systemd says state goes; else where the desktop's convention says.

@@ -1,18 +1,34 @@
-//! Open listeners.
+//! Open listeners, with as many accept queues as there are threads to serve them.
+//!
+//! Not here: taking connections (see `accept`).
 
-use std::{io, os::unix::fs::FileTypeExt as _, path::Path};
+use std::{
+    io,
+    net::{SocketAddr, TcpListener},
+    num::NonZeroUsize,
+    os::unix::{fs::FileTypeExt as _, net::UnixListener},
+    path::Path,
+};
 
-use tokio::net::{TcpListener, UnixListener, UnixStream};
+use socket2::{Domain, Protocol, Type};
+use tokio::net::UnixStream;
 
 use super::address::ListenAddress;
 
 /// A listener that is open.
 #[derive(Debug)]
-pub enum Listener {
+pub struct Listener {
+    address: ListenAddress,
+    queues: Vec<Socket>,
+}
+
+/// One accept queue of a listener.
+#[derive(Debug)]
+pub enum Socket {
     /// On an IP address and port.
     Tcp(TcpListener),
     /// On a Unix socket.
-    Unix(UnixListener, ListenAddress),
+    Unix(UnixListener),
 }
 
 /// Why a listener could not be opened.
@@ -24,39 +40,77 @@ pub struct ListenError {
     hint: &'static str,
 }
 
+/// Connections the operating system takes on our behalf before we do.
+const BACKLOG: i32 = 1024;
+
 impl Listener {
-    /// Opens `address`.
-    pub async fn open(address: &ListenAddress) -> Result<Self, ListenError> {
+    /// Opens `address` with one accept queue for each thread that will serve it.
+    pub async fn open(address: &ListenAddress, queues: NonZeroUsize) -> Result<Self, ListenError> {
         let opened = match address {
-            ListenAddress::Tcp(tcp) => TcpListener::bind(tcp).await.map(Self::Tcp),
+            ListenAddress::Tcp(tcp) => open_tcp(*tcp, queues),
             ListenAddress::Unix(path) => {
-                open_unix(path).await.map(|listener| Self::Unix(listener, address.clone()))
+                open_unix(path, queues).await.map(|queues| (address.clone(), queues))
             }
         };
-        opened.map_err(|error| {
+        let (address, queues) = opened.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::AddrInUse {
                 "; another program listens there: choose another address with --listen or --probe-listen, or port 0 for any"
             } else {
                 ""
             };
             ListenError { address: address.clone(), error, hint }
-        })
+        })?;
+        Ok(Self { address, queues })
     }
 
     /// Where it listens, with the port that was taken.
     #[must_use]
-    pub fn address(&self) -> Option<ListenAddress> {
-        match self {
-            Self::Tcp(listener) => listener.local_addr().ok().map(ListenAddress::Tcp),
-            Self::Unix(_, address) => Some(address.clone()),
-        }
+    pub fn address(&self) -> &ListenAddress {
+        &self.address
+    }
+
+    /// Its accept queues.
+    #[must_use]
+    pub fn into_queues(self) -> Vec<Socket> {
+        self.queues
     }
 }
 
+/// The kernel spreads connections over queues that share a port.
+fn open_tcp(address: SocketAddr, queues: NonZeroUsize) -> io::Result<(ListenAddress, Vec<Socket>)> {
+    // A port that is shared is shared with anybody of the same user: another sidecar would go unnoticed and take half
+    // of the connections.
+    if address.port() != 0 {
+        bound(address, false)?;
+    }
+    let first = bound(address, true)?;
+    let taken = first.local_addr()?.as_socket().unwrap_or(address);
+    let mut sockets = vec![first];
+    for _ in 1..queues.get() {
+        sockets.push(bound(taken, true)?);
+    }
+    let listening = |socket: socket2::Socket| {
+        socket.listen(BACKLOG)?;
+        socket.set_nonblocking(true)?;
+        Ok(Socket::Tcp(socket.into()))
+    };
+    let queues = sockets.into_iter().map(listening).collect::<io::Result<_>>()?;
+    Ok((ListenAddress::Tcp(taken), queues))
+}
+
+fn bound(address: SocketAddr, shares_its_port: bool) -> io::Result<socket2::Socket> {
+    let socket = socket2::Socket::new(Domain::for_address(address), Type::STREAM, Some(Protocol::TCP))?;
+    // A port of connections that have just ended can be taken again.
+    socket.set_reuse_address(true)?;
+    socket.set_reuse_port(shares_its_port)?;
+    socket.bind(&address.into())?;
+    Ok(socket)
+}
+
 /// A socket left behind by a process that is gone is taken over; one that answers, or a file that is no socket, is
-/// not.
-async fn open_unix(path: &Path) -> io::Result<UnixListener> {
-    match UnixListener::bind(path) {
+/// not. All threads take connections from the one queue.
+async fn open_unix(path: &Path, queues: NonZeroUsize) -> io::Result<Vec<Socket>> {
+    let listener = match UnixListener::bind(path) {
         Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
             let left_behind = std::fs::symlink_metadata(path)?.file_type().is_socket()
                 && UnixStream::connect(path)
@@ -66,8 +120,11 @@ async fn open_unix(path: &Path) -> io::Result<UnixListener> {
                 return Err(error);
             }
             std::fs::remove_file(path)?;
-            UnixListener::bind(path)
+            UnixListener::bind(path)?
         }
-        opened => opened,
-    }
+        opened => opened?,
+    };
+    listener.set_nonblocking(true)?;
+    let more = (1..queues.get()).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    Ok(std::iter::once(listener).chain(more).map(Socket::Unix).collect())
 }

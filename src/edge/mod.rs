@@ -1,7 +1,19 @@
-//! Where calls come in: addresses and listeners.
+//! Where calls come in: addresses, listeners, and the connections on them.
 //!
-//! Not here: what a call means (see `enforcement`).
+//! Not here: what a call means (see `enforcement`), and which services are on a listener (see `server`).
 
+mod accept;
 pub mod address;
 pub mod backend;
+pub mod bounds;
+mod connection;
+mod first_bytes;
+mod gate;
 pub mod listener;
+pub mod peer;
+mod workers;
+
+pub use self::{
+    accept::{Acceptor, Ending},
+    workers::{Workers, WorkersError, serve_here},
+};

@@ -24,6 +24,7 @@ use crate::{
     clock::Clock,
     config,
     domain::{SubscriptionId, Timeline},
+    edge::peer::Peer,
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
     refresh::{self, NotReported, Outcome, UsageReport},
@@ -63,6 +64,26 @@ impl Enforcement {
         let watches = Arc::new(Semaphore::new(limits.watches));
         let freshness = Arc::new(freshness);
         Self(Arc::new(Inner { cache, clock, freshness, limits, refresh, watches, drain }))
+    }
+
+    /// The answer to one question of `peer`.
+    pub fn answer(
+        &self,
+        request: &api::AuthorizeRequest,
+        peer: &Peer,
+    ) -> Result<api::AuthorizeResponse, Status> {
+        Ok(self.0.answer(request, Caller::of(peer))?)
+    }
+
+    /// Bytes in the message of one question.
+    #[must_use]
+    pub fn question_bytes(&self) -> usize {
+        self.0.limits.question_bytes
+    }
+
+    /// When the streams of a request are to end.
+    fn streams_end<T>(&self, request: &Request<T>) -> CancellationToken {
+        request.extensions().get::<Peer>().map_or(&self.0.drain, Peer::streams_end).clone()
     }
 }
 
@@ -193,9 +214,9 @@ impl Inner {
     }
 }
 
-/// Who sent a request. Every caller is on this machine until a later version tells them apart.
-fn caller<T>(_request: &Request<T>) -> Caller {
-    Caller::LOOPBACK
+/// Who sent a request. Without a connection it comes from this process.
+fn caller<T>(request: &Request<T>) -> Caller {
+    request.extensions().get::<Peer>().map_or(Caller::LOOPBACK, Caller::of)
 }
 
 #[tonic::async_trait]
@@ -229,7 +250,7 @@ impl EnforcementService for Enforcement {
     ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
         let caller = caller(&request);
         let service = Arc::clone(&self.0);
-        let drained = service.drain.clone().cancelled_owned();
+        let drained = self.streams_end(&request).cancelled_owned();
         let questions = request.into_inner();
         // Each answer is made as its question is read, so they come in order and no more is held than the caller
         // takes. At drain the stream ends between two answers.
@@ -261,7 +282,7 @@ impl EnforcementService for Enforcement {
             clock: Arc::clone(&self.0.clock),
             freshness: Arc::clone(&self.0.freshness),
             sync: self.0.refresh.sync(),
-            drain: self.0.drain.clone(),
+            drain: self.streams_end(&request),
             _place: place.map_err(|_| Refusal::TooManyWatches(self.0.limits.watches))?,
         };
         let (caller, descriptions) = mpsc::channel(1);

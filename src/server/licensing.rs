@@ -5,13 +5,12 @@
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{
-    ServeError, probes,
-    transport::{serve, server},
-    with_reflection,
-};
+use super::{ServeError, calls::Calls, end, probes, with_reflection};
 use crate::{
-    config, edge::listener::Listener, health::Monitor, licensing::Backend,
+    config,
+    edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here},
+    health::Monitor,
+    licensing::Backend,
     proto::health::health_server::HealthServer,
 };
 
@@ -27,24 +26,24 @@ pub async fn run_licensing(
 ) -> Result<(), ServeError> {
     let health = HealthServer::new(monitor.service());
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
-    let servers_stop = CancellationToken::new();
+    let ending = Ending::default();
+    let of_calls = limits.clone();
+    let calls = move |peer: &Peer| Calls::routed(&routes, &of_calls, peer);
+    let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls);
+    let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
     let probing = async {
         let Some(listener) = probes else { return Ok(()) };
-        let routes = probes::routes(monitor.service(), monitor.statuses());
-        serve(server(&limits).accept_http1(true), routes, listener, servers_stop.clone()).await
+        probes::serve(listener, &monitor, &limits, &ending).await
     };
     let servers = async {
-        let served =
-            tokio::try_join!(serve(server(&limits), routes, listener, servers_stop.clone()), probing);
+        let served = tokio::try_join!(serving, probing);
         stop.cancel();
         served
     };
     let drain = async {
         stop.cancelled().await;
         monitor.drain();
-        tokio::time::sleep(limits.hold).await;
-        servers_stop.cancel();
-        tokio::time::sleep(limits.drain).await;
+        end(&ending, &limits).await;
     };
     let followed = backend.follow(|reachable| monitor.reachable(reachable));
     tokio::select! {

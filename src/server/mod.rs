@@ -2,22 +2,25 @@
 //!
 //! Both ends of its life are arguments: the listeners it takes calls on, and the token that stops it.
 
+mod answer;
+mod calls;
+mod deadline;
 mod licensing;
 mod probes;
-mod transport;
+mod question;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
+use self::calls::Calls;
 pub use self::licensing::run_licensing;
-use self::transport::{serve, server};
 use crate::{
     cache,
     clock::Clock,
     config::{self, Config},
-    edge::listener::Listener,
+    edge::{Acceptor, Ending, Workers, WorkersError, listener::Listener, peer::Peer},
     enforcement::Enforcement,
     freshness::Freshness,
     health::{HealthService, Monitor},
@@ -41,9 +44,9 @@ pub struct Listeners {
 /// Why a sidecar came to an end by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
-    /// A server failed.
-    #[error("the server failed: {0}")]
-    Transport(#[from] tonic::transport::Error),
+    /// A listener takes no connections any more.
+    #[error(transparent)]
+    Listener(#[from] WorkersError),
     /// The descriptors built into this binary do not read.
     #[error("reflection is not available: {0}")]
     Reflection(#[from] tonic_reflection::server::Error),
@@ -65,17 +68,19 @@ pub async fn run<S: FactsSource>(
     let freshness = Freshness::new(&staleness);
     let (refresher, handle) = Refresher::start(source, writer, store, Arc::clone(&clock), refresh);
     let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), freshness.clone());
-    let streams_end = CancellationToken::new();
-    let enforcement = Enforcement::new(cache, clock, freshness, limits.clone(), handle, streams_end.clone());
-    let enforcement = enforcement_routes(enforcement, monitor.service(), &limits)?;
-    let probes = probes::routes(monitor.service(), monitor.statuses());
+    let ending = Ending::default();
+    let enforcement =
+        Enforcement::new(cache, clock, freshness, limits.clone(), handle, ending.streams.clone());
+    let routes = enforcement_routes(enforcement.clone(), monitor.service(), &limits)?;
+    let of_enforcement = limits.clone();
+    let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
+        Calls::routed(&routes, &of_enforcement, peer).with_questions(enforcement.clone())
+    });
+    let workers = Workers::start(listeners.enforcement, move |queue| questions.clone().run(queue))?;
+    let probes = probes::serve(listeners.probes, &monitor, &limits, &ending);
 
-    let servers_stop = CancellationToken::new();
     let servers = async {
-        let served = tokio::try_join!(
-            serve(server(&limits), enforcement, listeners.enforcement, servers_stop.clone()),
-            serve(server(&limits).accept_http1(true), probes, listeners.probes, servers_stop.clone()),
-        );
+        let served = tokio::try_join!(workers.ended(), probes).map(drop);
         stop.cancel();
         served
     };
@@ -84,11 +89,7 @@ pub async fn run<S: FactsSource>(
         stop.cancelled().await;
         tracing::info!("stopping: open calls have {:?} to end", limits.drain);
         monitor.drain();
-        streams_end.cancel();
-        // A connection closed at once may take the last words with it.
-        tokio::time::sleep(limits.hold).await;
-        servers_stop.cancel();
-        tokio::time::sleep(limits.drain).await;
+        end(&ending, &limits).await;
     };
     tokio::select! {
         (served, ()) = work => {
@@ -108,6 +109,15 @@ fn enforcement_routes(
     let enforcement =
         EnforcementServiceServer::new(enforcement).max_decoding_message_size(limits.request_bytes);
     with_reflection(Routes::new(enforcement).add_service(HealthServer::new(health)))
+}
+
+/// Lets streams end, then connections, and returns when they have had their time.
+async fn end(ending: &Ending, limits: &config::Limits) {
+    ending.streams.cancel();
+    // A connection closed at once may take the last words with it, and balancers may not have looked yet.
+    tokio::time::sleep(limits.hold).await;
+    ending.connections.cancel();
+    tokio::time::sleep(limits.drain).await;
 }
 
 /// Adds what generic clients ask for the names of calls and fields.

@@ -11,12 +11,29 @@ use axum::{
 use tokio::sync::watch;
 use tonic::{Status, service::Routes};
 
+use super::calls::Calls;
 use crate::{
-    health::{HealthService, LIVENESS, Statuses},
+    config,
+    edge::{Acceptor, Ending, WorkersError, listener::Listener, peer::Peer, serve_here},
+    health::{HealthService, LIVENESS, Monitor, Statuses},
     proto::health::{health_check_response::ServingStatus, health_server::HealthServer},
 };
 
-pub(super) fn routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> Routes {
+/// Answers probes on `listener` until connections are to end.
+pub(super) async fn serve(
+    listener: Listener,
+    monitor: &Monitor,
+    limits: &config::Limits,
+    ending: &Ending,
+) -> Result<(), WorkersError> {
+    let (routes, limits) = (routes(monitor.service(), monitor.statuses()), limits.clone());
+    let bounds = limits.bounds.clone();
+    let calls = move |peer: &Peer| Calls::routed(&routes, &limits, peer);
+    let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1();
+    serve_here(listener, |queue| acceptor.clone().run(queue)).await
+}
+
+fn routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> Routes {
     let probe = |service: &'static str| {
         let statuses = statuses.clone();
         get(async move || http_status(*statuses.borrow(), service))

@@ -1,6 +1,7 @@
 //! A sidecar in this process: real sockets on any port, a clock and a source that do as they are told.
 
 use std::{
+    num::NonZeroUsize,
     path::Path,
     sync::{
         Arc, Mutex,
@@ -165,9 +166,10 @@ impl Sidecar {
     /// Starts one with any source.
     pub(crate) async fn start_from<S: FactsSource>(source: S, store: Option<Store>, config: Config) -> Self {
         let clock = ManualClock::at(START);
-        let enforcement = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
-        let probes = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
-        let address = enforcement.address().unwrap().to_string();
+        let open = async |queues| Listener::open(&ListenAddress::loopback(0), queues).await.unwrap();
+        let enforcement = open(config.listen.threads).await;
+        let probes = open(NonZeroUsize::MIN).await;
+        let address = enforcement.address().to_string();
         let stop = CancellationToken::new();
         let run = server::run(
             config,

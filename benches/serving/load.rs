@@ -1,0 +1,111 @@
+//! The load: `h2load` with one message, or many in one call.
+
+use std::{path::Path, process::Command};
+
+use esa_sidecar::proto::enforcement as api;
+use prost::Message;
+
+use crate::floors::Floor;
+
+/// What is called.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Calls {
+    /// `Authorize`.
+    Unary,
+    /// `StreamAuthorize`, with `QUESTIONS` in each call.
+    Stream,
+    /// `BatchAuthorize`, the same.
+    Batch,
+}
+
+/// How much is asked.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Load {
+    pub(crate) calls: Calls,
+    pub(crate) connections: u32,
+    pub(crate) streams: u32,
+    pub(crate) count: u32,
+}
+
+/// The subscription that is asked about.
+pub(crate) const ID: &str = "3A8-WN7-7TD";
+
+/// Questions in a call of several.
+const QUESTIONS: u32 = 1_000;
+
+impl Calls {
+    /// The floors answer one question; many in one call they do not know.
+    pub(crate) fn has_floor(self, _floor: Floor) -> bool {
+        self == Self::Unary
+    }
+}
+
+impl Load {
+    pub(crate) fn name(&self) -> String {
+        let Self { calls, connections, streams, .. } = self;
+        match calls {
+            Calls::Unary => format!("Authorize {connections} x {streams}"),
+            Calls::Stream => format!("StreamAuthorize of {QUESTIONS}, each answer"),
+            Calls::Batch => format!("BatchAuthorize of {QUESTIONS}, each call"),
+        }
+    }
+
+    /// What the time is divided by.
+    pub(crate) fn answers(&self) -> u32 {
+        match self.calls {
+            Calls::Unary | Calls::Batch => self.count,
+            Calls::Stream => self.count * QUESTIONS,
+        }
+    }
+
+    /// Asks it all, and returns when all is answered.
+    pub(crate) fn run(&self, address: &str, folder: &Path) {
+        let Self { calls, connections, streams, count } = self;
+        let question = || api::AuthorizeRequest {
+            subscription_id: ID.to_owned(),
+            operation: api::Operation::AuthenticateWithMobilePush.into(),
+            ..api::AuthorizeRequest::default()
+        };
+        let (name, body) = match calls {
+            Calls::Unary => ("Authorize", framed(&question())),
+            Calls::Stream => {
+                let one = framed(&api::StreamAuthorizeRequest { question: Some(question()) });
+                ("StreamAuthorize", one.repeat(QUESTIONS as usize))
+            }
+            Calls::Batch => {
+                let questions = (0..QUESTIONS).map(|_| question()).collect();
+                ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
+            }
+        };
+        let data = folder.join("question");
+        std::fs::write(&data, body).unwrap();
+        let path = format!("/esa.enforcement.v1.EnforcementService/{name}");
+        let mut command = Command::new("h2load");
+        command.args(["--header", "content-type: application/grpc", "--header", "te: trailers"]);
+        command.args([
+            "--clients",
+            &connections.to_string(),
+            "--max-concurrent-streams",
+            &streams.to_string(),
+        ]);
+        command.args(["--requests", &count.to_string(), "--data"]).arg(&data);
+        match address.strip_prefix("unix:") {
+            Some(_) => command.args(["--base-uri", address]).arg(format!("http://localhost{path}")),
+            None => command.arg(format!("http://{address}{path}")),
+        };
+        let done =
+            command.output().unwrap_or_else(|error| panic!("h2load (Debian: nghttp2-client): {error}"));
+        let told = String::from_utf8_lossy(&done.stdout);
+        let all = format!("{count} succeeded, 0 failed");
+        assert!(
+            done.status.success() && told.contains(&all),
+            "{told}{}",
+            String::from_utf8_lossy(&done.stderr)
+        );
+    }
+}
+
+fn framed(message: &impl Message) -> Vec<u8> {
+    let length = u32::try_from(message.encoded_len()).unwrap();
+    [&[0][..], &length.to_be_bytes(), &message.encode_to_vec()].concat()
+}

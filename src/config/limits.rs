@@ -1,0 +1,77 @@
+//! How much is taken, of whom, for how long.
+
+use std::time::Duration;
+
+use super::Reader;
+use crate::edge::bounds::Bounds;
+
+/// How much is taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// `limits.batch_questions`: questions in one batch, default 1,000.
+    pub batch_questions: usize,
+    /// `limits.sms_in_report`: SMS in one report of usage, default 1,000.
+    pub sms_in_report: usize,
+    /// `limits.request_bytes`: bytes in one message, default 512 KiB.
+    pub request_bytes: usize,
+    /// `limits.question_bytes`: bytes in the message of one question, default 64 KiB.
+    pub question_bytes: usize,
+    /// `limits.watches`: watches open at a time, default 10,000.
+    pub watches: usize,
+    /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
+    /// `30s`.
+    pub call_timeout: Duration,
+    /// Of each listener by itself:
+    /// `limits.connections`: connections open at a time, default 20,000;
+    /// `limits.connections_per_peer`: of one address or user, default 10,000;
+    /// `limits.handshake`: how long a connection may take until it speaks HTTP/2, default `10s`;
+    /// `limits.connection_age`: after which a connection is asked to come again, default `1h`;
+    /// `limits.connection_grace`: how long its open calls have to end then, default `1m`;
+    /// `limits.concurrent_streams`: calls open at a time on one connection, default 1,024;
+    /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB;
+    /// `limits.pending_resets`: calls taken back before they were begun, default 20;
+    /// `limits.malformed_calls`: after which a connection is closed, default 1,024;
+    /// `limits.send_buffer_bytes`: bytes of answers that may wait to be sent in one call, default 400 KiB;
+    /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`;
+    /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
+    pub bounds: Bounds,
+    /// `limits.hold`: how long connections stay open after their streams have ended, so that the last words arrive and
+    /// balancers look elsewhere, default `100ms`.
+    pub hold: Duration,
+    /// `limits.drain`: how long calls may take to end once the sidecar stops, default `8s`.
+    pub drain: Duration,
+}
+
+impl Limits {
+    pub(super) fn read(reader: &mut Reader) -> Self {
+        Self {
+            batch_questions: reader.number("limits.batch_questions", 1_000, 1..=100_000),
+            sms_in_report: reader.number("limits.sms_in_report", 1_000, 1..=100_000),
+            request_bytes: reader.number("limits.request_bytes", 512 << 10, 1 << 10..=64 << 20),
+            question_bytes: reader.number("limits.question_bytes", 64 << 10, 1 << 10..=64 << 20),
+            watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
+            call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
+            bounds: bounds(reader),
+            hold: reader.duration("limits.hold", Duration::from_millis(100)),
+            drain: reader.duration("limits.drain", Duration::from_secs(8)),
+        }
+    }
+}
+
+fn bounds(reader: &mut Reader) -> Bounds {
+    Bounds {
+        connections: reader.number("limits.connections", 20_000, 1..=1_000_000),
+        // Nobody takes more than half of the places; behind a proxy, a whole fleet may be one address.
+        connections_per_peer: reader.number("limits.connections_per_peer", 10_000, 1..=1_000_000),
+        handshake: reader.duration("limits.handshake", Duration::from_secs(10)),
+        connection_age: reader.duration("limits.connection_age", Duration::from_hours(1)),
+        connection_grace: reader.duration("limits.connection_grace", Duration::from_mins(1)),
+        concurrent_streams: reader.number("limits.concurrent_streams", 1_024, 1..=1_000_000),
+        header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
+        pending_resets: reader.number("limits.pending_resets", 20, 1..=100_000),
+        malformed_calls: reader.number("limits.malformed_calls", 1_024, 1..=1_000_000),
+        send_buffer_bytes: reader.number("limits.send_buffer_bytes", 400 << 10, 1 << 10..=64 << 20),
+        keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
+        keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),
+    }
+}

@@ -1,0 +1,205 @@
+//! Takes connections from one accept queue: each gets a place, a deadline to speak, and an end.
+//!
+//! Not here: what is answered on a connection, and how many queues there are (see `workers`).
+
+use std::{io, sync::Arc, time::Duration};
+
+use http_body::Body;
+use hyper::{Request, Response, body::Incoming, service::Service};
+use rustix::io::Errno;
+use tokio::{
+    net::{TcpListener, TcpStream, UnixListener, UnixStream},
+    time::timeout,
+};
+use tokio_util::{sync::CancellationToken, task::TaskTracker};
+use tracing::{debug, warn};
+
+use super::{
+    bounds::Bounds,
+    connection,
+    first_bytes::Begun,
+    gate::{Full, Gate, Place},
+    listener::Socket,
+    peer::{Origin, Peer},
+};
+use crate::backoff::Backoff;
+
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// Takes the connections of a listener; `calls` makes what answers the calls of one of them.
+#[derive(Clone, Debug)]
+pub struct Acceptor<C> {
+    bounds: Arc<Bounds>,
+    gate: Arc<Gate>,
+    takes_http1: bool,
+    ending: Ending,
+    calls: C,
+}
+
+/// How a listener's connections end: first their streams, with a last word, then they themselves.
+#[derive(Clone, Debug, Default)]
+pub struct Ending {
+    /// Open streams end.
+    pub streams: CancellationToken,
+    /// No connection is taken any more; those that are open say so (GOAWAY) and end with their last call.
+    pub connections: CancellationToken,
+}
+
+/// Waits when no connection can be taken for want of descriptors or memory: at first, and at the most.
+const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
+
+impl<C, S, B> Acceptor<C>
+where
+    C: Fn(&Peer) -> S + Clone + Send + Sync + 'static,
+    S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
+    S::Future: Send + 'static,
+    S::Error: Into<BoxError>,
+    B: Body + Send + 'static,
+    B::Data: Send,
+    B::Error: Into<BoxError>,
+{
+    /// Takes connections within `bounds` until they are to end.
+    pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
+        let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
+        Self { bounds: Arc::new(bounds), gate, takes_http1: false, ending, calls }
+    }
+
+    /// Answers HTTP/1.1 as well, as orchestrators speak it.
+    #[must_use]
+    pub fn with_http1(self) -> Self {
+        Self { takes_http1: true, ..self }
+    }
+
+    /// Takes connections until the listener ends, and returns once the last of them has.
+    pub async fn run(self, socket: Socket) -> io::Result<()> {
+        let connections = TaskTracker::new();
+        let queue = Queue::new(socket)?;
+        let stop = self.ending.connections.clone();
+        stop.run_until_cancelled(self.take_all(&queue, &connections)).await;
+        // What waits in the queue was taken by the operating system on our behalf: closed now, it would be refused.
+        while let Some(taken) = queue.waiting() {
+            self.begin(taken, &connections);
+        }
+        drop(queue);
+        connections.close();
+        connections.wait().await;
+        Ok(())
+    }
+
+    async fn take_all(&self, queue: &Queue, connections: &TaskTracker) {
+        let mut backoff = Backoff::new(WAITS.0, WAITS.1);
+        loop {
+            match queue.next().await {
+                Ok(taken) => {
+                    backoff.reset();
+                    self.begin(taken, connections);
+                }
+                Err(error) if is_shortage(&error) => {
+                    let wait = backoff.wait();
+                    warn!("no connection can be taken ({error}); trying again in {wait:?}");
+                    tokio::time::sleep(wait).await;
+                }
+                // The other end was gone before it was taken.
+                Err(error) => debug!("a connection was lost before it was taken: {error}"),
+            }
+        }
+    }
+
+    fn begin(&self, (io, origin): Taken, connections: &TaskTracker) {
+        match self.gate.enter(origin) {
+            Ok(place) => {
+                let acceptor = self.clone();
+                connections.spawn(async move {
+                    match io {
+                        Io::Tcp(io) => acceptor.serve(io, place, origin).await,
+                        Io::Unix(io) => acceptor.serve(io, place, origin).await,
+                    }
+                });
+            }
+            Err(full) => told_of(full),
+        }
+    }
+
+    async fn serve<I>(self, io: I, _place: Place, origin: Origin)
+    where
+        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+    {
+        let Ok(Ok(begun)) = timeout(self.bounds.handshake, Begun::read(io)).await else {
+            debug!(%origin, "a connection ended before it spoke HTTP/2");
+            return;
+        };
+        let peer = Peer::new(origin, self.ending.streams.child_token());
+        let calls = (self.calls)(&peer);
+        let stop = &self.ending.connections;
+        let served = if begun.is_http2() {
+            connection::serve_http2(begun, calls, &self.bounds, &peer, stop).await
+        } else if self.takes_http1 {
+            connection::serve_http1(begun, calls, &self.bounds, &peer, stop).await
+        } else {
+            connection::say_grpc(begun).await.map_err(BoxError::from)
+        };
+        if let Err(error) = served {
+            debug!(%origin, "a connection ended early: {error}");
+        }
+    }
+}
+
+/// Whether taking a connection failed for want of something that others may give back.
+fn is_shortage(error: &io::Error) -> bool {
+    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
+    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
+}
+
+fn told_of(full: Full) {
+    // Told once a connection: each was refused, and whoever looks wants to know how many.
+    debug!("a connection was closed at once: {full}");
+}
+
+/// One accept queue, on the runtime that serves it.
+enum Queue {
+    Tcp(TcpListener),
+    Unix(UnixListener),
+}
+
+enum Io {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+type Taken = (Io, Origin);
+
+impl Queue {
+    fn new(socket: Socket) -> io::Result<Self> {
+        Ok(match socket {
+            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
+            Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
+        })
+    }
+
+    async fn next(&self) -> io::Result<Taken> {
+        match self {
+            Self::Tcp(listener) => {
+                let (io, address) = listener.accept().await?;
+                // Without it an answer waits for the acknowledgement of the one before: 40 ms on a quiet connection.
+                io.set_nodelay(true)?;
+                Ok((Io::Tcp(io), Origin::Address(address.ip().to_canonical())))
+            }
+            Self::Unix(listener) => {
+                let (io, _) = listener.accept().await?;
+                let user = io.peer_cred()?.uid();
+                Ok((Io::Unix(io), Origin::User(user)))
+            }
+        }
+    }
+
+    /// What waits to be taken.
+    fn waiting(&self) -> Option<Taken> {
+        loop {
+            match futures_util::FutureExt::now_or_never(self.next())? {
+                Ok(taken) => return Some(taken),
+                Err(error) if is_shortage(&error) => return None,
+                Err(_) => {}
+            }
+        }
+    }
+}

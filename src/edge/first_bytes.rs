@@ -1,0 +1,126 @@
+//! The first bytes of a connection, read before anything is set up for it.
+//!
+//! A connection that says nothing, or a byte now and then, costs a socket and a timer until its deadline and no more.
+//! Not here: what is done with them.
+
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{Buf as _, Bytes};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+
+/// What every HTTP/2 client says first (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// The preface and the head of the settings that follow it.
+const ENOUGH: usize = PREFACE.len() + 9;
+
+/// A connection whose first bytes were read, and are read again by whoever serves it.
+#[derive(Debug)]
+pub(super) struct Begun<I> {
+    first: Bytes,
+    io: I,
+}
+
+impl<I: AsyncRead + Unpin> Begun<I> {
+    /// Reads until it is sure which protocol is spoken.
+    pub(super) async fn read(mut io: I) -> io::Result<Self> {
+        let mut first = Vec::with_capacity(256);
+        while first.len() < ENOUGH && is_beginning_of(&first, PREFACE) {
+            if io.read_buf(&mut first).await? == 0 {
+                return Err(io::ErrorKind::UnexpectedEof.into());
+            }
+        }
+        Ok(Self { first: first.into(), io })
+    }
+
+    /// Whether it is HTTP/2.
+    pub(super) fn is_http2(&self) -> bool {
+        self.first.starts_with(PREFACE)
+    }
+}
+
+/// Whether `bytes` may go on to be `whole`, or already begin with it.
+fn is_beginning_of(bytes: &[u8], whole: &[u8]) -> bool {
+    bytes.iter().zip(whole).all(|(one, other)| one == other)
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        if self.first.is_empty() {
+            return Pin::new(&mut self.io).poll_read(context, buffer);
+        }
+        let count = self.first.len().min(buffer.remaining());
+        buffer.put_slice(self.first.get(..count).unwrap_or_default());
+        self.first.advance(count);
+        Poll::Ready(Ok(()))
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write(context, bytes)
+    }
+
+    fn poll_write_vectored(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        slices: &[io::IoSlice<'_>],
+    ) -> Poll<io::Result<usize>> {
+        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+    }
+
+    fn is_write_vectored(&self) -> bool {
+        self.io.is_write_vectored()
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    async fn begun(bytes: &[u8]) -> Begun<&[u8]> {
+        Begun::read(bytes).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn whoever_serves_it_reads_every_byte() {
+        let said = [PREFACE, &[0; 9], b"and more"].concat();
+        let mut begun = begun(&said).await;
+        assert!(begun.is_http2());
+        let mut read = Vec::new();
+        begun.read_to_end(&mut read).await.unwrap();
+        assert_eq!(read, said);
+    }
+
+    #[tokio::test]
+    async fn another_protocol_is_known_by_its_first_byte() {
+        assert!(!begun(b"GET /livez HTTP/1.1\r\n").await.is_http2());
+        assert!(!begun(b"PRINT").await.is_http2());
+    }
+
+    #[tokio::test]
+    async fn a_connection_that_ends_before_it_began_is_an_error() {
+        assert!(Begun::read(PREFACE).await.is_err());
+        assert!(Begun::read(&b""[..]).await.is_err());
+    }
+}

@@ -1,0 +1,99 @@
+//! The body of an answer: one message and its trailers, or whatever the routes made.
+//!
+//! Not here: what a message says.
+
+use std::{
+    pin::Pin,
+    task::{Context, Poll},
+};
+
+use bytes::{BufMut as _, Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use hyper::{
+    HeaderMap, Response,
+    header::{CONTENT_TYPE, HeaderName, HeaderValue},
+};
+use prost::Message;
+use tonic::Status;
+
+/// What is left to be sent of an answer.
+pub(super) enum Answer {
+    /// A message, then its trailers.
+    Message(Bytes),
+    /// Its trailers.
+    Trailers,
+    /// Nothing.
+    Ended,
+    /// What the routes made.
+    Routed(tonic::body::Body),
+}
+
+/// Bytes before each message: whether it is compressed, and its length.
+pub(super) const HEAD: usize = 5;
+
+const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
+const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
+const OK: HeaderValue = HeaderValue::from_static("0");
+
+impl Answer {
+    /// The answer that says `message` and that all is well.
+    pub(super) fn of(message: &impl Message) -> Response<Self> {
+        let length = message.encoded_len();
+        let mut frame = BytesMut::with_capacity(HEAD + length);
+        frame.put_u8(0);
+        // No message of ours has 4 GiB.
+        frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        message.encode_raw(&mut frame);
+        let mut response = Response::new(Self::Message(frame.freeze()));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        response
+    }
+
+    /// The answer that is a status alone.
+    pub(super) fn of_status(status: &Status) -> Response<Self> {
+        status.clone().into_http::<tonic::body::Body>().map(Self::Routed)
+    }
+}
+
+impl Body for Answer {
+    type Data = Bytes;
+    type Error = Status;
+
+    fn poll_frame(
+        self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        let this = self.get_mut();
+        match this {
+            Self::Message(message) => {
+                let frame = Frame::data(std::mem::take(message));
+                *this = Self::Trailers;
+                Poll::Ready(Some(Ok(frame)))
+            }
+            Self::Trailers => {
+                *this = Self::Ended;
+                let mut trailers = HeaderMap::with_capacity(1);
+                trailers.insert(GRPC_STATUS, OK);
+                Poll::Ready(Some(Ok(Frame::trailers(trailers))))
+            }
+            Self::Ended => Poll::Ready(None),
+            Self::Routed(body) => Pin::new(body).poll_frame(context),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match self {
+            Self::Message(_) | Self::Trailers => false,
+            Self::Ended => true,
+            Self::Routed(body) => body.is_end_stream(),
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match self {
+            Self::Message(message) => SizeHint::with_exact(message.len() as u64),
+            Self::Trailers | Self::Ended => SizeHint::with_exact(0),
+            Self::Routed(body) => body.size_hint(),
+        }
+    }
+}

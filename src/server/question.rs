@@ -1,0 +1,177 @@
+//! `Authorize`: one question read from its frames and answered at once.
+//!
+//! Every sign-in waits for this call, and with any shape of call in mind its transport costs more than its answer. Here
+//! a message is read where it arrived, decided on, and written once. What a caller sees is what the routes would show,
+//! which a test holds against them. Not here: what is answered (see `enforcement`).
+
+use std::{
+    future::Future,
+    pin::Pin,
+    task::{Context, Poll, ready},
+    time::Duration,
+};
+
+use bytes::{Buf as _, Bytes, BytesMut};
+use http_body::Body as _;
+use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
+use prost::Message as _;
+use tokio::time::Sleep;
+use tonic::Status;
+
+use super::answer::{Answer, HEAD};
+use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
+
+/// Its path.
+const PATH: &str = "/esa.enforcement.v1.EnforcementService/Authorize";
+
+/// A question that arrives, and is answered once it is whole.
+pub(super) struct Question {
+    body: Incoming,
+    enforcement: Enforcement,
+    peer: Peer,
+    timeout: Duration,
+    read: Read,
+    /// Only a question that does not arrive at once costs a timer.
+    late: Option<Pin<Box<Sleep>>>,
+}
+
+/// What has arrived.
+enum Read {
+    Nothing,
+    One(Bytes),
+    Several(BytesMut),
+}
+
+/// Whether a request is one, in the form that every client sends; the routes take any other.
+pub(super) fn is_one(request: &Request<Incoming>) -> bool {
+    let headers = request.headers();
+    request.uri().path() == PATH
+        && request.method() == hyper::Method::POST
+        && headers
+            .get(CONTENT_TYPE)
+            .is_some_and(|kind| matches!(kind.as_bytes(), b"application/grpc" | b"application/grpc+proto"))
+        && headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity")
+}
+
+impl Question {
+    pub(super) fn new(body: Incoming, enforcement: Enforcement, peer: &Peer, timeout: Duration) -> Self {
+        Self { body, enforcement, peer: peer.clone(), timeout, read: Read::Nothing, late: None }
+    }
+
+    /// Reads until the caller has said all.
+    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
+        let most = HEAD + self.enforcement.question_bytes();
+        while !self.body.is_end_stream() {
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => {
+                    if let Ok(data) = frame.into_data() {
+                        self.read.push(data);
+                    }
+                    if most < self.read.len()
+                        || self.read.announces().is_some_and(|length| most < HEAD + length)
+                    {
+                        let what =
+                            format!("the message has more than {} bytes", self.enforcement.question_bytes());
+                        return Poll::Ready(Err(Status::out_of_range(what)));
+                    }
+                }
+                Some(Err(error)) => {
+                    return Poll::Ready(Err(Status::cancelled(format!("the question broke off: {error}"))));
+                }
+                None => break,
+            }
+        }
+        Poll::Ready(Ok(()))
+    }
+
+    fn answer(&mut self) -> Result<Response<Answer>, Status> {
+        let question = message(std::mem::replace(&mut self.read, Read::Nothing).into_bytes())?;
+        let question = AuthorizeRequest::decode(question)
+            .map_err(|error| Status::invalid_argument(format!("the message does not read: {error}")))?;
+        Ok(Answer::of(&self.enforcement.answer(&question, &self.peer)?))
+    }
+
+    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+        let timeout = self.timeout;
+        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
+        ready!(late.as_mut().poll(context));
+        let what = format!("the question was not whole within {}", humantime::format_duration(timeout));
+        Poll::Ready(Status::deadline_exceeded(what))
+    }
+}
+
+impl Future for Question {
+    type Output = Response<Answer>;
+
+    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Answer>> {
+        let this = self.get_mut();
+        let whole = match this.poll_whole(context) {
+            Poll::Ready(whole) => whole,
+            Poll::Pending => Err(ready!(this.poll_late(context))),
+        };
+        let answered = whole.and_then(|()| this.answer());
+        Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
+    }
+}
+
+impl Read {
+    fn push(&mut self, data: Bytes) {
+        match self {
+            Self::Nothing => *self = Self::One(data),
+            Self::One(first) => {
+                let mut all = BytesMut::from(&first[..]);
+                all.extend_from_slice(&data);
+                *self = Self::Several(all);
+            }
+            Self::Several(all) => all.extend_from_slice(&data),
+        }
+    }
+
+    fn as_slice(&self) -> &[u8] {
+        match self {
+            Self::Nothing => &[],
+            Self::One(bytes) => bytes,
+            Self::Several(bytes) => bytes,
+        }
+    }
+
+    fn len(&self) -> usize {
+        self.as_slice().len()
+    }
+
+    /// How long the message says it is.
+    fn announces(&self) -> Option<usize> {
+        let [_, length @ ..] = self.as_slice().first_chunk::<HEAD>()?;
+        usize::try_from(u32::from_be_bytes(*length)).ok()
+    }
+
+    fn into_bytes(self) -> Bytes {
+        match self {
+            Self::Nothing => Bytes::new(),
+            Self::One(bytes) => bytes,
+            Self::Several(bytes) => bytes.freeze(),
+        }
+    }
+}
+
+/// The one message that was sent.
+fn message(mut sent: Bytes) -> Result<Bytes, Status> {
+    if sent.is_empty() {
+        return Err(Status::internal("Missing request message."));
+    }
+    if sent.len() < HEAD {
+        return Err(Status::internal("the message broke off before its length"));
+    }
+    let compressed = sent.get_u8();
+    let length = usize::try_from(sent.get_u32()).unwrap_or(usize::MAX);
+    match compressed {
+        0 => {}
+        1 => return Err(Status::unimplemented("compressed messages are not taken; send them as they are")),
+        _ => return Err(Status::internal("the message begins with neither 0 nor 1")),
+    }
+    if sent.len() != length {
+        let what = format!("the message says it has {length} bytes, and {} were sent", sent.len());
+        return Err(Status::internal(what));
+    }
+    Ok(sent)
+}
