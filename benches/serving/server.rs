@@ -63,7 +63,7 @@ impl Server {
         let tasks = std::fs::read_dir(format!("/proc/{}/task", self.process.id())).unwrap();
         let of = |task: std::io::Result<std::fs::DirEntry>| {
             let told = std::fs::read_to_string(task.ok()?.path().join("schedstat")).ok()?;
-            told.split_whitespace().next()?.parse().ok()
+            told.split_whitespace().next()?.parse::<u64>().ok()
         };
         Duration::from_nanos(tasks.filter_map(of).sum())
     }

@@ -8,7 +8,7 @@ use std::{
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
-use http_body::{Body, Frame, SizeHint};
+use http_body::{Body, Frame};
 use hyper::{
     HeaderMap, Response,
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
@@ -86,14 +86,6 @@ impl Body for Answer {
             Self::Message(_) | Self::Trailers => false,
             Self::Ended => true,
             Self::Routed(body) => body.is_end_stream(),
-        }
-    }
-
-    fn size_hint(&self) -> SizeHint {
-        match self {
-            Self::Message(message) => SizeHint::with_exact(message.len() as u64),
-            Self::Trailers | Self::Ended => SizeHint::with_exact(0),
-            Self::Routed(body) => body.size_hint(),
         }
     }
 }

@@ -11,6 +11,7 @@
 
 mod backend;
 mod cli;
+mod connections;
 mod crashes;
 mod drain;
 mod health;
@@ -28,3 +29,4 @@ mod syncing;
 mod unit_management;
 mod usage_kills;
 mod watching;
+mod wire;

@@ -1,0 +1,237 @@
+//! Connections: who gets one, how long it lasts, how it ends; and `Authorize`, whose way past the routes shows nobody.
+
+use std::{num::NonZeroUsize, time::Duration};
+
+use bytes::Bytes;
+use esa_sidecar::{
+    edge::{address::ListenAddress, listener::Listener},
+    proto::{
+        enforcement::{self as api, Operation},
+        health::{HealthCheckRequest, health_check_response::ServingStatus},
+    },
+};
+use h2::client::SendRequest;
+use hyper::{HeaderMap, Request, StatusCode};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::TcpStream,
+};
+
+use crate::{
+    sidecar::{ID, ScriptedSource, Sidecar, config, healthy, question},
+    wire::{AUTHORIZE, authorize_call, connect, framed},
+};
+
+/// What every HTTP/2 client says first.
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+async fn sidecar(toml: &str) -> Sidecar {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    Sidecar::start_with(source, None, toml).await.ready().await
+}
+
+/// What is said until the other end closes.
+async fn said(connection: &mut TcpStream) -> Vec<u8> {
+    let mut said = Vec::new();
+    // A reset ends it as well.
+    let _ = connection.read_to_end(&mut said).await;
+    said
+}
+
+#[tokio::test]
+async fn a_connection_that_does_not_come_to_speak_is_closed() {
+    let sidecar = sidecar("[limits]\nhandshake = '200ms'").await;
+    for beginning in [&b""[..], b"P", PREFACE] {
+        let mut connection = TcpStream::connect(&sidecar.address).await.unwrap();
+        connection.write_all(beginning).await.unwrap();
+        assert_eq!(said(&mut connection).await, b"", "{beginning:?}");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_connection_that_spoke_in_time_stays() {
+    let mut sidecar = sidecar("[limits]\nhandshake = '1ms'").await;
+    let mut health = sidecar.health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert_eq!(health.message().await.unwrap().unwrap().status(), ServingStatus::Serving);
+    assert!(tokio::time::timeout(Duration::from_millis(100), health.message()).await.is_err());
+    sidecar.authorize(question(Operation::EnableUsers)).await.unwrap();
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn connections_beyond_those_allowed_are_closed_and_the_others_go_on() {
+    for limit in ["connections", "connections_per_peer"] {
+        // One is the client's.
+        let mut sidecar = sidecar(&format!("[limits]\n{limit} = 2")).await;
+        let mut second = TcpStream::connect(&sidecar.address).await.unwrap();
+        second.write_all(PREFACE).await.unwrap();
+        second.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
+        // Its settings come: it was taken.
+        assert!(second.read_u8().await.is_ok());
+        let mut third = TcpStream::connect(&sidecar.address).await.unwrap();
+        assert_eq!(said(&mut third).await, b"");
+        sidecar.authorize(question(Operation::EnableUsers)).await.unwrap();
+        drop(second);
+        // Whoever comes once a place is free gets it; when that is, the other end decides.
+        let taken = async {
+            loop {
+                let mut fourth = TcpStream::connect(&sidecar.address).await.unwrap();
+                let spoken = fourth.write_all(&[PREFACE, &[0, 0, 0, 4, 0, 0, 0, 0, 0]].concat()).await;
+                if spoken.is_ok() && fourth.read_u8().await.is_ok() {
+                    break;
+                }
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn an_old_connection_ends_with_a_last_word_on_each_stream() {
+    let mut sidecar = sidecar("[limits]\nconnection_age = '100ms'").await;
+    let mut watch = sidecar.watch(ID).await;
+    let mut health = sidecar.health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    assert!(health.message().await.unwrap().is_some());
+    let (asking, questions) = tokio::sync::mpsc::channel(1);
+    let questions = tokio_stream::wrappers::ReceiverStream::new(questions);
+    let mut answers = sidecar.client.stream_authorize(questions).await.unwrap().into_inner();
+    let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
+    asking.send(asked).await.unwrap();
+    assert!(answers.message().await.unwrap().is_some());
+    // The streams end well, though nothing stops.
+    assert!(watch.message().await.unwrap().is_none());
+    assert!(health.message().await.unwrap().is_none());
+    assert!(answers.message().await.unwrap().is_none());
+    // The client has come again.
+    sidecar.authorize(question(Operation::EnableUsers)).await.unwrap();
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn whoever_speaks_http_1_to_the_port_of_questions_is_told_what_is_spoken() {
+    let sidecar = sidecar("").await;
+    let mut connection = TcpStream::connect(&sidecar.address).await.unwrap();
+    connection.write_all(b"GET / HTTP/1.1\r\nhost: localhost\r\n\r\n").await.unwrap();
+    let said = String::from_utf8(said(&mut connection).await).unwrap();
+    let (head, body) = said.split_once("\r\n\r\n").unwrap();
+    assert!(head.starts_with("HTTP/1.1 505 "), "{head}");
+    assert!(head.contains(&format!("content-length: {}", body.len())), "{head} {}", body.len());
+    assert!(body.contains("gRPC"), "{body}");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_port_that_somebody_listens_on_is_not_shared() {
+    let two = NonZeroUsize::new(2).unwrap();
+    let first = Listener::open(&ListenAddress::loopback(0), two).await.unwrap();
+    for queues in [NonZeroUsize::MIN, two] {
+        let second = Listener::open(first.address(), queues).await.map(drop).unwrap_err().to_string();
+        assert!(second.contains("another program listens there"), "{second}");
+    }
+}
+
+/// Everything a caller sees of an answer.
+#[derive(Debug, PartialEq, Eq)]
+struct Seen {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: Vec<u8>,
+    trailers: Option<HeaderMap>,
+}
+
+async fn call(client: &SendRequest<Bytes>, kind: &str, encoding: Option<&str>, body: &[u8]) -> Seen {
+    let mut request = Request::post(AUTHORIZE).header("content-type", kind).header("te", "trailers");
+    if let Some(encoding) = encoding {
+        request = request.header("grpc-encoding", encoding);
+    }
+    let mut client = client.clone().ready().await.unwrap();
+    let (response, mut sender) = client.send_request(request.body(()).unwrap(), false).unwrap();
+    // An answer may come before the question is whole.
+    let _ = sender.send_data(Bytes::copy_from_slice(body), true);
+    let (head, mut answer) = response.await.unwrap().into_parts();
+    let mut body = Vec::new();
+    while let Some(data) = answer.data().await {
+        let data = data.unwrap();
+        answer.flow_control().release_capacity(data.len()).unwrap();
+        body.extend_from_slice(&data);
+    }
+    Seen { status: head.status, headers: head.headers, body, trailers: answer.trailers().await.unwrap() }
+}
+
+#[tokio::test]
+async fn a_question_is_answered_as_the_routes_would_answer_it() {
+    let sidecar = sidecar("").await;
+    let client = connect(&sidecar.address).await;
+    let asked = |request: api::AuthorizeRequest| framed(&request.encode_to_vec());
+    let long = api::AuthorizeRequest { subscription_id: "x".repeat(200), ..question(Operation::EnableUsers) };
+    let unreadable = api::AuthorizeRequest { operation: 99, ..question(Operation::EnableUsers) };
+    let elsewhere = api::AuthorizeRequest {
+        subscription_id: "ZZZ-ZZZ-ZZZ".to_owned(),
+        ..question(Operation::EnableUsers)
+    };
+    for body in [
+        asked(question(Operation::EnableUsers)),
+        asked(question(Operation::TurnOffAuthentication)),
+        asked(api::AuthorizeRequest::default()),
+        asked(long),
+        asked(unreadable),
+        asked(elsewhere),
+        // Fields nobody knows are passed over.
+        framed(&[question(Operation::EnableUsers).encode_to_vec(), vec![0xa0, 0x06, 0x01]].concat()),
+    ] {
+        let direct = call(&client, "application/grpc", None, &body).await;
+        // The routes take what does not say `application/grpc` and no more.
+        let routed = call(&client, "application/grpc;", None, &body).await;
+        assert_eq!(direct, routed, "{body:?}");
+        assert_eq!(call(&client, "application/grpc+proto", Some("identity"), &body).await, direct);
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_no_question_is_refused_with_its_reason() {
+    let sidecar = sidecar("[limits]\nquestion_bytes = 1024").await;
+    let client = connect(&sidecar.address).await;
+    let whole = framed(&question(Operation::EnableUsers).encode_to_vec());
+    let compressed = [&[1], &whole[1..]].concat();
+    let odd = [&[7], &whole[1..]].concat();
+    let broken = framed(&[0xff; 3]);
+    let large = framed(&[0; 2_000]);
+    for (body, status, what) in [
+        (&b""[..], 13, "Missing request message"),
+        (&whole[..3], 13, "before its length"),
+        (&whole[..whole.len() - 1], 13, "were sent"),
+        (&[&whole[..], b"x"].concat(), 13, "were sent"),
+        (&compressed, 12, "compressed"),
+        (&odd, 13, "neither 0 nor 1"),
+        (&broken, 3, "does not read"),
+        (&large, 11, "more than 1024 bytes"),
+        // A length that is a lie is refused when it is heard, not when it has been waited for.
+        (&[0, 0x7f, 0xff, 0xff, 0xff], 11, "more than 1024 bytes"),
+    ] {
+        let seen = call(&client, "application/grpc", None, body).await;
+        let said = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
+        assert_eq!(said("grpc-status"), Some(status.to_string()), "{body:?}");
+        let message = said("grpc-message").unwrap().replace("%20", " ");
+        assert!(message.contains(what), "{message}");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_question_that_does_not_become_whole_is_given_up() {
+    let sidecar = sidecar("[limits]\ncall_timeout = '100ms'").await;
+    let mut client = connect(&sidecar.address).await.ready().await.unwrap();
+    let (response, _sender) = client.send_request(authorize_call(), false).unwrap();
+    assert_eq!(response.await.unwrap().headers()["grpc-status"], "4");
+    sidecar.stop().await;
+}
+
+#[test]
+fn there_are_as_many_threads_as_configured() {
+    assert_eq!(config("[listen]\nthreads = 3").listen.threads.get(), 3);
+}
