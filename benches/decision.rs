@@ -19,7 +19,7 @@ use esa_sidecar::{
         decision::decide,
         facts::{ActiveUsers, FairUse, LicensedUsers, SmsCredits, Users},
     },
-    enforcement::Enforcement,
+    enforcement::{Callers, Enforcement},
     freshness::Freshness,
     proto::enforcement::{
         self as api,
@@ -147,6 +147,7 @@ fn service(runtime: &Runtime, subscriptions: u32) -> Enforcement {
         cache,
         clock,
         Freshness::new(&config.staleness),
+        Callers::of(None),
         config.limits,
         handle,
         CancellationToken::new(),

@@ -16,7 +16,10 @@ use esa_sidecar::{
     clock::{Clock as _, SystemClock},
     config::Config,
     domain::Span,
-    edge::{address::ListenAddress, listener::Listener},
+    edge::{
+        address::ListenAddress,
+        listener::{Listener, Opening},
+    },
     health::Monitor,
     licensing::{FIRST_ACCOUNT, Opened, store::Database},
     proto::licensing::{
@@ -68,8 +71,9 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     let mut config = Config::read(None, Vec::new()).unwrap();
     config.backend.database = database;
     let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock::new()));
-    let opened = Opened::at(&folder, config.backend, clock, stop.clone(), false).await.unwrap();
-    let listener = Listener::open(&ListenAddress::loopback(0), NonZeroUsize::MIN).await.unwrap();
+    let opened = Opened::at(&folder, config.backend.clone(), clock, stop.clone(), false).await.unwrap();
+    let opening = Opening { queues: NonZeroUsize::MIN, mode: 0o600, owner: None };
+    let listener = Listener::open(&ListenAddress::loopback(0), opening).await.unwrap();
     println!("{} {}", listener.address(), opened.one_time_password.unwrap());
     std::thread::spawn(move || {
         std::io::stdin().read_to_end(&mut Vec::new()).unwrap();
@@ -77,7 +81,7 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     });
     let stop = CancellationToken::new();
     let run =
-        server::run_licensing(config.limits, opened.backend, listener, None, Monitor::of_backend(), stop);
+        server::run_licensing(config, None, opened.backend, listener, None, Monitor::of_backend(), stop);
     run.await.unwrap();
 }
 

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{CommandError, CommandResult, output};
-use crate::config::Config;
+use crate::{config::Config, edge::tls::Tls};
 
 /// Say all that is wrong with a configuration, without starting
 ///
@@ -20,7 +20,8 @@ pub(super) struct CheckConfig {
 impl CheckConfig {
     pub(super) fn run(self) -> CommandResult {
         let shown = self.file.display().to_string();
-        Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
+        let config = Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
+        config.tls.files.map(Tls::read).transpose()?;
         output::print(&format!("{shown}: nothing is wrong with it\n"))?;
         Ok(ExitCode::SUCCESS)
     }

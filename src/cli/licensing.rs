@@ -4,11 +4,15 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, output, run_server::Process, serve::flag};
+use super::{CommandError, CommandResult, output, reread::Reread, run_server::Process, serve::flag};
 use crate::{
     clock::SystemClock,
     config::Config,
-    edge::{address::ListenAddress, listener::Listener},
+    edge::{
+        address::ListenAddress,
+        listener::Listener,
+        tls::{Files, Tls},
+    },
     health::Monitor,
     licensing::{FIRST_ACCOUNT, Opened},
     server,
@@ -50,10 +54,9 @@ impl Licensing {
             flag("--data-dir", "data_dir", self.data_dir),
             flag("--database", "backend.database", self.database),
         ];
-        let flags = flags.into_iter().flatten().collect();
-        let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
-        let log = config.log.clone();
-        Process::run(&log, |mut process| async move {
+        let flags: Vec<_> = flags.into_iter().flatten().collect();
+        let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
+        Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
             let ended = serve(&mut process, config, self.reset_owner).await;
             process.ended(ended)
         })
@@ -68,7 +71,10 @@ async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> Comm
     let monitor = Monitor::of_backend();
     let stop = process.stop.clone();
     let backend = opened.backend.clone();
-    let run = server::run_licensing(config.limits, backend, listener, Some(probes), monitor.clone(), stop);
+    // Callers of the backend are known by their tokens, whatever certificate they show.
+    let files = config.tls.files.clone().map(|files| Files { client_ca: None, revocations: None, ..files });
+    let tls = files.map(Tls::read).transpose()?;
+    let run = server::run_licensing(config, tls, backend, listener, Some(probes), monitor.clone(), stop);
     process.until_signal(run, &monitor, String::new()).await
 }
 

@@ -19,6 +19,7 @@ mod licensing;
 mod matrix;
 mod output;
 mod report_usage;
+mod reread;
 mod run_server;
 mod serve;
 mod status;

@@ -7,13 +7,17 @@ use std::{convert::Infallible, future::Future, num::NonZeroUsize, process::ExitC
 use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
+    sync::watch,
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, CommandResult, FAILED, output};
+use super::{CommandError, CommandResult, FAILED, output, reread::Reread};
 use crate::{
-    config,
-    edge::{address::ListenAddress, listener::Listener},
+    config::{self, Config},
+    edge::{
+        address::ListenAddress,
+        listener::{Listener, Opening},
+    },
     health::Monitor,
     server::ServeError,
     telemetry::Telemetry,
@@ -25,6 +29,9 @@ pub(super) struct Process {
     pub(super) stop: CancellationToken,
     telemetry: Telemetry,
     signals: Signals,
+    hangup: Signal,
+    /// What SIGHUP reads again.
+    reread: Reread,
     opened: Vec<ListenAddress>,
 }
 
@@ -35,27 +42,33 @@ struct Signals {
 
 impl Process {
     /// Runs `work` in a process of its own runtime and log.
-    pub(super) fn run<F>(log: &config::Log, work: impl FnOnce(Self) -> F) -> CommandResult
+    pub(super) fn run<F>(reread: Reread, work: impl FnOnce(Self, Config) -> F) -> CommandResult
     where
         F: Future<Output = (Vec<ListenAddress>, CommandResult)>,
     {
-        let telemetry = Telemetry::start(log);
+        let config = reread.read().clone();
+        let telemetry = Telemetry::start(&config.log);
         let runtime: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (opened, ended) = runtime.block_on(async {
             // Before anything is printed: whoever reads an address may stop us at once.
-            match Signals::new() {
-                Ok(signals) => {
-                    work(Self { stop: CancellationToken::new(), telemetry, signals, opened: Vec::new() })
-                        .await
-                }
-                Err(error) => (Vec::new(), Err(error)),
-            }
+            let (signals, hangup) = match (Signals::new(), signal(SignalKind::hangup())) {
+                (Ok(signals), Ok(hangup)) => (signals, hangup),
+                (Err(error), _) => return (Vec::new(), Err(error)),
+                (_, Err(error)) => return (Vec::new(), Err(error.into())),
+            };
+            let stop = CancellationToken::new();
+            work(Self { stop, telemetry, signals, hangup, reread, opened: Vec::new() }, config).await
         });
         // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
         runtime.shutdown_background();
         // Only what was opened here: a socket that could not be opened may be another sidecar's.
         opened.iter().for_each(ListenAddress::tidy_up);
         ended
+    }
+
+    /// `present` and what SIGHUP makes of it.
+    pub(super) fn settings(&self, present: Config) -> watch::Receiver<Config> {
+        self.reread.settings(present)
     }
 
     /// Opens `address` with so many accept queues and says so.
@@ -65,7 +78,8 @@ impl Process {
         address: &ListenAddress,
         queues: NonZeroUsize,
     ) -> Result<(Listener, ListenAddress), CommandError> {
-        let listener = Listener::open(address, queues).await?;
+        let config::Listen { socket_mode: mode, socket_owner: owner, .. } = self.reread.read().listen;
+        let listener = Listener::open(address, Opening { queues, mode, owner }).await?;
         self.opened.push(address.clone());
         let taken = listener.address().clone();
         output::print(&format!("{what} listening on {taken}\n"))?;
@@ -88,10 +102,17 @@ impl Process {
             }
             std::future::pending::<Result<Infallible, CommandError>>().await
         };
+        let hung_up = async {
+            loop {
+                self.hangup.recv().await;
+                self.reread.again();
+            }
+        };
         tokio::select! {
             ended = &mut run => return ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
             Err(error) = greeted => return Err(error),
             () = self.telemetry.tell_dropped() => {}
+            () = hung_up => {}
             () = self.signals.next() => {}
         }
         self.stop.cancel();

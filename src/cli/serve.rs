@@ -4,11 +4,11 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, licensing, run_server::Process};
+use super::{CommandError, CommandResult, licensing, reread::Reread, run_server::Process};
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, FactsFile, Flag},
-    edge::{address::ListenAddress, backend::BackendAddress},
+    edge::{address::ListenAddress, backend::BackendAddress, tls::Tls},
     health::Monitor,
     licensing::Opened,
     refresh::persist::Store,
@@ -64,9 +64,8 @@ impl Serve {
         let mut flags = self.listen.flags();
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
-        let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
-        let log = config.log.clone();
-        Process::run(&log, |mut process| async move {
+        let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
+        Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
             let ended = serve(&mut process, config).await;
             process.ended(ended)
         })
@@ -124,9 +123,11 @@ async fn sidecar<S: FactsSource>(
     let (enforcement, _) =
         process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
     let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
-    let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());
+    let tls = config.tls.files.clone().map(Tls::read).transpose()?;
+    let (listeners, monitor) = (Listeners { enforcement, probes, tls }, Monitor::new());
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
-    let run = server::run(config, source, Some(store), listeners, clock, monitor.clone(), stop);
+    let settings = process.settings(config);
+    let run = server::run(settings, source, Some(store), listeners, clock, monitor.clone(), stop);
     process.until_signal(run, &monitor, String::new()).await
 }
 
@@ -150,10 +151,21 @@ pub(super) async fn embedded(
     let at_start = trusted();
     let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
-    let (limits, stop) = (config.limits.clone(), process.stop.clone());
-    let beside = server::run_licensing(limits, backend, licensing, None, Monitor::of_backend(), stop.clone());
-    let (listeners, monitor) = (Listeners { enforcement, probes }, Monitor::new());
-    let run = server::run(config, source, Some(store), listeners, clock, monitor.clone(), stop);
+    let stop = process.stop.clone();
+    let tls = config.tls.files.clone().map(Tls::read).transpose()?;
+    // The sidecar beside it is one of its own process, and asks in the clear.
+    let beside = server::run_licensing(
+        config.clone(),
+        None,
+        backend,
+        licensing,
+        None,
+        Monitor::of_backend(),
+        stop.clone(),
+    );
+    let (listeners, monitor) = (Listeners { enforcement, probes, tls }, Monitor::new());
+    let settings = process.settings(config);
+    let run = server::run(settings, source, Some(store), listeners, clock, monitor.clone(), stop);
     let both = async { tokio::try_join!(run, beside).map(drop) };
     process.until_signal(both, &monitor, greeting(&asked_at, &backend_at)).await
 }

@@ -47,12 +47,7 @@ impl Licensing {
         let urls = reader.list("licensing.urls", |text| {
             text.parse::<BackendAddress>().map_err(|error: BackendAddressError| error.to_string())
         });
-        let truth = |text: &str| match text {
-            "true" => Ok(true),
-            "false" => Ok(false),
-            _ => Err(format!("`{text}` is neither `true` nor `false`")),
-        };
-        let plaintext = reader.parsed("licensing.plaintext", false, truth);
+        let plaintext = reader.truth("licensing.plaintext");
         for url in urls.iter().filter(|url| !plaintext && !url.is_on_this_machine()) {
             reader.fault("licensing.urls", beyond_this_machine(url));
         }

@@ -4,19 +4,23 @@
 //! those of the TOML file; as an environment variable `refresh.interval` is `ESA_SIDECAR__REFRESH__INTERVAL`.
 
 mod backend;
+mod callers;
 mod licensing;
 mod limits;
 mod reader;
+mod tls;
 
 use std::{collections::BTreeMap, env, num::NonZeroUsize, path::PathBuf, time::Duration};
 
 use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
 
 pub use backend::Backend;
+pub use callers::{Caller, Identity, Quota};
 pub use licensing::{Licensing, beyond_this_machine};
 pub use limits::Limits;
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
+pub use tls::Tls;
 
 /// Everything.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -36,6 +40,10 @@ pub struct Config {
     pub backend: Backend,
     /// `staleness`
     pub staleness: Staleness,
+    /// `tls`
+    pub tls: Tls,
+    /// `callers`: who may ask what; without it, whoever reaches the listener may ask anything.
+    pub callers: Option<Vec<Caller>>,
     /// `limits`
     pub limits: Limits,
     /// `log`
@@ -54,6 +62,13 @@ pub struct Listen {
     /// `listen.threads`: how many threads answer questions, each with connections of its own; default one for each
     /// processor.
     pub threads: NonZeroUsize,
+    /// `listen.trust_network`: whether whoever reaches a listener from another machine is trusted as this machine's
+    /// callers are, default false.
+    pub trust_network: bool,
+    /// `listen.socket_mode`: permissions of Unix sockets, in octal, default `600`: their owner alone.
+    pub socket_mode: u32,
+    /// `listen.socket_owner`: whose they are, as `USER:GROUP` in numbers, default whoever runs the sidecar.
+    pub socket_owner: Option<(u32, u32)>,
 }
 
 /// The facts file.
@@ -131,6 +146,8 @@ impl Config {
             backend: Backend::read(&mut reader),
             refresh: Refresh::read(&mut reader),
             staleness: Staleness::read(&mut reader),
+            tls: Tls::read(&mut reader),
+            callers: callers::read(&mut reader),
             limits: Limits::read(&mut reader),
             log: Log::read(&mut reader),
         };
@@ -140,6 +157,37 @@ impl Config {
 }
 
 impl Config {
+    /// The tables in which another configuration differs and that count from a start on; `[[callers]]` counts at once.
+    #[must_use]
+    pub fn differs_in(&self, other: &Self) -> Vec<&'static str> {
+        let Self {
+            listen,
+            data_dir,
+            file,
+            refresh,
+            licensing,
+            backend,
+            staleness,
+            tls,
+            callers: _,
+            limits,
+            log,
+        } = self;
+        let tables = [
+            ("`listen`", *listen == other.listen),
+            ("`data_dir`", *data_dir == other.data_dir),
+            ("`file`", *file == other.file),
+            ("`refresh`", *refresh == other.refresh),
+            ("`licensing`", *licensing == other.licensing),
+            ("`backend`", *backend == other.backend),
+            ("`staleness`", *staleness == other.staleness),
+            ("`tls`", *tls == other.tls),
+            ("`limits`", *limits == other.limits),
+            ("`log`", *log == other.log),
+        ];
+        tables.into_iter().filter(|(_, is_same)| !is_same).map(|(name, _)| name).collect()
+    }
+
     /// Which key says how often facts are asked for, and how often.
     fn interval(&self) -> (&'static str, Duration) {
         if self.licensing.urls.is_empty() {
@@ -151,7 +199,15 @@ impl Config {
 
     /// What is wrong only in company.
     fn check_together(&self, reader: &mut Reader) {
-        let Listen { enforcement, probes, licensing, threads: _ } = &self.listen;
+        let Listen {
+            enforcement,
+            probes,
+            licensing,
+            threads: _,
+            trust_network: _,
+            socket_mode: _,
+            socket_owner: _,
+        } = &self.listen;
         let same = |one: &ListenAddress, other| one == other && !one.takes_any_port();
         for (key, clashes, other) in [
             ("listen.probes", same(probes, enforcement), "listen.enforcement"),
@@ -162,6 +218,7 @@ impl Config {
                 reader.fault(key, format!("the same address as `{other}`; choose another"));
             }
         }
+        self.check_reach(reader);
         if !self.licensing.urls.is_empty() && self.file.path.is_some() {
             let what = "facts come from one source: leave out `file.path`, or these".to_owned();
             reader.fault("licensing.urls", what);
@@ -182,6 +239,33 @@ impl Config {
     }
 }
 
+impl Config {
+    /// Whoever can reach a listener must be told apart, or be trusted by the operator's own word.
+    fn check_reach(&self, reader: &mut Reader) {
+        let Listen { enforcement, licensing, trust_network, .. } = &self.listen;
+        if *trust_network {
+            return;
+        }
+        let tells_apart =
+            self.callers.is_some() && self.tls.files.as_ref().is_some_and(|files| files.client_ca.is_some());
+        if !enforcement.is_on_this_machine() && !tells_apart {
+            let what = format!(
+                "`{enforcement}` can be reached from other machines, and whoever reaches it could speak for an \
+                 administrator; set `tls.client_ca` and `[[callers]]`, listen on 127.0.0.1, [::1] or a Unix socket, \
+                 or say `listen.trust_network = true`"
+            );
+            reader.fault("listen.enforcement", what);
+        }
+        if !licensing.is_on_this_machine() && self.tls.files.is_none() {
+            let what = format!(
+                "`{licensing}` can be reached from other machines, and passwords would go there in the clear; set \
+                 `tls.certificate`, listen on 127.0.0.1, [::1] or a Unix socket, or say `listen.trust_network = true`"
+            );
+            reader.fault("listen.licensing", what);
+        }
+    }
+}
+
 impl Listen {
     fn read(reader: &mut Reader) -> Self {
         let mut address = |key, port| {
@@ -196,6 +280,21 @@ impl Listen {
             threads: reader.parsed("listen.threads", processors(), |text| {
                 let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1_024);
                 number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to 1024"))
+            }),
+            trust_network: reader.truth("listen.trust_network"),
+            socket_mode: reader.parsed("listen.socket_mode", 0o600, |text| {
+                let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
+                mode.ok_or_else(|| format!("`{text}` is no permissions in octal, such as `660`"))
+            }),
+            socket_owner: reader.parsed("listen.socket_owner", None, |text| {
+                let numbers =
+                    text.split_once(':').map(|(user, group)| (user.parse().ok(), group.parse().ok()));
+                match numbers {
+                    Some((Some(user), Some(group))) => Ok(Some((user, group))),
+                    Some(_) | None => {
+                        Err(format!("`{text}` is not `USER:GROUP` in numbers, such as `1000:1000`"))
+                    }
+                }
             }),
         }
     }

@@ -141,6 +141,25 @@ impl Reader {
         parsed.collect()
     }
 
+    /// `true`, or `false`, which it is unless it is set.
+    pub(super) fn truth(&mut self, key: &str) -> bool {
+        self.parsed(key, false, |text| match text {
+            "true" => Ok(true),
+            "false" => Ok(false),
+            _ => Err(format!("`{text}` is neither `true` nor `false`")),
+        })
+    }
+
+    /// Tables in an array, if there are any.
+    pub(super) fn tables(&mut self, key: &str) -> Option<Vec<Value>> {
+        self.known.insert(key.to_owned());
+        if let Value::Array(_, tables) = self.figment.find_value(key).ok()? {
+            return Some(tables);
+        }
+        self.fault(key, format!("tables are expected here, each beginning with `[[{key}]]`"));
+        None
+    }
+
     /// Anything else that is written as text.
     pub(super) fn parsed<T>(
         &mut self,

@@ -40,7 +40,13 @@ fn the_example_configuration_sets_every_key_to_its_default() {
     std::fs::write(file.path(), example_of_backend).unwrap();
     let config = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap();
     assert_eq!(config.staleness.unavailable_after, Some(Duration::from_hours(30 * 24)));
-    let reference = concat!(include_str!("mod.rs"), include_str!("licensing.rs"));
+    let reference = [
+        include_str!("mod.rs"),
+        include_str!("licensing.rs"),
+        include_str!("limits.rs"),
+        include_str!("tls.rs"),
+    ];
+    let reference = reference.concat();
     let documented =
         reference.lines().filter_map(|line| line.trim().strip_prefix("/// `")?.split('`').next());
     for key in documented.filter(|key| key.contains('.') && !key.contains('<')) {
@@ -71,4 +77,58 @@ fn what_is_wrong_with_the_backend_is_said() {
     let file = tempfile::NamedTempFile::new().unwrap();
     std::fs::write(file.path(), "[licensing]\nurls = ['http://10.0.0.1:1']\nplaintext = true").unwrap();
     assert!(Config::read(Some(file.path().to_owned()), Vec::new()).is_ok());
+}
+
+#[test]
+fn who_may_ask_is_read_with_every_fault_in_it() {
+    let read = |toml: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        Config::read(Some(file.path().to_owned()), Vec::new())
+    };
+    let row = |rest: &str| format!("[[callers]]\nname = 'it'\n{rest}\n");
+    for (toml, what) in [
+        ("callers = 1".to_owned(), "[[callers]]"),
+        (row("user = 1"), "missing field `role`"),
+        (row("user = 1\nrole = 'admin'"), "callers[0].role"),
+        (row("role = 'probe'"), "say how it is known"),
+        (row("role = 'probe'\nuser = 1\nloopback = true"), "in one way"),
+        (row("role = 'probe'\nuser = -1"), "callers[0].user"),
+        (row("role = 'probe'\nuser = 1\nuserr = 2"), "userr"),
+        (row("role = 'probe'\nuser = 1\noperations = ['fly']"), "`fly` is no operation"),
+        (row("role = 'probe'\nuser = 1\nsubscriptions = ['1']"), "`1` is no public license ID"),
+        (row("role = 'probe'\nuser = 1\nquestions_per_second = 0"), "callers[0].questions_per_second"),
+        (row("role = 'probe'\nuser = 1\nburst = 5"), "goes with `questions_per_second`"),
+        (row("role = 'probe'\nuser = 1").repeat(2), "`callers[1]`"),
+        ("[tls]\ncertificate = 'c'".to_owned(), "goes with `tls.key`"),
+        ("[tls]\nkey = 'k'".to_owned(), "goes with `tls.certificate`"),
+        ("[tls]\nclient_ca = 'k'".to_owned(), "goes with `tls.certificate`"),
+        ("[tls]\nrevocations = 'k'".to_owned(), "go with `tls.client_ca`"),
+        ("[tls]\nminimum_version = '1.1'".to_owned(), "neither `1.3` nor `1.2`"),
+        ("[listen]\nenforcement = '0.0.0.0:1'".to_owned(), "tls.client_ca"),
+        (
+            "[listen]\nenforcement = '0.0.0.0:1'\n[tls]\ncertificate = 'c'\nkey = 'k'".to_owned(),
+            "tls.client_ca",
+        ),
+        ("[listen]\nlicensing = '[::]:1'".to_owned(), "in the clear"),
+        ("[listen]\nsocket_mode = '999'".to_owned(), "in octal"),
+        ("[listen]\nsocket_owner = 'esa'".to_owned(), "USER:GROUP"),
+        ("[listen]\nthreads = 0".to_owned(), "from 1 to 1024"),
+    ] {
+        let faults = read(&toml).unwrap_err().to_string();
+        assert!(faults.contains(what), "{toml}: {faults}");
+    }
+    // Several at once, each in its place.
+    let faults = read(&(row("role = 'probe'") + &row("role = 'fool'\nuser = 1"))).unwrap_err();
+    assert_eq!(faults.0.len(), 2, "{faults}");
+    // Health is nobody's secret, and a network may be trusted on its operator's word.
+    assert!(read("[listen]\nprobes = '0.0.0.0:1'").is_ok());
+    assert!(
+        read("[listen]\nenforcement = '0.0.0.0:1'\nlicensing = '0.0.0.0:2'\ntrust_network = true").is_ok()
+    );
+    let table = row("role = 'provisioning_server'\nuser = 1\nsubscriptions = ['3a8-wn7-7td']");
+    let caller = read(&table).unwrap().callers.unwrap().remove(0);
+    assert_eq!(caller.operations.into_iter().collect::<Vec<_>>(), ["provision_users"]);
+    assert_eq!(caller.identity, Identity::User(1));
+    assert!(!caller.vouches_for_administrators);
 }

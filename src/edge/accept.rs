@@ -8,8 +8,9 @@ use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
 use rustix::io::Errno;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    time::timeout,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -18,9 +19,10 @@ use super::{
     bounds::Bounds,
     connection,
     first_bytes::Begun,
-    gate::{Full, Gate, Place},
+    gate::Gate,
     listener::Socket,
     peer::{Origin, Peer},
+    tls::{Names, Tls},
 };
 use crate::backoff::Backoff;
 
@@ -32,6 +34,7 @@ pub struct Acceptor<C> {
     bounds: Arc<Bounds>,
     gate: Arc<Gate>,
     takes_http1: bool,
+    tls: Option<Arc<Tls>>,
     ending: Ending,
     calls: C,
 }
@@ -61,13 +64,19 @@ where
     /// Takes connections within `bounds` until they are to end.
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
         let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
-        Self { bounds: Arc::new(bounds), gate, takes_http1: false, ending, calls }
+        Self { bounds: Arc::new(bounds), gate, takes_http1: false, tls: None, ending, calls }
     }
 
     /// Answers HTTP/1.1 as well, as orchestrators speak it.
     #[must_use]
     pub fn with_http1(self) -> Self {
         Self { takes_http1: true, ..self }
+    }
+
+    /// Speaks TLS on TCP.
+    #[must_use]
+    pub fn with_tls(self, tls: Option<Arc<Tls>>) -> Self {
+        Self { tls, ..self }
     }
 
     /// Takes connections until the listener ends, and returns once the last of them has.
@@ -110,36 +119,58 @@ where
             Ok(place) => {
                 let acceptor = self.clone();
                 connections.spawn(async move {
-                    match io {
-                        Io::Tcp(io) => acceptor.serve(io, place, origin).await,
-                        Io::Unix(io) => acceptor.serve(io, place, origin).await,
+                    if let Err(error) = acceptor.serve(io, origin).await {
+                        debug!(%origin, "a connection ended early: {error}");
                     }
+                    drop(place);
                 });
             }
-            Err(full) => told_of(full),
+            // Whoever looks for a caller that is turned away finds it; a flood does not fill the log.
+            Err(full) => debug!("a connection was closed at once: {full}"),
         }
     }
 
-    async fn serve<I>(self, io: I, _place: Place, origin: Origin)
+    async fn serve(self, io: Io, origin: Origin) -> Result<(), BoxError> {
+        // One deadline for all that comes before the first call.
+        let by = Instant::now() + self.bounds.handshake;
+        match io {
+            Io::Tcp(io) => match self.tls.clone() {
+                None => self.speak(io, by, origin, None, CancellationToken::new()).await,
+                Some(tls) => {
+                    let (io, names, outdated) = timeout_at(by, tls.accept(io)).await??;
+                    self.speak(io, by, origin, names, outdated).await
+                }
+            },
+            Io::Unix(io) => self.speak(io, by, origin, None, CancellationToken::new()).await,
+        }
+    }
+
+    async fn speak<I>(
+        self,
+        io: I,
+        by: Instant,
+        origin: Origin,
+        names: Option<Names>,
+        outdated: CancellationToken,
+    ) -> Result<(), BoxError>
     where
-        I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
+        I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(Ok(begun)) = timeout(self.bounds.handshake, Begun::read(io)).await else {
-            debug!(%origin, "a connection ended before it spoke HTTP/2");
-            return;
-        };
-        let peer = Peer::new(origin, self.ending.streams.child_token());
+        let begun = timeout_at(by, Begun::read(io)).await??;
+        let peer = Peer::new(origin, names, self.ending.streams.child_token());
         let calls = (self.calls)(&peer);
-        let stop = &self.ending.connections;
-        let served = if begun.is_http2() {
-            connection::serve_http2(begun, calls, &self.bounds, &peer, stop).await
-        } else if self.takes_http1 {
-            connection::serve_http1(begun, calls, &self.bounds, &peer, stop).await
-        } else {
-            connection::say_grpc(begun).await.map_err(BoxError::from)
+        let end = async {
+            tokio::select! {
+                () = self.ending.connections.cancelled() => {}
+                () = outdated.cancelled() => {}
+            }
         };
-        if let Err(error) = served {
-            debug!(%origin, "a connection ended early: {error}");
+        if begun.is_http2() {
+            connection::serve_http2(begun, calls, &self.bounds, &peer, end).await
+        } else if self.takes_http1 {
+            connection::serve_http1(begun, calls, &self.bounds, &peer, end).await
+        } else {
+            Ok(connection::say_grpc(begun).await?)
         }
     }
 }
@@ -148,11 +179,6 @@ where
 fn is_shortage(error: &io::Error) -> bool {
     let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
     error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-fn told_of(full: Full) {
-    // Told once a connection: each was refused, and whoever looks wants to know how many.
-    debug!("a connection was closed at once: {full}");
 }
 
 /// One accept queue, on the runtime that serves it.

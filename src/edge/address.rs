@@ -26,12 +26,6 @@ pub enum AddressError {
         "`{0}` is not an address; write `127.0.0.1:50051`, `[::1]:50051` or `unix:/run/esa-sidecar.sock`"
     )]
     Malformed(String),
-    /// Callers are not identified yet, so every caller is trusted; only this machine's may be.
-    #[error(
-        "`{0}` can be reached from other machines, and callers are not identified: whoever reaches the port could \
-         speak for an administrator; listen on 127.0.0.1, [::1] or a Unix socket"
-    )]
-    BeyondLoopback(SocketAddr),
 }
 
 impl ListenAddress {
@@ -45,6 +39,15 @@ impl ListenAddress {
     #[must_use]
     pub const fn takes_any_port(&self) -> bool {
         matches!(self, Self::Tcp(address) if address.port() == 0)
+    }
+
+    /// Whether only this machine reaches it.
+    #[must_use]
+    pub const fn is_on_this_machine(&self) -> bool {
+        match self {
+            Self::Tcp(address) => address.ip().is_loopback(),
+            Self::Unix(_) => true,
+        }
     }
 
     /// Removes what listening here leaves behind.
@@ -66,11 +69,7 @@ impl FromStr for ListenAddress {
         let named = text.strip_prefix("localhost:").map(|port| format!("127.0.0.1:{port}"));
         let address: SocketAddr =
             named.as_deref().unwrap_or(text).parse().map_err(|_| AddressError::Malformed(text.to_owned()))?;
-        if address.ip().is_loopback() {
-            Ok(Self::Tcp(address))
-        } else {
-            Err(AddressError::BeyondLoopback(address))
-        }
+        Ok(Self::Tcp(address))
     }
 }
 
@@ -96,9 +95,9 @@ mod tests {
     }
 
     #[test]
-    fn only_this_machine_may_call() {
+    fn what_is_no_address_is_refused() {
         for text in ["0.0.0.0:50051", "[::]:50051", "192.168.1.5:50051", "[2001:db8::1]:50051"] {
-            assert!(matches!(text.parse::<ListenAddress>(), Err(AddressError::BeyondLoopback(_))), "{text}");
+            assert!(!text.parse::<ListenAddress>().unwrap().is_on_this_machine(), "{text}");
         }
         for text in ["", "50051", "localhost", "unix:", "127.0.0.1", "127.0.0.1:65536"] {
             assert!(matches!(text.parse::<ListenAddress>(), Err(AddressError::Malformed(_))), "{text}");

@@ -22,7 +22,6 @@ use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, sleep},
 };
-use tokio_util::sync::CancellationToken;
 
 use super::{bounds::Bounds, first_bytes::Begun, peer::Peer};
 use crate::backoff::jittered;
@@ -74,7 +73,7 @@ pub(super) async fn serve_http2<I, S, B>(
     calls: S,
     bounds: &Bounds,
     peer: &Peer,
-    stop: &CancellationToken,
+    end: impl Future<Output = ()>,
 ) -> Result<(), BoxError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -97,7 +96,7 @@ where
         .keep_alive_timeout(bounds.keepalive_timeout)
         // A question has no use for the date, and it is an allocation in each answer.
         .auto_date_header(false);
-    until_it_ends(builder.serve_connection(TokioIo::new(io), calls), bounds, peer, stop).await
+    until_it_ends(builder.serve_connection(TokioIo::new(io), calls), bounds, peer, end).await
 }
 
 /// Serves HTTP/1.1.
@@ -106,7 +105,7 @@ pub(super) async fn serve_http1<I, S, B>(
     calls: S,
     bounds: &Bounds,
     peer: &Peer,
-    stop: &CancellationToken,
+    end: impl Future<Output = ()>,
 ) -> Result<(), BoxError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -117,7 +116,7 @@ where
 {
     let mut builder = http1::Builder::new();
     builder.timer(TokioTimer::new()).header_read_timeout(bounds.handshake).max_buf_size(16 << 10);
-    until_it_ends(builder.serve_connection(TokioIo::new(io), calls), bounds, peer, stop).await
+    until_it_ends(builder.serve_connection(TokioIo::new(io), calls), bounds, peer, end).await
 }
 
 /// Tells whoever speaks something else what is spoken here.
@@ -133,17 +132,17 @@ async fn until_it_ends(
     connection: impl Connection,
     bounds: &Bounds,
     peer: &Peer,
-    stop: &CancellationToken,
+    end: impl Future<Output = ()>,
 ) -> Result<(), BoxError> {
     let mut connection = pin!(connection);
     let mut old = pin!(sleep(jittered(bounds.connection_age, AGES_APART)));
-    let mut stopped = pin!(stop.cancelled());
+    let mut asked_to_end = pin!(end);
     let mut is_open = true;
     loop {
         let left = tokio::select! {
             biased;
             ended = connection.as_mut() => return ended.map_err(BoxError::from),
-            () = stopped.as_mut(), if is_open => UNTIL_THE_PROCESS_ENDS,
+            () = asked_to_end.as_mut(), if is_open => UNTIL_THE_PROCESS_ENDS,
             () = old.as_mut() => {
                 if !is_open {
                     return Err(format!("calls were still open {:?} after it was to end", bounds.connection_grace).into());

@@ -3,10 +3,14 @@
 //! Not here: taking connections (see `accept`).
 
 use std::{
+    fs::Permissions,
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
-    os::unix::{fs::FileTypeExt as _, net::UnixListener},
+    os::unix::{
+        fs::{FileTypeExt as _, PermissionsExt as _, chown},
+        net::UnixListener,
+    },
     path::Path,
 };
 
@@ -31,6 +35,17 @@ pub enum Socket {
     Unix(UnixListener),
 }
 
+/// How a listener is opened.
+#[derive(Clone, Copy, Debug)]
+pub struct Opening {
+    /// Accept queues: one for each thread that will serve it.
+    pub queues: NonZeroUsize,
+    /// Permissions of a Unix socket.
+    pub mode: u32,
+    /// Whose a Unix socket is: a user and a group; otherwise ours.
+    pub owner: Option<(u32, u32)>,
+}
+
 /// Why a listener could not be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("cannot listen on {address}: {error}{hint}")]
@@ -44,13 +59,11 @@ pub struct ListenError {
 const BACKLOG: i32 = 1024;
 
 impl Listener {
-    /// Opens `address` with one accept queue for each thread that will serve it.
-    pub async fn open(address: &ListenAddress, queues: NonZeroUsize) -> Result<Self, ListenError> {
+    /// Opens `address`.
+    pub async fn open(address: &ListenAddress, how: Opening) -> Result<Self, ListenError> {
         let opened = match address {
-            ListenAddress::Tcp(tcp) => open_tcp(*tcp, queues),
-            ListenAddress::Unix(path) => {
-                open_unix(path, queues).await.map(|queues| (address.clone(), queues))
-            }
+            ListenAddress::Tcp(tcp) => open_tcp(*tcp, how.queues),
+            ListenAddress::Unix(path) => open_unix(path, how).await.map(|queues| (address.clone(), queues)),
         };
         let (address, queues) = opened.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::AddrInUse {
@@ -109,22 +122,28 @@ fn bound(address: SocketAddr, shares_its_port: bool) -> io::Result<socket2::Sock
 
 /// A socket left behind by a process that is gone is taken over; one that answers, or a file that is no socket, is
 /// not. All threads take connections from the one queue.
-async fn open_unix(path: &Path, queues: NonZeroUsize) -> io::Result<Vec<Socket>> {
-    let listener = match UnixListener::bind(path) {
-        Err(error) if error.kind() == io::ErrorKind::AddrInUse => {
-            let left_behind = std::fs::symlink_metadata(path)?.file_type().is_socket()
-                && UnixStream::connect(path)
-                    .await
-                    .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-            if !left_behind {
-                return Err(error);
-            }
-            std::fs::remove_file(path)?;
-            UnixListener::bind(path)?
+async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
+    if let Ok(there) = std::fs::symlink_metadata(path) {
+        let left_behind = there.file_type().is_socket()
+            && UnixStream::connect(path)
+                .await
+                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
+        if !left_behind {
+            return Err(io::ErrorKind::AddrInUse.into());
         }
-        opened => opened?,
-    };
+    }
+    // Nobody connects before it is known who may: it gets its name last.
+    let unnamed = path.with_added_extension(format!("{}.new", std::process::id()));
+    let listener = UnixListener::bind(&unnamed)?;
+    let named = std::fs::set_permissions(&unnamed, Permissions::from_mode(how.mode))
+        .and_then(|()| how.owner.map_or(Ok(()), |(user, group)| chown(&unnamed, Some(user), Some(group))))
+        .and_then(|()| std::fs::rename(&unnamed, path));
+    if let Err(error) = named {
+        // What is left behind of it is the smaller trouble.
+        let _ = std::fs::remove_file(&unnamed);
+        return Err(error);
+    }
     listener.set_nonblocking(true)?;
-    let more = (1..queues.get()).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    let more = (1..how.queues.get()).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
     Ok(std::iter::once(listener).chain(more).map(Socket::Unix).collect())
 }

@@ -6,6 +6,8 @@ use std::{fmt, net::IpAddr, sync::Arc};
 
 use tokio_util::sync::CancellationToken;
 
+use super::tls::Names;
+
 /// One connection's other end; every request of the connection carries it.
 #[derive(Clone, Debug)]
 pub struct Peer(Arc<Inner>);
@@ -13,6 +15,7 @@ pub struct Peer(Arc<Inner>);
 #[derive(Debug)]
 struct Inner {
     origin: Origin,
+    names: Option<Names>,
     streams_end: CancellationToken,
 }
 
@@ -26,8 +29,14 @@ pub enum Origin {
 }
 
 impl Peer {
-    pub(super) fn new(origin: Origin, streams_end: CancellationToken) -> Self {
-        Self(Arc::new(Inner { origin, streams_end }))
+    pub(super) fn new(origin: Origin, names: Option<Names>, streams_end: CancellationToken) -> Self {
+        Self(Arc::new(Inner { origin, names, streams_end }))
+    }
+
+    /// The names in its certificate, if it showed one that is believed.
+    #[must_use]
+    pub fn names(&self) -> Option<&Names> {
+        self.0.names.as_ref()
     }
 
     /// Where it comes from.

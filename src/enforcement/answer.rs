@@ -23,6 +23,7 @@ const LONGEST_ACTOR_ID: usize = 256;
 /// A question that reads.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Asked<'a> {
+    caller: &'a Caller,
     pub(super) subscription_id: Option<SubscriptionId>,
     question: Question,
     role_not_vouched: bool,
@@ -31,24 +32,24 @@ pub(super) struct Asked<'a> {
 
 impl<'a> Asked<'a> {
     /// Reads a question of `caller`.
-    pub(super) fn read(request: &'a api::AuthorizeRequest, caller: Caller) -> Result<Self, Unreadable> {
+    pub(super) fn read(request: &'a api::AuthorizeRequest, caller: &'a Caller) -> Result<Self, Refusal> {
         let api::AuthorizeRequest { subscription_id, operation, actor, sms_delivery } = request;
         let (role, actor_id) = actor.as_ref().map_or((0, ""), |api::Actor { role, id }| (*role, id.as_str()));
         if LONGEST_ACTOR_ID < actor_id.len() {
             let what = format!("{} bytes; at most {LONGEST_ACTOR_ID} are taken", actor_id.len());
-            return Err(Unreadable::new("actor.id", what));
+            return Err(Unreadable::new("actor.id", what).into());
         }
         let VouchedRole { role, not_vouched } = caller.vouch(convert::role(role)?);
-        Ok(Self {
-            subscription_id: convert::subscription_id(subscription_id)?,
-            question: Question {
-                operation: convert::operation(*operation)?,
-                role,
-                sms_delivery: convert::sms_delivery(*sms_delivery)?,
-            },
-            role_not_vouched: not_vouched,
-            actor_id,
-        })
+        let subscription_id = convert::subscription_id(subscription_id)?;
+        let question = Question {
+            operation: convert::operation(*operation)?,
+            role,
+            sms_delivery: convert::sms_delivery(*sms_delivery)?,
+        };
+        caller.may_ask(question.operation)?;
+        // Refused whether it is held or not: what is held is not a stranger's business.
+        subscription_id.as_ref().map_or(Ok(()), |id| caller.may_name(id))?;
+        Ok(Self { caller, subscription_id, question, role_not_vouched: not_vouched, actor_id })
     }
 
     /// Answers from a snapshot, or from none where the answer is the same in every state (semantics 4.5).
@@ -59,7 +60,10 @@ impl<'a> Asked<'a> {
         now: Instant,
     ) -> Result<api::AuthorizeResponse, Refusal> {
         let answer = match held {
-            Ok(snapshot) => self.by_snapshot(snapshot, freshness, now)?,
+            Ok(snapshot) => {
+                self.caller.may_name(&snapshot.facts.subscription_id)?;
+                self.by_snapshot(snapshot, freshness, now)?
+            }
             Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts)?,
             Err(missing @ (Missing::NotHeld(_) | Missing::Ambiguous { .. })) => return Err(missing.into()),
         };

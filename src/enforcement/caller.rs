@@ -1,15 +1,45 @@
-//! Who is calling, and what they may say.
+//! A caller and what it may ask.
 //!
-//! Not here: how a caller is told apart. Until callers have identities, whoever reaches the listener is on this
-//! machine and trusted; the decision takes what is settled here as an input and never looks at the transport.
+//! The decision takes what is settled here as an input and never looks at the transport. Not here: how a caller is told
+//! apart (see `callers`).
 
-use crate::{domain::Role, edge::peer::Peer};
+use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
+
+use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
+
+use crate::{
+    config,
+    domain::{Operation, Role, SubscriptionId},
+    enforcement::refusal::Refusal,
+    names::Named as _,
+};
 
 /// A caller.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Debug)]
 pub struct Caller {
-    /// Whether it may vouch that an actor is an administrator (semantics 4.4).
-    pub vouches_for_administrators: bool,
+    name: String,
+    operations: Operations,
+    subscriptions: Option<BTreeSet<SubscriptionId>>,
+    vouches_for_administrators: bool,
+    reads: bool,
+    reports_usage: bool,
+    refreshes: bool,
+    quota: Option<(config::Quota, DefaultDirectRateLimiter)>,
+}
+
+/// A set of operations.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+struct Operations(u16);
+
+/// What a caller may or may not do besides asking about an operation.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Right {
+    /// See and watch subscriptions, and simulate.
+    Read,
+    /// Report usage.
+    ReportUsage,
+    /// Ask for a refresh.
+    Refresh,
 }
 
 /// The role an actor is answered in.
@@ -22,23 +52,134 @@ pub struct VouchedRole {
 }
 
 impl Caller {
-    /// A caller on this machine.
-    pub const LOOPBACK: Self = Self { vouches_for_administrators: true };
-
-    /// Who is at the other end of a connection. Every caller is on this machine until a later version tells them apart.
+    /// One that may ask anything: whoever calls, where callers are not told apart.
     #[must_use]
-    pub const fn of(_peer: &Peer) -> Self {
-        Self::LOOPBACK
+    pub fn trusted() -> Self {
+        Self {
+            name: "anybody".to_owned(),
+            operations: Operations::of(Operation::ALL),
+            subscriptions: None,
+            vouches_for_administrators: true,
+            reads: true,
+            reports_usage: true,
+            refreshes: true,
+            quota: None,
+        }
     }
 
-    /// The role that counts when this caller claims `role`.
+    /// One that may ask nothing: whoever is not in the table.
     #[must_use]
-    pub const fn vouch(self, role: Role) -> VouchedRole {
+    pub fn unknown() -> Self {
+        Self {
+            name: "unknown".to_owned(),
+            operations: Operations::of([]),
+            subscriptions: Some(BTreeSet::new()),
+            vouches_for_administrators: false,
+            reads: false,
+            reports_usage: false,
+            refreshes: false,
+            quota: None,
+        }
+    }
+
+    pub(super) fn of_row(row: &config::Caller) -> Self {
+        let config::Caller {
+            name,
+            identity: _,
+            operations,
+            subscriptions,
+            vouches_for_administrators,
+            reads,
+            reports_usage,
+            refreshes,
+            quota,
+        } = row;
+        let named = Operation::ALL.into_iter().filter(|operation| operations.contains(operation.name()));
+        let limited = |quota: config::Quota| {
+            let limiter = RateLimiter::direct(Quota::per_second(quota.per_second).allow_burst(quota.burst));
+            (quota, limiter)
+        };
+        Self {
+            name: name.clone(),
+            operations: Operations::of(named),
+            subscriptions: subscriptions.clone(),
+            vouches_for_administrators: *vouches_for_administrators,
+            reads: *reads,
+            reports_usage: *reports_usage,
+            refreshes: *refreshes,
+            quota: quota.map(limited),
+        }
+    }
+
+    /// The role that counts when this caller claims `role` (semantics 4.4).
+    #[must_use]
+    pub const fn vouch(&self, role: Role) -> VouchedRole {
         match role {
             Role::Administrator if !self.vouches_for_administrators => {
                 VouchedRole { role: Role::User, not_vouched: true }
             }
             Role::User | Role::Administrator | Role::Service => VouchedRole { role, not_vouched: false },
         }
+    }
+
+    /// Whether it may ask about `operation`.
+    pub fn may_ask(&self, operation: Operation) -> Result<(), Refusal> {
+        if self.operations.has(operation) { Ok(()) } else { Err(self.refused(operation.name())) }
+    }
+
+    /// Whether it may ask about this subscription, held or not.
+    pub fn may_name(&self, subscription_id: &SubscriptionId) -> Result<(), Refusal> {
+        match &self.subscriptions {
+            Some(own) if !own.contains(subscription_id) => {
+                Err(self.refused(&format!("subscription {subscription_id}")))
+            }
+            Some(_) | None => Ok(()),
+        }
+    }
+
+    /// Whether it has this right.
+    pub fn may(&self, right: Right) -> Result<(), Refusal> {
+        let (has, name) = match right {
+            Right::Read => (self.reads, "reads"),
+            Right::ReportUsage => (self.reports_usage, "reports_usage"),
+            Right::Refresh => (self.refreshes, "refreshes"),
+        };
+        if has { Ok(()) } else { Err(self.refused(name)) }
+    }
+
+    /// Takes `count` questions from what it may ask now.
+    pub fn spend(&self, count: usize) -> Result<(), Refusal> {
+        let Some((quota, limiter)) = &self.quota else { return Ok(()) };
+        let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else { return Ok(()) };
+        let over = |retry_after| Refusal::OverQuota {
+            caller: self.name.clone(),
+            per_second: quota.per_second.get(),
+            burst: quota.burst.get(),
+            retry_after,
+        };
+        match limiter.check_n(count) {
+            Ok(Ok(())) => Ok(()),
+            Ok(Err(until)) => Err(over(Some(until.wait_time_from(limiter.clock().now())))),
+            // More than its burst: not at any time.
+            Err(_) => Err(over(None::<Duration>)),
+        }
+    }
+
+    fn refused(&self, what: &str) -> Refusal {
+        Refusal::NotEntitled { caller: self.name.clone(), what: what.to_owned() }
+    }
+}
+
+impl Operations {
+    fn of(operations: impl IntoIterator<Item = Operation>) -> Self {
+        Self(operations.into_iter().fold(0, |set, operation| set | Self::bit(operation)))
+    }
+
+    const fn has(self, operation: Operation) -> bool {
+        self.0 & Self::bit(operation) != 0
+    }
+
+    const fn bit(operation: Operation) -> u16 {
+        1 << operation as u16
     }
 }

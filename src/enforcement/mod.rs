@@ -4,6 +4,7 @@
 
 mod answer;
 pub mod caller;
+mod callers;
 pub mod convert;
 mod describe;
 mod refusal;
@@ -12,4 +13,5 @@ mod simulate;
 mod table;
 mod watch;
 
+pub use callers::Callers;
 pub use service::Enforcement;

@@ -63,6 +63,27 @@ pub enum Refusal {
     /// Usage that is not on disk would be lost with this process (semantics 6.9).
     #[error("the usage could not be kept, and none of it was taken: {0}; report the same again")]
     UsageNotKept(String),
+    /// The caller may not ask this.
+    #[error("the caller `{caller}` may not ask this ({what}); see the table `[[callers]]` of the sidecar")]
+    NotEntitled {
+        /// What it is called.
+        caller: String,
+        /// What it asked.
+        what: String,
+    },
+    /// The caller asks more than it may.
+    #[error("the caller `{caller}` may ask {per_second} questions in a second and {burst} at once; {}",
+        when(*retry_after))]
+    OverQuota {
+        /// What it is called.
+        caller: String,
+        /// In a second.
+        per_second: u32,
+        /// At once.
+        burst: u32,
+        /// When the same could be asked; never, if it is more than may be asked at once.
+        retry_after: Option<Duration>,
+    },
     /// The sidecar is stopping.
     #[error("the sidecar is stopping; ask again once it has restarted")]
     Stopping,
@@ -83,7 +104,11 @@ impl Refusal {
                 Code::Unavailable
             }
             // The same question can be answered when there is less of it.
-            Self::TooManyWatches(_) | Self::TooManyRefreshes => Code::ResourceExhausted,
+            Self::TooManyWatches(_) | Self::TooManyRefreshes | Self::OverQuota { .. } => {
+                Code::ResourceExhausted
+            }
+            // Somebody else may ask it.
+            Self::NotEntitled { .. } => Code::PermissionDenied,
         }
     }
 
@@ -99,6 +124,8 @@ impl Refusal {
             Self::TooManyWatches(_) => "TOO_MANY_WATCHES",
             Self::TooManyRefreshes => "TOO_MANY_REFRESHES",
             Self::UsageNotKept(_) => "USAGE_NOT_KEPT",
+            Self::NotEntitled { .. } => "NOT_ENTITLED",
+            Self::OverQuota { .. } => "OVER_QUOTA",
             Self::Stopping => "STOPPING",
         }
     }
@@ -111,6 +138,18 @@ impl Refusal {
             message: self.to_string(),
         }
     }
+}
+
+fn when(retry_after: Option<Duration>) -> String {
+    retry_after.map_or_else(
+        || "ask in several calls".to_owned(),
+        |wait| {
+            format!(
+                "ask again in {}",
+                humantime::format_duration(Duration::from_millis(1 + wait.as_millis() as u64))
+            )
+        },
+    )
 }
 
 fn in_words(age: Option<Duration>) -> String {
@@ -144,6 +183,9 @@ impl From<Refusal> for Status {
         let mut details = ErrorDetails::with_error_info(refusal.reason(), DOMAIN, HashMap::new());
         if let Refusal::Unreadable(Unreadable { field, what }) = &refusal {
             details.add_bad_request_violation(field.clone(), what.clone());
+        }
+        if let Refusal::OverQuota { retry_after, .. } = &refusal {
+            details.set_retry_info(*retry_after);
         }
         Self::with_error_details(refusal.code(), refusal.to_string(), details)
     }

@@ -4,6 +4,7 @@
 
 use std::{collections::HashMap, sync::Arc};
 
+use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
@@ -12,7 +13,8 @@ use tonic::{Request, Response, Status, Streaming};
 
 use super::{
     answer::Asked,
-    caller::Caller,
+    caller::{Caller, Right},
+    callers::Callers,
     convert::{self, Unreadable},
     describe::describe,
     refusal::Refusal,
@@ -39,6 +41,7 @@ struct Inner {
     cache: Arc<Cache>,
     clock: Arc<dyn Clock>,
     freshness: Arc<Freshness>,
+    callers: ArcSwap<Callers>,
     limits: config::Limits,
     refresh: refresh::Handle,
     watches: Arc<Semaphore>,
@@ -57,13 +60,15 @@ impl Enforcement {
         cache: Arc<Cache>,
         clock: Arc<dyn Clock>,
         freshness: Freshness,
+        callers: Callers,
         limits: config::Limits,
         refresh: refresh::Handle,
         drain: CancellationToken,
     ) -> Self {
         let watches = Arc::new(Semaphore::new(limits.watches));
         let freshness = Arc::new(freshness);
-        Self(Arc::new(Inner { cache, clock, freshness, limits, refresh, watches, drain }))
+        let callers = ArcSwap::from_pointee(callers);
+        Self(Arc::new(Inner { cache, clock, freshness, callers, limits, refresh, watches, drain }))
     }
 
     /// The answer to one question of `peer`.
@@ -72,13 +77,39 @@ impl Enforcement {
         request: &api::AuthorizeRequest,
         peer: &Peer,
     ) -> Result<api::AuthorizeResponse, Status> {
-        Ok(self.0.answer(request, Caller::of(peer))?)
+        let callers = self.0.callers.load();
+        let caller = callers.find(peer);
+        caller.spend(1)?;
+        Ok(self.0.answer(request, caller)?)
     }
 
     /// Bytes in the message of one question.
     #[must_use]
     pub fn question_bytes(&self) -> usize {
         self.0.limits.question_bytes
+    }
+
+    /// From now on these are its callers, on connections that are open as well.
+    pub fn recognize(&self, callers: Callers) {
+        self.0.callers.store(Arc::new(callers));
+    }
+
+    /// Does `work` for whoever sent `request`. Without a connection it comes from this process.
+    fn with_caller<T, R>(&self, request: &Request<T>, work: impl FnOnce(&Caller) -> R) -> R {
+        let callers = self.0.callers.load();
+        let peer = request.extensions().get::<Peer>();
+        work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
+    }
+
+    /// Refuses a request whose sender lacks a right, or may not know of this subscription.
+    fn require<T>(&self, request: &Request<T>, right: Right, subscription_id: &str) -> Result<(), Refusal> {
+        let id = convert::subscription_id(subscription_id)?;
+        self.with_caller(request, |caller| {
+            caller.may(right)?;
+            // The only one that is held need not be named.
+            let held = self.0.cache.load(id.as_ref()).ok().map(|held| held.facts.subscription_id);
+            id.or(held).as_ref().map_or(Ok(()), |id| caller.may_name(id))
+        })
     }
 
     /// When the streams of a request are to end.
@@ -92,7 +123,7 @@ impl Inner {
     fn answer(
         &self,
         request: &api::AuthorizeRequest,
-        caller: Caller,
+        caller: &Caller,
     ) -> Result<api::AuthorizeResponse, Refusal> {
         let asked = Asked::read(request, caller)?;
         let held = self.cache.load(asked.subscription_id.as_ref());
@@ -108,7 +139,7 @@ impl Inner {
     fn answer_batch(
         &self,
         questions: &[api::AuthorizeRequest],
-        caller: Caller,
+        caller: &Caller,
     ) -> Vec<api::BatchAuthorizeResult> {
         let now = self.clock.now();
         let mut loaded: HashMap<Option<SubscriptionId>, Result<Held, Missing>> = HashMap::new();
@@ -132,11 +163,15 @@ impl Inner {
     fn answer_streamed(
         &self,
         request: &api::StreamAuthorizeRequest,
-        caller: Caller,
+        caller: &Caller,
     ) -> api::StreamAuthorizeResponse {
         let missing = || Unreadable::new("question", "missing").into();
         let question = request.question.as_ref().ok_or_else(missing);
-        let result = match question.and_then(|question| self.answer(question, caller)) {
+        let answered = question.and_then(|question| {
+            caller.spend(1)?;
+            self.answer(question, caller)
+        });
+        let result = match answered {
             Ok(answer) => api::stream_authorize_response::Result::Response(answer),
             Err(refusal) => api::stream_authorize_response::Result::Error(refusal.into_question_error()),
         };
@@ -214,32 +249,33 @@ impl Inner {
     }
 }
 
-/// Who sent a request. Without a connection it comes from this process.
-fn caller<T>(request: &Request<T>) -> Caller {
-    request.extensions().get::<Peer>().map_or(Caller::LOOPBACK, Caller::of)
-}
-
 #[tonic::async_trait]
 impl EnforcementService for Enforcement {
     async fn authorize(
         &self,
         request: Request<api::AuthorizeRequest>,
     ) -> Result<Response<api::AuthorizeResponse>, Status> {
-        let caller = caller(&request);
-        Ok(Response::new(self.0.answer(request.get_ref(), caller)?))
+        let answer = self.with_caller(&request, |caller| {
+            caller.spend(1)?;
+            self.0.answer(request.get_ref(), caller)
+        });
+        Ok(Response::new(answer?))
     }
 
     async fn batch_authorize(
         &self,
         request: Request<api::BatchAuthorizeRequest>,
     ) -> Result<Response<api::BatchAuthorizeResponse>, Status> {
-        let caller = caller(&request);
         let questions = &request.get_ref().questions;
         let (count, most) = (questions.len(), self.0.limits.batch_questions);
         if most < count {
             return Err(Refusal::TooMany { field: "questions", count, most }.into());
         }
-        Ok(Response::new(api::BatchAuthorizeResponse { results: self.0.answer_batch(questions, caller) }))
+        let results = self.with_caller(&request, |caller| {
+            caller.spend(count)?;
+            Ok::<_, Refusal>(self.0.answer_batch(questions, caller))
+        });
+        Ok(Response::new(api::BatchAuthorizeResponse { results: results? }))
     }
 
     type StreamAuthorizeStream = Answers<api::StreamAuthorizeResponse>;
@@ -248,14 +284,17 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<Streaming<api::StreamAuthorizeRequest>>,
     ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
-        let caller = caller(&request);
-        let service = Arc::clone(&self.0);
+        let service = self.clone();
         let drained = self.streams_end(&request).cancelled_owned();
+        let peer = request.extensions().get::<Peer>().cloned();
         let questions = request.into_inner();
         // Each answer is made as its question is read, so they come in order and no more is held than the caller
         // takes. At drain the stream ends between two answers.
-        let answers = questions
-            .map(move |question| question.map(|question| service.answer_streamed(&question, caller)));
+        let answers = questions.map(move |question| {
+            let callers = service.0.callers.load();
+            let caller = peer.as_ref().map_or(callers.ourselves(), |peer| callers.find(peer));
+            question.map(|question| service.0.answer_streamed(&question, caller))
+        });
         Ok(Response::new(Box::pin(answers.take_until(drained))))
     }
 
@@ -263,6 +302,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::GetSubscriptionRequest>,
     ) -> Result<Response<api::GetSubscriptionResponse>, Status> {
+        self.require(&request, Right::Read, &request.get_ref().subscription_id)?;
         let held = self.0.held(&request.get_ref().subscription_id)?;
         let Inner { freshness, clock, refresh, .. } = &*self.0;
         let subscription = Some(describe(&held, freshness, refresh.failure().as_ref(), clock.now()));
@@ -275,6 +315,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::WatchSubscriptionRequest>,
     ) -> Result<Response<Self::WatchSubscriptionStream>, Status> {
+        self.require(&request, Right::Read, &request.get_ref().subscription_id)?;
         let id = convert::subscription_id(&request.get_ref().subscription_id).map_err(Refusal::from)?;
         let place = Arc::clone(&self.0.watches).try_acquire_owned();
         let watch = SubscriptionWatch {
@@ -294,6 +335,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::ReportUsageRequest>,
     ) -> Result<Response<api::ReportUsageResponse>, Status> {
+        self.require(&request, Right::ReportUsage, &request.get_ref().subscription_id)?;
         Ok(Response::new(self.0.report(request.into_inner()).await?))
     }
 
@@ -301,6 +343,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::RefreshSubscriptionRequest>,
     ) -> Result<Response<api::RefreshSubscriptionResponse>, Status> {
+        self.require(&request, Right::Refresh, &request.get_ref().subscription_id)?;
         Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id).await?))
     }
 
@@ -315,6 +358,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::SimulateRequest>,
     ) -> Result<Response<api::SimulateResponse>, Status> {
+        self.require(&request, Right::Read, &request.get_ref().subscription_id)?;
         let subscription = Some(self.0.simulated(request.get_ref())?);
         Ok(Response::new(api::SimulateResponse { subscription }))
     }

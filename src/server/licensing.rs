@@ -2,13 +2,15 @@
 //!
 //! Not here: what it does (see `licensing`).
 
+use std::sync::Arc;
+
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{ServeError, calls::Calls, end, probes, with_reflection};
+use super::{ServeError, calls::Calls, end, probes, renewed, with_reflection};
 use crate::{
     config,
-    edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here},
+    edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here, tls::Tls},
     health::Monitor,
     licensing::Backend,
     proto::health::health_server::HealthServer,
@@ -17,19 +19,22 @@ use crate::{
 /// Runs `backend` on `listener` until `stop`, and its health on `probes` where that is its own; then drains as a
 /// sidecar does.
 pub async fn run_licensing(
-    limits: config::Limits,
+    config: config::Config,
+    tls: Option<Arc<Tls>>,
     backend: Backend,
     listener: Listener,
     probes: Option<Listener>,
     monitor: Monitor,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let limits = config.limits;
     let health = HealthServer::new(monitor.service());
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
     let ending = Ending::default();
     let of_calls = limits.clone();
     let calls = move |peer: &Peer| Calls::routed(&routes, &of_calls, peer);
-    let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls);
+    let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls).with_tls(tls.clone());
+    let renewed = renewed(tls, config.tls.reload_interval);
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
     let probing = async {
         let Some(listener) = probes else { return Ok(()) };
@@ -52,6 +57,7 @@ pub async fn run_licensing(
         }
         () = drain => tracing::warn!("calls were still open after {:?}; they are cut off", limits.drain),
         () = followed => {}
+        () = renewed => {}
     }
     backend.close().await;
     Ok(())

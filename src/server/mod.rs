@@ -9,8 +9,9 @@ mod licensing;
 mod probes;
 mod question;
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
@@ -20,8 +21,8 @@ use crate::{
     cache,
     clock::Clock,
     config::{self, Config},
-    edge::{Acceptor, Ending, Workers, WorkersError, listener::Listener, peer::Peer},
-    enforcement::Enforcement,
+    edge::{Acceptor, Ending, Workers, WorkersError, listener::Listener, peer::Peer, tls::Tls},
+    enforcement::{Callers, Enforcement},
     freshness::Freshness,
     health::{HealthService, Monitor},
     proto::{
@@ -39,6 +40,8 @@ pub struct Listeners {
     pub enforcement: Listener,
     /// Health over gRPC, and `/livez` and `/readyz` over HTTP.
     pub probes: Listener,
+    /// What the first speaks on TCP, if it is TLS; probes come in the clear.
+    pub tls: Option<Arc<Tls>>,
 }
 
 /// Why a sidecar came to an end by itself.
@@ -52,10 +55,10 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Runs until `stop`, its health told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get
+/// Runs until `stop` as `settings` says, of which `[[callers]]` may change meanwhile; told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get
 /// their answers, facts just fetched are kept on disk, and after `limits.drain` whatever is left is cut off.
 pub async fn run<S: FactsSource>(
-    config: Config,
+    mut settings: watch::Receiver<Config>,
     source: S,
     store: Option<Store>,
     listeners: Listeners,
@@ -63,19 +66,29 @@ pub async fn run<S: FactsSource>(
     monitor: Monitor,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
-    let Config { limits, staleness, refresh, .. } = config;
+    let Config { limits, staleness, refresh, callers, tls, .. } = settings.borrow_and_update().clone();
+    let callers = Callers::of(callers.as_deref());
     let (cache, writer) = cache::new();
     let freshness = Freshness::new(&staleness);
     let (refresher, handle) = Refresher::start(source, writer, store, Arc::clone(&clock), refresh);
     let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), freshness.clone());
     let ending = Ending::default();
     let enforcement =
-        Enforcement::new(cache, clock, freshness, limits.clone(), handle, ending.streams.clone());
+        Enforcement::new(cache, clock, freshness, callers, limits.clone(), handle, ending.streams.clone());
     let routes = enforcement_routes(enforcement.clone(), monitor.service(), &limits)?;
     let of_enforcement = limits.clone();
+    let answering = enforcement.clone();
     let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
-        Calls::routed(&routes, &of_enforcement, peer).with_questions(enforcement.clone())
+        Calls::routed(&routes, &of_enforcement, peer).with_questions(answering.clone())
     });
+    let questions = questions.with_tls(listeners.tls.clone());
+    let renewed = renewed(listeners.tls, tls.reload_interval);
+    let reread = async {
+        while settings.changed().await.is_ok() {
+            enforcement.recognize(Callers::of(settings.borrow_and_update().callers.as_deref()));
+        }
+        std::future::pending().await
+    };
     let workers = Workers::start(listeners.enforcement, move |queue| questions.clone().run(queue))?;
     let probes = probes::serve(listeners.probes, &monitor, &limits, &ending);
 
@@ -97,8 +110,18 @@ pub async fn run<S: FactsSource>(
         }
         () = drain => tracing::warn!("calls were still open after {:?}; they are cut off", limits.drain),
         () = followed => {}
+        () = renewed => {}
+        () = reread => {}
     }
     Ok(())
+}
+
+/// Takes up certificates that are renewed, for ever.
+async fn renewed(tls: Option<Arc<Tls>>, every: Duration) {
+    match tls {
+        Some(tls) => tls.follow(every).await,
+        None => std::future::pending().await,
+    }
 }
 
 fn enforcement_routes(

@@ -19,7 +19,7 @@ use tokio::{
 };
 
 use crate::{
-    sidecar::{ID, ScriptedSource, Sidecar, config, healthy, question},
+    sidecar::{ID, ScriptedSource, Sidecar, config, healthy, opening, question},
     wire::{AUTHORIZE, authorize_call, connect, framed},
 };
 
@@ -127,9 +127,10 @@ async fn whoever_speaks_http_1_to_the_port_of_questions_is_told_what_is_spoken()
 #[tokio::test]
 async fn a_port_that_somebody_listens_on_is_not_shared() {
     let two = NonZeroUsize::new(2).unwrap();
-    let first = Listener::open(&ListenAddress::loopback(0), two).await.unwrap();
+    let first = Listener::open(&ListenAddress::loopback(0), opening(two)).await.unwrap();
     for queues in [NonZeroUsize::MIN, two] {
-        let second = Listener::open(first.address(), queues).await.map(drop).unwrap_err().to_string();
+        let second =
+            Listener::open(first.address(), opening(queues)).await.map(drop).unwrap_err().to_string();
         assert!(second.contains("another program listens there"), "{second}");
     }
 }

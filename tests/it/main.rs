@@ -10,6 +10,8 @@
 #![expect(clippy::print_stdout, reason = "a test may tell what it measured")]
 
 mod backend;
+mod callers;
+mod certificates;
 mod cli;
 mod connections;
 mod crashes;

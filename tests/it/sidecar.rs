@@ -16,7 +16,10 @@ use esa_sidecar::{
         Activation, Facts, Instant, Span, SubscriptionId,
         facts::{ActiveUsers, FairUse, LicensedUsers, SmsCredits, Users},
     },
-    edge::{address::ListenAddress, listener::Listener},
+    edge::{
+        address::ListenAddress,
+        listener::{Listener, Opening},
+    },
     health::Monitor,
     proto::{
         enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
@@ -27,7 +30,7 @@ use esa_sidecar::{
     source::{Answer, Ask, FactsSource, Fetched, Origin, SourceError, usage::UsageDelay},
 };
 use tokio::{
-    sync::{Notify, Semaphore},
+    sync::{Notify, Semaphore, watch},
     task::JoinHandle,
 };
 use tokio_util::sync::CancellationToken;
@@ -134,6 +137,11 @@ impl FactsSource for ScriptedSource {
     }
 }
 
+/// A listener with so many queues, and sockets for their owner alone.
+pub(crate) fn opening(queues: NonZeroUsize) -> Opening {
+    Opening { queues, mode: 0o600, owner: None }
+}
+
 /// A configuration in TOML.
 pub(crate) fn config(toml: &str) -> Config {
     let file = tempfile::NamedTempFile::new().unwrap();
@@ -166,16 +174,16 @@ impl Sidecar {
     /// Starts one with any source.
     pub(crate) async fn start_from<S: FactsSource>(source: S, store: Option<Store>, config: Config) -> Self {
         let clock = ManualClock::at(START);
-        let open = async |queues| Listener::open(&ListenAddress::loopback(0), queues).await.unwrap();
+        let open = async |queues| Listener::open(&ListenAddress::loopback(0), opening(queues)).await.unwrap();
         let enforcement = open(config.listen.threads).await;
         let probes = open(NonZeroUsize::MIN).await;
         let address = enforcement.address().to_string();
         let stop = CancellationToken::new();
         let run = server::run(
-            config,
+            watch::channel(config).1,
             source,
             store,
-            Listeners { enforcement, probes },
+            Listeners { enforcement, probes, tls: None },
             Arc::new(clock.clone()),
             Monitor::new(),
             stop.clone(),

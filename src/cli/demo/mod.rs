@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 use self::company::{Company, SITES, Site};
 use super::{
     CommandError, CommandResult,
+    reread::Reread,
     run_server::Process,
     serve::{self, Listen},
 };
@@ -39,10 +40,9 @@ impl Demo {
         let mut flags = self.listen.flags();
         let data_dir = folder.path().display().to_string();
         flags.push(Flag { flag: "--data-dir", key: "data_dir", value: data_dir });
-        let mut config = Config::read(None, flags).map_err(CommandError::faults)?;
+        let mut config = Config::read(None, flags.clone()).map_err(CommandError::faults)?;
         config.licensing.subscription = Some(company::not_activated()?);
-        let log = config.log.clone();
-        Process::run(&log, |mut process| async move {
+        Process::run(Reread::new(None, flags, config), |mut process, config| async move {
             let ended = serve_company(&mut process, config, folder.path()).await;
             process.ended(ended)
         })

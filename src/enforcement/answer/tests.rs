@@ -6,14 +6,13 @@ use super::*;
 use crate::{
     config,
     domain::{
-        Activation, Facts, Span, Timeline,
+        Activation, Facts, Operation, Span, Timeline,
         facts::{ActiveUsers, FairUse, LicensedUsers, Users},
     },
     source::Origin,
 };
 
 const T: Instant = Instant::from_unix_seconds(1_800_000_000);
-const NOBODY: Caller = Caller { vouches_for_administrators: false };
 
 fn disabled() -> Snapshot {
     let facts = Facts {
@@ -37,21 +36,37 @@ fn freshness() -> Freshness {
     })
 }
 
+/// An authentication server that may vouch for administrators, or not.
+fn caller(vouches_for_administrators: bool) -> Caller {
+    Caller::of_row(&config::Caller {
+        name: "caller".to_owned(),
+        identity: config::Identity::Loopback,
+        operations: Operation::ALL.into_iter().map(|operation| operation.name()).collect(),
+        subscriptions: None,
+        vouches_for_administrators,
+        reads: true,
+        reports_usage: true,
+        refreshes: true,
+        quota: None,
+    })
+}
+
 /// Every operation, role and caller: only an administrator a trusted caller vouches for gains the exception, and
 /// only whoever claims to be one in vain is told so.
 #[test]
 fn a_role_that_is_not_vouched_for_counts_as_user_and_the_answer_says_so() {
-    for caller in [Caller::LOOPBACK, NOBODY] {
+    for vouches in [true, false] {
+        let caller = &caller(vouches);
         for operation in 1..=12 {
             for role in 0..=3 {
                 let actor = Some(api::Actor { role, id: String::new() });
                 let request = api::AuthorizeRequest { operation, actor, ..api::AuthorizeRequest::default() };
                 let asked = Asked::read(&request, caller).unwrap();
                 let claims = role == i32::from(api::ActorRole::Administrator);
-                let excepted = claims && caller.vouches_for_administrators && [2, 11].contains(&operation);
+                let excepted = claims && vouches && [2, 11].contains(&operation);
                 let with_facts = asked.answer(Ok(&disabled()), &freshness(), T).unwrap();
                 assert_eq!(with_facts.access() == api::Access::Allowed, excepted, "{request:?} {caller:?}");
-                assert_eq!(with_facts.role_not_vouched, claims && caller == NOBODY);
+                assert_eq!(with_facts.role_not_vouched, claims && !vouches);
                 let without = asked.answer(Err(Missing::NoFacts), &freshness(), T);
                 assert_eq!(without.is_ok(), excepted, "{request:?} {caller:?}");
             }

@@ -1,0 +1,149 @@
+//! TLS on a listener: the certificate it shows, and whose certificates it believes.
+//!
+//! Files are looked at again while it runs, so that a certificate that is renewed counts without a restart. Not here:
+//! what a caller who is believed may ask.
+
+mod files;
+
+use std::{io, path::PathBuf, sync::Arc, time::Duration};
+
+use arc_swap::ArcSwap;
+use rustls::{ServerConfig, ServerConnection};
+use tokio::net::TcpStream;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
+use tokio_util::sync::CancellationToken;
+use tracing::{error, info};
+
+use self::files::Contents;
+pub use self::files::TlsError;
+
+/// The files, and the oldest version that is spoken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Files {
+    /// The certificate and those that lead to its authority (PEM).
+    pub certificate: PathBuf,
+    /// Its private key (PEM).
+    pub key: PathBuf,
+    /// Authorities of callers' certificates (PEM); with them, callers without a certificate are refused.
+    pub client_ca: Option<PathBuf>,
+    /// Certificates that were revoked (PEM).
+    pub revocations: Option<PathBuf>,
+    /// Whether TLS 1.2 is spoken beside 1.3.
+    pub allow_tls12: bool,
+}
+
+/// TLS as it is now.
+#[derive(Debug)]
+pub struct Tls {
+    files: Files,
+    current: ArcSwap<Current>,
+}
+
+#[derive(Debug)]
+struct Current {
+    contents: Contents,
+    config: Arc<ServerConfig>,
+    /// Cancelled when others are trusted: who was believed then has to come again.
+    outdated: CancellationToken,
+}
+
+/// What reading the files again came to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Reloaded {
+    /// They are as they were.
+    Unchanged,
+    /// Another certificate is shown from now on.
+    Certificate,
+    /// Others are believed from now on.
+    Trust,
+}
+
+/// Names of a caller's certificate.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Names(pub Vec<String>);
+
+impl Tls {
+    /// Reads the files.
+    pub fn read(files: Files) -> Result<Arc<Self>, TlsError> {
+        let contents = Contents::read(&files)?;
+        let config = contents.config(&files)?;
+        let current = Current { contents, config, outdated: CancellationToken::new() };
+        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(current) }))
+    }
+
+    /// Reads them again. What does not read changes nothing.
+    pub fn reload(&self) -> Result<Reloaded, TlsError> {
+        let before = self.current.load();
+        let contents = Contents::read(&self.files)?;
+        if contents == before.contents {
+            return Ok(Reloaded::Unchanged);
+        }
+        let config = contents.config(&self.files)?;
+        let same_trust = contents.trusts_as(&before.contents);
+        let outdated = if same_trust { before.outdated.clone() } else { CancellationToken::new() };
+        self.current.store(Arc::new(Current { contents, config, outdated }));
+        if same_trust {
+            return Ok(Reloaded::Certificate);
+        }
+        before.outdated.cancel();
+        Ok(Reloaded::Trust)
+    }
+
+    /// Looks at the files every so often, for ever, and says what came of it.
+    pub async fn follow(self: Arc<Self>, every: Duration) {
+        let mut failed = None;
+        loop {
+            tokio::time::sleep(every).await;
+            let tls = Arc::clone(&self);
+            let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { return };
+            match reloaded {
+                Ok(reloaded) => {
+                    failed = None;
+                    reloaded.log();
+                }
+                Err(error) => {
+                    // Two files that belong together are not written at one instant: what is wrong only once is not
+                    // wrong.
+                    let error = error.to_string();
+                    let is_first = failed.as_ref().is_none_or(|(before, _)| *before != error);
+                    let was_told = failed.as_ref().is_some_and(|(_, told)| *told) && !is_first;
+                    if !is_first && !was_told {
+                        error!("certificates are not read again, those before still count: {error}");
+                    }
+                    failed = Some((error, !is_first));
+                }
+            }
+        }
+    }
+
+    /// Agrees on TLS with the other end: the connection, its names, and when who was believed has to come again.
+    pub(super) async fn accept(
+        &self,
+        io: TcpStream,
+    ) -> io::Result<(TlsStream<TcpStream>, Option<Names>, CancellationToken)> {
+        let current = self.current.load_full();
+        let stream = TlsAcceptor::from(Arc::clone(&current.config)).accept(io).await?;
+        let names = names(stream.get_ref().1);
+        Ok((stream, names, current.outdated.clone()))
+    }
+}
+
+impl Reloaded {
+    fn log(self) {
+        match self {
+            Self::Unchanged => {}
+            Self::Certificate => info!("another certificate is shown to callers from now on"),
+            Self::Trust => {
+                info!("whose certificates are believed has changed: callers are asked to come again")
+            }
+        }
+    }
+}
+
+/// DNS names and URIs (SPIFFE IDs) of the certificate the other end showed.
+fn names(connection: &ServerConnection) -> Option<Names> {
+    let shown = connection.peer_certificates()?.first()?;
+    let certificate = webpki::EndEntityCert::try_from(shown).ok()?;
+    let names = certificate.valid_dns_names().chain(certificate.valid_uri_names());
+    Some(Names(names.map(str::to_owned).collect()))
+}

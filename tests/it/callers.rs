@@ -1,0 +1,359 @@
+//! Who may ask what, on every transport; and certificates that are renewed and revoked while calls are under way.
+
+use std::num::NonZeroUsize;
+
+use esa_sidecar::{
+    config::Config,
+    edge::{address::ListenAddress, listener::Listener, tls::Tls},
+    health::Monitor,
+    proto::{
+        enforcement::{self as api, Operation, enforcement_service_client::EnforcementServiceClient},
+        health::{HealthCheckRequest, health_client::HealthClient},
+    },
+    server::{self, Listeners},
+};
+use tokio::{sync::watch, task::JoinHandle};
+use tokio_util::sync::CancellationToken;
+use tonic::{
+    Code, Status,
+    transport::{Channel, Endpoint},
+};
+
+use crate::{
+    certificates::{Authority, Issued},
+    sidecar::{ID, START, ScriptedSource, administrator, config, healthy, opening, question},
+};
+
+/// Another subscription that is held.
+const OTHER: &str = "ZZZ-ZZZ-ZZZ";
+
+/// A sidecar that tells its callers apart, and where it listens.
+struct Guarded {
+    settings: watch::Sender<Config>,
+    address: ListenAddress,
+    stop: CancellationToken,
+    ended: JoinHandle<()>,
+}
+
+impl Guarded {
+    async fn start(toml: &str, address: &ListenAddress) -> Self {
+        let config = config(toml);
+        let enforcement = Listener::open(address, opening(config.listen.threads)).await.unwrap();
+        let probes = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
+        let address = enforcement.address().clone();
+        let tls = config.tls.files.clone().map(|files| Tls::read(files).unwrap());
+        let (settings, receiver) = watch::channel(config);
+        let stop = CancellationToken::new();
+        let monitor = Monitor::new();
+        let mut statuses = monitor.statuses();
+        let run = server::run(
+            receiver,
+            ScriptedSource::telling(vec![healthy(ID), healthy(OTHER)]),
+            None,
+            Listeners { enforcement, probes, tls },
+            std::sync::Arc::new(esa_sidecar::clock::ManualClock::at(START)),
+            monitor,
+            stop.clone(),
+        );
+        let ended = tokio::spawn(async { run.await.unwrap() });
+        statuses.wait_for(|statuses| statuses.ready).await.unwrap();
+        Self { settings, address, stop, ended }
+    }
+
+    async fn over_tls(authority: &Authority, callers: &str) -> Self {
+        authority.serve(&authority.issue("sidecar.test", 1));
+        authority.revoke(&[]);
+        Self::start(&format!("{}{callers}", authority.table()), &ListenAddress::loopback(0)).await
+    }
+
+    /// A connection of its own; nothing when it is refused.
+    async fn connect(&self, authority: &Authority, issued: Option<&Issued>) -> Option<Channel> {
+        let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
+        endpoint.tls_config(authority.client(issued)).unwrap().connect().await.ok()
+    }
+
+    async fn plain(&self) -> Channel {
+        let uri = match &self.address {
+            ListenAddress::Tcp(tcp) => format!("http://{tcp}"),
+            ListenAddress::Unix(path) => format!("unix:{}", path.display()),
+        };
+        Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
+    }
+
+    async fn stop(self) {
+        self.stop.cancel();
+        self.ended.await.unwrap();
+    }
+}
+
+const TABLE: &str = "
+[[callers]]
+name = 'authentication server'
+role = 'authentication_server'
+certificate = 'spiffe://example.org/authentication'
+
+[[callers]]
+name = 'provisioning server'
+role = 'provisioning_server'
+certificate = 'provisioning.example.org'
+
+[[callers]]
+name = 'probe'
+role = 'probe'
+certificate = 'probe.example.org'
+
+[[callers]]
+name = 'another authentication server'
+role = 'authentication_server'
+certificate = 'untrusted.example.org'
+subscriptions = ['ZZZ-ZZZ-ZZZ']
+vouches_for_administrators = false
+";
+
+/// What a caller may do, as its role is documented.
+struct May {
+    operations: std::ops::RangeInclusive<i32>,
+    vouch: bool,
+    everything_else: bool,
+    subscription: &'static str,
+}
+
+const ALL: std::ops::RangeInclusive<i32> = 1..=12;
+const PROVISION: std::ops::RangeInclusive<i32> = 3..=3;
+#[expect(clippy::reversed_empty_ranges, reason = "none")]
+const NONE: std::ops::RangeInclusive<i32> = 1..=0;
+
+/// Asks everything there is to ask, each in every form, and holds what comes against what the caller may do.
+async fn check(who: &str, channel: &Channel, may: &May) {
+    let mut client = EnforcementServiceClient::new(channel.clone());
+    let denied = |asked: &Result<(), Status>| {
+        asked.as_ref().is_err_and(|status| status.code() == Code::PermissionDenied)
+    };
+    for number in 1..=12 {
+        let operation = Operation::try_from(number).unwrap();
+        for subscription in [ID, OTHER, "AAA-AAA-AAA"] {
+            let asked = api::AuthorizeRequest {
+                subscription_id: subscription.to_owned(),
+                ..administrator(operation)
+            };
+            let entitled = may.operations.contains(&number)
+                && (may.subscription.is_empty() || may.subscription == subscription);
+            let answered = client.authorize(asked.clone()).await.map(tonic::Response::into_inner);
+            if let Ok(answer) = &answered {
+                assert_eq!(answer.role_not_vouched, !may.vouch, "{who} {operation:?}");
+            }
+            let answered = answered.map(drop);
+            assert_eq!(denied(&answered), !entitled, "{who} {operation:?} {subscription}: {answered:?}");
+            let batch = api::BatchAuthorizeRequest { questions: vec![asked.clone()] };
+            let results = client.batch_authorize(batch).await.unwrap().into_inner().results;
+            let in_batch = match results[0].result.as_ref().unwrap() {
+                api::batch_authorize_result::Result::Response(_) => None,
+                api::batch_authorize_result::Result::Error(error) => Some(error.code),
+            };
+            assert_eq!(in_batch == Some(7), !entitled, "{who} {operation:?} {subscription} in a batch");
+            let asked = api::StreamAuthorizeRequest { question: Some(asked) };
+            let mut answers =
+                client.stream_authorize(tokio_stream::iter([asked])).await.unwrap().into_inner();
+            let in_stream = match answers.message().await.unwrap().unwrap().result.unwrap() {
+                api::stream_authorize_response::Result::Response(_) => None,
+                api::stream_authorize_response::Result::Error(error) => Some(error.code),
+            };
+            assert_eq!(in_stream == Some(7), !entitled, "{who} {operation:?} {subscription} in a stream");
+        }
+    }
+    for subscription in [ID, OTHER] {
+        let entitled =
+            may.everything_else && (may.subscription.is_empty() || may.subscription == subscription);
+        let id = || subscription.to_owned();
+        let got = client.get_subscription(api::GetSubscriptionRequest { subscription_id: id() }).await;
+        let watched =
+            client.watch_subscription(api::WatchSubscriptionRequest { subscription_id: id() }).await;
+        let simulated = client
+            .simulate(api::SimulateRequest { subscription_id: id(), ..api::SimulateRequest::default() })
+            .await;
+        let reported = client
+            .report_usage(api::ReportUsageRequest {
+                subscription_id: id(),
+                ..api::ReportUsageRequest::default()
+            })
+            .await;
+        let refreshed =
+            client.refresh_subscription(api::RefreshSubscriptionRequest { subscription_id: id() }).await;
+        for (call, came) in [
+            ("get", got.map(drop)),
+            ("watch", watched.map(drop)),
+            ("simulate", simulated.map(drop)),
+            ("report", reported.map(drop)),
+            ("refresh", refreshed.map(drop)),
+        ] {
+            assert_eq!(denied(&came), !entitled, "{who} {call} {subscription}: {came:?}");
+        }
+    }
+    // The table is public, and so is health.
+    client.get_restriction_table(api::GetRestrictionTableRequest {}).await.unwrap();
+    HealthClient::new(channel.clone()).check(HealthCheckRequest::default()).await.unwrap();
+}
+
+#[tokio::test]
+async fn each_caller_may_ask_what_its_role_says_and_nothing_else_over_tls() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    for (name, may) in [
+        (
+            "spiffe://example.org/authentication",
+            May { operations: ALL, vouch: true, everything_else: true, subscription: "" },
+        ),
+        (
+            "provisioning.example.org",
+            May { operations: PROVISION, vouch: false, everything_else: false, subscription: "" },
+        ),
+        (
+            "probe.example.org",
+            May { operations: NONE, vouch: false, everything_else: false, subscription: "" },
+        ),
+        (
+            "untrusted.example.org",
+            May { operations: ALL, vouch: false, everything_else: true, subscription: OTHER },
+        ),
+        (
+            "stranger.example.org",
+            May { operations: NONE, vouch: false, everything_else: false, subscription: "" },
+        ),
+        // A name that only begins like another is another.
+        (
+            "spiffe://example.org/authentication/2",
+            May { operations: NONE, vouch: false, everything_else: false, subscription: "" },
+        ),
+    ] {
+        let channel = sidecar.connect(&authority, Some(&authority.issue(name, 7))).await.unwrap();
+        check(name, &channel, &may).await;
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn users_of_a_socket_and_this_machine_s_programs_are_told_apart() {
+    let folder = tempfile::tempdir().unwrap();
+    let own = rustix::process::getuid().as_raw();
+    let socket = ListenAddress::Unix(folder.path().join("calls.sock"));
+    let all = May { operations: ALL, vouch: true, everything_else: true, subscription: "" };
+    let none = May { operations: NONE, vouch: false, everything_else: false, subscription: "" };
+    for (identity, address, may) in [
+        (format!("user = {own}"), &socket, &all),
+        (format!("user = {}", own + 1), &socket, &none),
+        ("loopback = true".to_owned(), &socket, &none),
+        ("loopback = true".to_owned(), &ListenAddress::loopback(0), &all),
+        (format!("user = {own}"), &ListenAddress::loopback(0), &none),
+        ("certificate = '127.0.0.1'".to_owned(), &ListenAddress::loopback(0), &none),
+    ] {
+        let table = format!("[[callers]]\nname = 'it'\nrole = 'authentication_server'\n{identity}");
+        let sidecar = Guarded::start(&table, address).await;
+        check(&format!("{identity} on {address}"), &sidecar.plain().await, may).await;
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn a_right_that_is_taken_away_is_gone_on_connections_that_are_open() {
+    let sidecar = Guarded::start(
+        "[[callers]]\nname = 'it'\nrole = 'authentication_server'\nloopback = true",
+        &ListenAddress::loopback(0),
+    )
+    .await;
+    let mut client = EnforcementServiceClient::new(sidecar.plain().await);
+    client.authorize(question(Operation::EnableUsers)).await.unwrap();
+    sidecar.settings.send_modify(|settings| settings.callers = Some(Vec::new()));
+    let denied = async {
+        while client.authorize(question(Operation::EnableUsers)).await.is_ok() {
+            tokio::task::yield_now().await;
+        }
+        client.authorize(question(Operation::EnableUsers)).await.unwrap_err()
+    };
+    let denied = tokio::time::timeout(std::time::Duration::from_secs(10), denied).await.unwrap();
+    assert_eq!(denied.code(), Code::PermissionDenied);
+    assert!(denied.message().contains("[[callers]]"), "{denied}");
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_over_its_quota_is_told_when_to_ask_again_and_others_are_not_touched() {
+    let authority = Authority::new();
+    let table = format!("{TABLE}questions_per_second = 1\nburst = 3\n");
+    let sidecar = Guarded::over_tls(&authority, &table).await;
+    let limited =
+        sidecar.connect(&authority, Some(&authority.issue("untrusted.example.org", 7))).await.unwrap();
+    let mut limited = EnforcementServiceClient::new(limited);
+    let asked =
+        || api::AuthorizeRequest { subscription_id: OTHER.to_owned(), ..question(Operation::EnableUsers) };
+    let batch = |count| api::BatchAuthorizeRequest { questions: vec![asked(); count] };
+    // More than may be asked at once is never answered, and costs nothing.
+    let too_many = limited.batch_authorize(batch(4)).await.unwrap_err();
+    assert_eq!(too_many.code(), Code::ResourceExhausted);
+    assert!(too_many.message().contains("several calls"), "{too_many}");
+    limited.batch_authorize(batch(2)).await.unwrap();
+    limited.authorize(asked()).await.unwrap();
+    let over = limited.authorize(asked()).await.unwrap_err();
+    assert_eq!(over.code(), Code::ResourceExhausted);
+    let details = tonic_types::StatusExt::get_error_details(&over);
+    assert_eq!(details.error_info().unwrap().reason, "OVER_QUOTA");
+    assert!(details.retry_info().unwrap().retry_delay.unwrap() <= std::time::Duration::from_secs(1));
+    let other = authority.issue("spiffe://example.org/authentication", 8);
+    let mut other = EnforcementServiceClient::new(sidecar.connect(&authority, Some(&other)).await.unwrap());
+    for _ in 0..100 {
+        other.authorize(question(Operation::EnableUsers)).await.unwrap();
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn only_certificates_of_the_authority_that_are_not_revoked_are_believed() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let name = "spiffe://example.org/authentication";
+    let (good, bad) = (authority.issue(name, 7), authority.issue(name, 8));
+    let foreign = Authority::new().issue(name, 9);
+    let asks = async |issued: Option<&Issued>| {
+        let Some(channel) = sidecar.connect(&authority, issued).await else { return false };
+        // With TLS 1.3 a client hears that it is refused only when it reads.
+        EnforcementServiceClient::new(channel).authorize(question(Operation::EnableUsers)).await.is_ok()
+    };
+    assert!(asks(Some(&good)).await);
+    assert!(asks(Some(&bad)).await);
+    assert!(!asks(Some(&foreign)).await);
+    assert!(!asks(None).await);
+    // What is open with it ends, and it does not come again; the other does.
+    let mut open = EnforcementServiceClient::new(sidecar.connect(&authority, Some(&bad)).await.unwrap());
+    let mut watch = open
+        .watch_subscription(api::WatchSubscriptionRequest { subscription_id: ID.to_owned() })
+        .await
+        .unwrap()
+        .into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    authority.revoke(&[8]);
+    assert!(watch.message().await.unwrap().is_none());
+    assert!(!asks(Some(&bad)).await);
+    assert!(asks(Some(&good)).await);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_certificate_that_does_not_read_changes_nothing_and_one_that_is_renewed_counts() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let caller = authority.issue("spiffe://example.org/authentication", 7);
+    std::fs::write(authority.path("server.pem"), "nonsense").unwrap();
+    for _ in 0..20 {
+        let channel = sidecar.connect(&authority, Some(&caller)).await.unwrap();
+        EnforcementServiceClient::new(channel).authorize(question(Operation::EnableUsers)).await.unwrap();
+    }
+    // One that another authority signed is not believed by the client: that is how it shows.
+    let other = Authority::new();
+    authority.serve(&other.issue("sidecar.test", 1));
+    let renewed = async {
+        while sidecar.connect(&authority, Some(&caller)).await.is_some() {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(std::time::Duration::from_secs(10), renewed).await.unwrap();
+    sidecar.stop().await;
+}

@@ -1,0 +1,106 @@
+//! An authority and the certificates it signs, in files as an operator keeps them.
+
+use std::{fs, path::PathBuf};
+
+use rcgen::{
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
+    SerialNumber, date_time_ymd,
+};
+use tempfile::TempDir;
+use tonic::transport::{Certificate, ClientTlsConfig, Identity};
+
+/// An authority in a folder of its own.
+pub(crate) struct Authority {
+    folder: TempDir,
+    issuer: CertifiedIssuer<'static, KeyPair>,
+}
+
+/// A certificate and its key, in PEM form.
+#[derive(Clone)]
+pub(crate) struct Issued {
+    pub(crate) certificate: String,
+    pub(crate) key: String,
+}
+
+impl Authority {
+    pub(crate) fn new() -> Self {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        params.key_usages =
+            vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
+        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        let authority = Self { folder: tempfile::tempdir().unwrap(), issuer };
+        fs::write(authority.path("ca.pem"), authority.issuer.pem()).unwrap();
+        authority
+    }
+
+    /// A file of the folder.
+    pub(crate) fn path(&self, name: &str) -> PathBuf {
+        self.folder.path().join(name)
+    }
+
+    /// A certificate for this DNS name or URI.
+    pub(crate) fn issue(&self, name: &str, serial: u64) -> Issued {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
+        params.subject_alt_names = vec![if name.contains("://") {
+            SanType::URI(name.try_into().unwrap())
+        } else {
+            SanType::DnsName(name.try_into().unwrap())
+        }];
+        let key = KeyPair::generate().unwrap();
+        let certificate = params.signed_by(&key, &self.issuer).unwrap();
+        Issued { certificate: certificate.pem(), key: key.serialize_pem() }
+    }
+
+    /// Puts the server's certificate in place, its key first: for an instant the two do not go together.
+    pub(crate) fn serve(&self, issued: &Issued) {
+        fs::write(self.path("server.key"), &issued.key).unwrap();
+        fs::write(self.path("server.pem"), &issued.certificate).unwrap();
+    }
+
+    /// Puts in place a list that revokes the certificates with these serial numbers.
+    pub(crate) fn revoke(&self, serials: &[u64]) {
+        let revoked = |serial: &u64| RevokedCertParams {
+            serial_number: SerialNumber::from(*serial),
+            revocation_time: date_time_ymd(2026, 1, 1),
+            reason_code: None,
+            invalidity_date: None,
+        };
+        let list = CertificateRevocationListParams {
+            this_update: date_time_ymd(2026, 1, 1),
+            next_update: date_time_ymd(2096, 1, 1),
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: serials.iter().map(revoked).collect(),
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        fs::write(self.path("revoked.pem"), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+    }
+
+    /// The table `[tls]` of a configuration.
+    pub(crate) fn table(&self) -> String {
+        let path = |name| self.path(name).display().to_string();
+        format!(
+            "[tls]\ncertificate = '{}'\nkey = '{}'\nclient_ca = '{}'\nrevocations = '{}'\nreload_interval = '10ms'\n",
+            path("server.pem"),
+            path("server.key"),
+            path("ca.pem"),
+            path("revoked.pem")
+        )
+    }
+
+    /// How a client speaks to the server, with a certificate or without.
+    pub(crate) fn client(&self, issued: Option<&Issued>) -> ClientTlsConfig {
+        let config = ClientTlsConfig::new()
+            .domain_name("sidecar.test")
+            .ca_certificate(Certificate::from_pem(self.issuer.pem()));
+        match issued {
+            Some(Issued { certificate, key }) => config.identity(Identity::from_pem(certificate, key)),
+            None => config,
+        }
+    }
+}
