@@ -80,7 +80,7 @@ impl Backend {
             store,
             clock,
             keys,
-            passwords: Passwords::new(settings.passwords_at_a_time),
+            passwords: Passwords::new(settings.passwords_at_a_time, settings.passwords_waiting),
             hub: Arc::default(),
             watches: Arc::new(Semaphore::new(settings.watches)),
             settings: Arc::new(settings),
