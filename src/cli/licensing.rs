@@ -37,7 +37,7 @@ pub(super) struct Licensing {
     /// what programs are started with
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Give the first owner a new one-time password, should the old one be lost
+    /// Give the first owner a new one-time password, should the old one be lost; nothing it had open stays open
     #[arg(long)]
     reset_owner: bool,
 }

@@ -39,7 +39,9 @@ enum Token<'a> {
 }
 
 const NONE: &str = "no credential: send `authorization: Bearer <token>`; a token comes from signing in";
-const UNKNOWN: &str = "the credential opens nothing: it is unknown, has ended or was revoked; sign in again";
+/// Said of a credential that opens nothing, whatever the cause.
+pub(super) const UNKNOWN: &str =
+    "the credential opens nothing: it is unknown, has ended or was revoked; sign in again";
 
 impl Backend {
     /// The account of a call, which may do all that its role may.

@@ -54,7 +54,7 @@ impl Backend {
         let mut change = Change::begin(&self.store, now).await?;
         // Guesses made at once are looked at one after the other: the lock holds for those that came before it, too. And
         // a password that was replaced while it was looked at opens nothing any more.
-        let account = accounts::held(&mut change, &before).await?;
+        let account = accounts::held(&mut change, &before.name).await?;
         let tried = if let Some(locked) = locked(&account, now) {
             change.audit(sign_in_entry(&account, false, LOCKED));
             Tried::Refused(locked)

@@ -98,9 +98,7 @@ impl Office {
         let replicas = if on == On::Replicas { 2 } else { 1 };
         let keys = Arc::new(SigningKeys::open(&folder.path().join("keys")).unwrap());
         let (clock, stop) = (ManualClock::at(START), CancellationToken::new());
-        let mut settings = Config::read(None, Vec::new()).unwrap().backend;
-        settings.sign_in_attempts = 3;
-        settings.session_time = Duration::from_hours(24 * 10_000);
+        let mut settings = settings();
         set(&mut settings);
         let mut channels = Vec::new();
         let mut one_time_password = None;
@@ -128,6 +126,24 @@ impl Office {
         office
     }
 
+    /// Another replica on the same database, which takes no calls.
+    pub(crate) async fn beside(&self) -> Backend {
+        self.beside_with(|_| {}).await
+    }
+
+    async fn beside_with(&self, set: impl FnOnce(&mut config::Backend)) -> Backend {
+        let mut settings = settings();
+        set(&mut settings);
+        let store = Store::open(self.database.clone(), 4).await.unwrap();
+        let (keys, clock) = (Arc::clone(&self.keys), Arc::new(self.clock.clone()));
+        Backend::new(store, clock, keys, settings, self.stop.clone())
+    }
+
+    /// From now on all calls go to another replica, with settings of its own.
+    pub(crate) async fn replace_with(&mut self, set: impl FnOnce(&mut config::Backend)) {
+        self.channels = vec![serve(self.beside_with(set).await, self.stop.clone()).await];
+    }
+
     /// Stops every replica, as its operator would.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -145,6 +161,12 @@ impl Office {
     /// What a statement of the test's own makes of the database.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
         self.behind().await.execute(AssertSqlSafe(sql.to_owned())).await.map(drop)
+    }
+
+    /// Until somebody on PostgreSQL waits for what another holds.
+    pub(crate) async fn until_one_waits(&self) {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        while self.numbers(waiting).await == [0] {}
     }
 
     /// The numbers of the first row of a statement of the test's own.
@@ -446,6 +468,12 @@ pub(crate) const TABLES: [&str; 12] = [
     "requests",
     "audit",
 ];
+
+/// A few wrong passwords lock, and nobody's session ends.
+fn settings() -> config::Backend {
+    let settings = Config::read(None, Vec::new()).unwrap().backend;
+    config::Backend { sign_in_attempts: 3, session_time: Duration::from_hours(24 * 10_000), ..settings }
+}
 
 /// A text nobody has used before.
 pub(crate) fn unique() -> String {
