@@ -35,7 +35,7 @@ pub(super) struct Account {
 
 /// The first account, and the customer it belongs to.
 pub const FIRST_ACCOUNT: &str = "owner";
-const FIRST_CUSTOMER: &str = "default";
+pub(super) const FIRST_CUSTOMER: &str = "default";
 
 /// The columns of an account, with its customer's name.
 pub(super) const SELECT: &str =
@@ -67,14 +67,14 @@ impl Backend {
                 customer_id: &customer_id,
             };
             insert(&mut change, &first, hash).await?;
-            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT));
+            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT, ""));
         } else if anew {
             let missing = || Refusal::NotFound { what: "account", id: FIRST_ACCOUNT.to_owned() };
             let owner = by_name(&mut *change.tx, FIRST_ACCOUNT).await?.ok_or_else(missing)?;
             // Who may start the backend comes in, whatever was done to the account.
             disable(&mut change, &owner, false).await?;
             replace_password(&mut change, &owner, hash).await?;
-            change.audit(backend_entry(&owner.customer_id, "account.reset_password", FIRST_ACCOUNT));
+            change.audit(backend_entry(&owner.customer_id, "account.reset_password", FIRST_ACCOUNT, ""));
         } else {
             return Ok(false);
         }
@@ -307,13 +307,19 @@ async fn shut_out(change: &mut Change, account: &Account) -> Result<(), StoreErr
     Ok(())
 }
 
-fn backend_entry(customer_id: &str, action: &'static str, target: &str) -> Entry {
+/// An entry about something the backend did of its own accord, or of its operator's.
+pub(super) fn backend_entry(
+    customer_id: &str,
+    action: &'static str,
+    target: &str,
+    detail: impl Into<String>,
+) -> Entry {
     Entry {
         customer_id: customer_id.to_owned(),
         actor: "backend".to_owned(),
         action,
         target: target.to_owned(),
         done: true,
-        detail: String::new(),
+        detail: detail.into(),
     }
 }

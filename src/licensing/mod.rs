@@ -5,6 +5,7 @@
 //! the database and nowhere else. Not here: the rules themselves (see `domain`).
 
 mod accounts;
+mod attempts;
 mod audit;
 mod caller;
 mod change;
@@ -38,6 +39,7 @@ pub use self::{
     refusal::Refusal,
 };
 use self::{
+    attempts::Attempts,
     passwords::Passwords,
     store::{Store, StoreError},
     watch::Hub,
@@ -61,6 +63,7 @@ pub struct Backend {
     keys: Arc<SigningKeys>,
     settings: Arc<config::Backend>,
     passwords: Passwords,
+    attempts: Arc<Attempts>,
     hub: Arc<Hub>,
     watches: Arc<Semaphore>,
     stop: CancellationToken,
@@ -81,6 +84,7 @@ impl Backend {
             clock,
             keys,
             passwords: Passwords::new(settings.passwords_at_a_time, settings.passwords_waiting),
+            attempts: Arc::default(),
             hub: Arc::default(),
             watches: Arc::new(Semaphore::new(settings.watches)),
             settings: Arc::new(settings),
@@ -88,11 +92,13 @@ impl Backend {
         }
     }
 
-    /// Does what is to be done without being asked, until it stops: what time changes, and what watchers wait for.
+    /// Does what is to be done without being asked, until it stops: what time changes, what watchers wait for, and what
+    /// was left out of the audit log.
     pub async fn run(self) {
         let stop = self.stop.clone();
         let keys = self.clone().reload_keys(stop.clone());
-        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys);
+        let attempts = self.clone().count_attempts(stop.clone());
+        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys, attempts);
     }
 
     /// Its services.

@@ -27,6 +27,8 @@ on_every_store!(
     a_reset_of_the_first_owner_lets_it_in_whatever_was_done_to_it,
     a_reset_or_disabled_account_keeps_no_session_and_no_credential,
     a_credential_makes_no_other,
+    a_change_of_password_whose_answer_was_lost_is_answered_again,
+    guesses_at_a_change_of_password_are_counted_however_many_come_at_once,
 );
 
 async fn caller(office: &Office, token: &str) -> Result<api::Account, Status> {
@@ -431,6 +433,55 @@ async fn a_credential_makes_no_other(office: Office) {
     assert_eq!(refusal(credential(&office, &script, "another").await), denied);
     let entries = office.entries(&office.owner).await;
     assert!(entries.iter().any(|entry| entry.action == "credential.create" && entry.outcome == 2));
+}
+
+async fn a_change_of_password_whose_answer_was_lost_is_answered_again(office: Office) {
+    let anna = office.admin("anna").await;
+    let wrong = (Code::Unauthenticated, "WRONG_PASSWORD".to_owned());
+    for _ in 0..4 {
+        change(&office, &anna, PASSWORD, "another password").await.unwrap();
+    }
+    let entries = office.entries(&office.owner).await;
+    let changes =
+        entries.iter().filter(|entry| entry.actor == "anna" && entry.action == "account.change_password");
+    assert_eq!(changes.count(), 2, "the first one that was chosen, and this one");
+    assert_eq!(refusal(change(&office, &anna, PASSWORD, "a third password").await), wrong);
+    let (one, two) = tokio::join!(
+        change(&office, &anna, "another password", "a third password"),
+        change(&office, &anna, "another password", "a third password")
+    );
+    assert_eq!((one.is_ok(), two.is_ok()), (true, true), "also while the first is still looked at");
+    let once = reset(&office, &office.owner, "anna").await.unwrap();
+    let anna = office.sign_in("anna", &once).await.unwrap();
+    assert_eq!(refusal(change(&office, &anna, PASSWORD, &once).await), wrong, "nobody chose that one");
+}
+
+async fn guesses_at_a_change_of_password_are_counted_however_many_come_at_once(office: Office) {
+    let anna = office.admin("anna").await;
+    let guesses = (0..12).map(|guess| {
+        let (office, anna) = (&office, &anna);
+        async move { refusal(change(office, anna, &format!("guess {guess}"), "another password").await).1 }
+    });
+    let answers = join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|answer| *answer == "WRONG_PASSWORD").count(), 3, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| *answer == "ACCOUNT_LOCKED").count(), 9, "{answers:?}");
+    let answer = refusal(change(&office, &anna, "guess", PASSWORD).await).1;
+    assert_eq!(answer, "ACCOUNT_LOCKED", "nor is a new password looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_disabled_meanwhile_changes_no_password() {
+    let office = Office::open(On::Postgres).await;
+    let anna = office.admin("anna").await;
+    let mut disabling = office.behind().await;
+    disabling.execute("BEGIN; UPDATE accounts SET disabled = 1 WHERE name = 'anna'").await.unwrap();
+    let (changed, ()) = tokio::join!(change(&office, &anna, PASSWORD, "another password"), async {
+        office.until_one_waits().await;
+        disabling.execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(refusal(changed).0, Code::Unauthenticated);
+    disable(&office, &office.owner, "anna", false).await.unwrap();
+    office.sign_in("anna", PASSWORD).await.unwrap();
 }
 
 /// The call looked at its session before the account was shut out: a credential made after would outlive that.
