@@ -272,7 +272,8 @@ async fn of_many_attempts_in_a_minute_a_few_are_written_down_and_the_rest_is_cou
         .await;
     office.stop();
     let rest = "SELECT COUNT(*) FROM audit WHERE actor = 'backend' AND detail LIKE '2 more attempts%'";
-    while office.numbers(rest).await == [0] {}
+    let counted = async { while office.numbers(rest).await == [0] {} };
+    tokio::time::timeout(Duration::from_secs(60), counted).await.expect("a stop leaves no count behind");
 }
 
 /// The client goes while its refusal is being written down.

@@ -166,7 +166,8 @@ impl Office {
     /// Until somebody on PostgreSQL waits for what another holds.
     pub(crate) async fn until_one_waits(&self) {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        while self.numbers(waiting).await == [0] {}
+        let waits = async { while self.numbers(waiting).await == [0] {} };
+        tokio::time::timeout(Duration::from_secs(60), waits).await.expect("somebody comes to wait");
     }
 
     /// The numbers of the first row of a statement of the test's own.
