@@ -141,6 +141,9 @@ impl Backend {
     pub(super) async fn change_password(&self, caller: &Caller, old: &str, new: &str) -> Result<(), Refusal> {
         passwords::check_new(new)?;
         if passwords::LONGEST_BYTES < old.len() {
+            let Caller { customer_id, name, .. } = caller;
+            let why = "nobody has so long a password";
+            self.attempted(refused(customer_id, name, CHANGE_PASSWORD, name, why)).await;
             return Err(Refusal::WrongPassword);
         }
         if old == new {

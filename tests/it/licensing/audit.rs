@@ -206,6 +206,11 @@ async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
         old_password: old.to_owned(),
         new_password: new.to_owned(),
     };
+    office
+        .accounts(&session)
+        .change_password(change(&long.repeat(20), "another password"))
+        .await
+        .unwrap_err();
     for _ in 0..4 {
         office.accounts(&session).change_password(change("wrong", "another password")).await.unwrap_err();
     }
@@ -216,6 +221,7 @@ async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
         refused("audit.list", "", "only an owner"),
         ("anna", "credential.revoke", &request.credential_id, Done, ""),
         refused("account.authenticate", "anna", &request.credential_id),
+        refused("account.change_password", "anna", "so long"),
         wrong,
         wrong,
         wrong,
