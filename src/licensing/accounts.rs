@@ -105,7 +105,7 @@ impl Backend {
                 return Err(Refusal::unreadable("role", what));
             }
             let customer_id = make_customer(change, customer).await?;
-            is_without_owner(change, &customer_id).await?;
+            must_be_without_owner(change, &customer_id).await?;
             customer_id
         };
         let taken = sqlx::query("SELECT 1 AS one FROM accounts WHERE name = $1").bind(name.to_owned());
@@ -241,9 +241,9 @@ impl Account {
     }
 }
 
-/// Whether a customer waits for its first owner, or for one in place of those that are disabled. The others are made by
+/// A customer waits for its first owner, or for one in place of those that are disabled. The others are made by
 /// its owners: whoever issues licences is not let in beside them.
-async fn is_without_owner(change: &mut Change, customer_id: &str) -> Result<(), Refusal> {
+async fn must_be_without_owner(change: &mut Change, customer_id: &str) -> Result<(), Refusal> {
     let owner =
         sqlx::query("SELECT 1 AS one FROM accounts WHERE customer_id = $1 AND role = $2 AND disabled = 0");
     let owner = owner.bind(customer_id.to_owned()).bind(i64::from(i32::from(api::AccountRole::Owner)));
