@@ -81,9 +81,12 @@ impl Backend {
             let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
             let missing = || Refusal::NotFound { what: "subscription", id: unit.subscription_id.clone() };
             let subscription = subscription.ok_or_else(missing)?;
+            // Read after the subscription: a number is told with what it stands for, so a unit that was deactivated
+            // meanwhile must not be active under the number of its deactivation.
+            let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or_else(|| unit.clone());
             // What time has changed by now is told by now, whoever looks first.
-            if at < subscription.turns_at {
-                return Ok((unit.clone(), subscription));
+            if at < subscription.turns_at && unit.state != UnitState::DeactivationPending {
+                return Ok((unit, subscription));
             }
         }
         let mut change = Change::begin(&self.store, at).await?;
