@@ -28,7 +28,6 @@ mod wire;
 
 use std::sync::Arc;
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
@@ -40,7 +39,7 @@ pub use self::{
 use self::{
     passwords::Passwords,
     store::{Store, StoreError},
-    watch::Hub,
+    watch::{Hub, Places},
 };
 use crate::{
     clock::Clock,
@@ -62,7 +61,7 @@ pub struct Backend {
     settings: Arc<config::Backend>,
     passwords: Passwords,
     hub: Arc<Hub>,
-    watches: Arc<Semaphore>,
+    places: Arc<Places>,
     stop: CancellationToken,
 }
 
@@ -82,7 +81,7 @@ impl Backend {
             keys,
             passwords: Passwords::new(settings.passwords_at_a_time),
             hub: Arc::default(),
-            watches: Arc::new(Semaphore::new(settings.watches)),
+            places: Places::new(settings.watches),
             settings: Arc::new(settings),
             stop,
         }
