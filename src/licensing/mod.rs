@@ -6,6 +6,7 @@
 
 mod accounts;
 mod audit;
+mod authority;
 mod caller;
 mod change;
 mod credentials;
@@ -26,14 +27,14 @@ mod usage;
 mod watch;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::{
     accounts::FIRST_ACCOUNT,
-    open::{OpenError, Opened},
+    open::{Anew, OpenError, Opened},
     refusal::Refusal,
 };
 use self::{
@@ -62,6 +63,8 @@ pub struct Backend {
     passwords: Passwords,
     hub: Arc<Hub>,
     places: Arc<Places>,
+    /// The latest instant this replica signed facts by, as it is kept.
+    newest_signed: Arc<AtomicI64>,
     stop: CancellationToken,
 }
 
@@ -82,6 +85,7 @@ impl Backend {
             passwords: Passwords::new(settings.passwords_at_a_time),
             hub: Arc::default(),
             places: Places::new(settings.watches),
+            newest_signed: Arc::new(AtomicI64::new(i64::MIN)),
             settings: Arc::new(settings),
             stop,
         }

@@ -2,6 +2,8 @@
 //!
 //! Not here: how usage adds up (see `usage`), and how changes reach a unit that watches (see `watch`).
 
+use std::sync::atomic::Ordering;
+
 use prost::Message as _;
 
 use super::{
@@ -109,9 +111,11 @@ impl Backend {
         unit_id: &str,
         nonce: &[u8],
     ) -> Result<SignedFacts, Refusal> {
+        let issued_at = self.clock.now();
+        self.newest_signed.fetch_max(nanos(issued_at), Ordering::Relaxed);
         let payload = SubscriptionFacts {
             sequence: u64::try_from(sequence).unwrap_or_default(),
-            issued_at: wire::timestamp(self.clock.now()),
+            issued_at: wire::timestamp(issued_at),
             nonce: nonce.to_vec(),
             unit_id: unit_id.to_owned(),
             facts: Some((&facts).into()),

@@ -114,7 +114,7 @@ impl Topic {
     pub(super) async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
         let told = self.state(store).await?;
         let before = told.borrow().sequence;
-        let Subscription { sequence, facts, .. } = self.read(store).await?;
+        let Subscription { sequence, raised_in, facts, .. } = self.read(store).await?;
         if sequence <= before {
             return Ok(());
         }
@@ -134,7 +134,8 @@ impl Topic {
             }
             state.sequence = sequence;
             // Facts that are the same are shared, so that a watcher sees at a glance that nothing concerns it.
-            if facts != *state.facts {
+            // What was raised concerns everybody.
+            if before < raised_in || facts != *state.facts {
                 state.facts = Arc::new(facts);
             }
             if !left.is_empty() {

@@ -462,7 +462,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 12] = [
+pub(crate) const TABLES: [&str; 13] = [
     "customers",
     "accounts",
     "sessions",
@@ -475,6 +475,7 @@ pub(crate) const TABLES: [&str; 12] = [
     "sms_sent",
     "requests",
     "audit",
+    "authority",
 ];
 
 /// A text nobody has used before.
@@ -495,7 +496,7 @@ async fn serve(backend: Backend, stop: CancellationToken) -> Channel {
 }
 
 /// A database of the test's own on the PostgreSQL server of this run; its URL.
-async fn new_database(prepare: &'static str) -> String {
+pub(crate) async fn new_database(prepare: &'static str) -> String {
     let server = env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
         "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
     );
