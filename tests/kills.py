@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -511,6 +512,8 @@ def postgres(protocol, crashes, seed):
     with short_folder() as folder, postgres_server(folder) as (crash, url), ExitStack() as stack:
         replicas = [backend(folder, name, BACKEND__DATABASE=url) for name in ("one", "other")]
         password = replicas[0][0].start().line(OWNER)[1]
+        # Without the key that signs it would not start.
+        shutil.copytree(folder / "one/licensing/keys", folder / "other/licensing/keys")
         replicas[1][0].start()
         for process, _ in replicas:
             stack.callback(process.kill)

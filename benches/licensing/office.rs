@@ -17,7 +17,7 @@ use esa_sidecar::{
     domain::Span,
     edge::{address::ListenAddress, listener::Listener},
     health::Monitor,
-    licensing::{FIRST_ACCOUNT, Opened, store::Database},
+    licensing::{Anew, FIRST_ACCOUNT, Opened, store::Database},
     proto::licensing::{
         self as api, account_service_client::AccountServiceClient,
         license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
@@ -67,7 +67,7 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     let mut config = Config::read(None, Vec::new()).unwrap();
     config.backend.database = database;
     let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock::new()));
-    let opened = Opened::at(&folder, config.backend, clock, stop.clone(), false).await.unwrap();
+    let opened = Opened::at(&folder, config.backend, clock, stop.clone(), Anew::default()).await.unwrap();
     let listener = Listener::open(&ListenAddress::loopback(0)).await.unwrap();
     let Listener::Tcp(tcp) = &listener else { return };
     println!("{} {}", tcp.local_addr().unwrap(), opened.one_time_password.unwrap());

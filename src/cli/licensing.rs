@@ -6,11 +6,11 @@ use clap::Args;
 
 use super::{CommandError, CommandResult, output, run_server::Process, serve::flag};
 use crate::{
-    clock::SystemClock,
+    clock::WallClock,
     config::Config,
     edge::{address::ListenAddress, listener::Listener},
     health::Monitor,
-    licensing::{FIRST_ACCOUNT, Opened},
+    licensing::{Anew, FIRST_ACCOUNT, Opened},
     server,
 };
 
@@ -40,6 +40,9 @@ pub(super) struct Licensing {
     /// Give the first owner a new one-time password, should the old one be lost; nothing it had open stays open
     #[arg(long)]
     reset_owner: bool,
+    /// Sign with this machine's key although the database names another one, which is lost; every sidecar has to pin it
+    #[arg(long)]
+    replace_key: bool,
 }
 
 impl Licensing {
@@ -54,14 +57,15 @@ impl Licensing {
         let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
         let log = config.log.clone();
         Process::run(&log, |mut process| async move {
-            let ended = serve(&mut process, config, self.reset_owner).await;
+            let ended =
+                serve(&mut process, config, Anew { owner: self.reset_owner, key: self.replace_key }).await;
             process.ended(ended)
         })
     }
 }
 
-async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> CommandResult {
-    let opened = open(process, &config, reset_owner).await?;
+async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResult {
+    let opened = open(process, &config, anew).await?;
     let (listener, _) = process.open("licensing", &config.listen.licensing).await?;
     let (probes, _): (Listener, ListenAddress) = process.open("probes", &config.listen.probes).await?;
     let monitor = Monitor::of_backend();
@@ -72,13 +76,9 @@ async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> Comm
 }
 
 /// Opens the backend and says how the first owner signs in, if this start made one.
-pub(super) async fn open(
-    process: &Process,
-    config: &Config,
-    reset_owner: bool,
-) -> Result<Opened, CommandError> {
-    let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
-    let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, reset_owner).await?;
+pub(super) async fn open(process: &Process, config: &Config, anew: Anew) -> Result<Opened, CommandError> {
+    let (clock, stop) = (Arc::new(WallClock), process.stop.clone());
+    let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, anew).await?;
     if let Some(password) = &opened.one_time_password {
         output::print(&format!(
             "\nThe owner's account is `{FIRST_ACCOUNT}`, its one-time password {password}\n\

@@ -10,7 +10,7 @@ use crate::{
     config::{Config, FactsFile, Flag},
     edge::{address::ListenAddress, backend::BackendAddress},
     health::Monitor,
-    licensing::Opened,
+    licensing::{Anew, Opened},
     refresh::persist::Store,
     server::{self, Listeners},
     signing::TrustedKeys,
@@ -82,7 +82,7 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
         return sidecar(process, config, source, store).await;
     }
     if config.licensing.urls.is_empty() {
-        let opened = licensing::open(process, &config, false).await?;
+        let opened = licensing::open(process, &config, Anew::default()).await?;
         return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
     }
     let (pinned, file) = (config.licensing.keys.clone(), TrustedKeys::file_in(&config.data_dir));

@@ -7,6 +7,7 @@
 mod accounts;
 mod attempts;
 mod audit;
+mod authority;
 mod caller;
 mod change;
 mod credentials;
@@ -27,22 +28,21 @@ mod usage;
 mod watch;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::{
     accounts::FIRST_ACCOUNT,
-    open::{OpenError, Opened},
+    open::{Anew, OpenError, Opened},
     refusal::Refusal,
 };
 use self::{
     attempts::Attempts,
     passwords::Passwords,
     store::{Store, StoreError},
-    watch::Hub,
+    watch::{Hub, Places},
 };
 use crate::{
     clock::Clock,
@@ -65,7 +65,9 @@ pub struct Backend {
     passwords: Passwords,
     attempts: Arc<Attempts>,
     hub: Arc<Hub>,
-    watches: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// The latest instant this replica signed facts by, as it is kept.
+    newest_signed: Arc<AtomicI64>,
     stop: CancellationToken,
 }
 
@@ -86,7 +88,8 @@ impl Backend {
             passwords: Passwords::new(settings.passwords_at_a_time, settings.passwords_waiting),
             attempts: Arc::default(),
             hub: Arc::default(),
-            watches: Arc::new(Semaphore::new(settings.watches)),
+            places: Places::new(settings.watches),
+            newest_signed: Arc::new(AtomicI64::new(i64::MIN)),
             settings: Arc::new(settings),
             stop,
         }

@@ -39,6 +39,7 @@ fn is_audited(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Unreadable { .. }
         | Refusal::RequestIdReused(_)
+        | Refusal::Deaf
         | Refusal::Store(_)
         | Refusal::TooMany(_) => false,
         Refusal::Unauthenticated(_)

@@ -18,6 +18,9 @@ use crate::{
     wire,
 };
 
+/// Licences a list is narrowed down to.
+const MOST_LICENSES: usize = 1_000;
+
 #[tonic::async_trait]
 impl UnitService for Backend {
     async fn list_units(
@@ -137,6 +140,10 @@ fn listing(asked: &api::ListUnitsRequest) -> Result<Listing, Refusal> {
         license_ids,
         own,
     } = asked;
+    if MOST_LICENSES < license_ids.len() {
+        let what = format!("{} given; at most {MOST_LICENSES} are taken in one call", license_ids.len());
+        return Err(Refusal::unreadable("license_ids", what));
+    }
     let filter = Filter {
         statuses: read::statuses(statuses)?,
         connections: read::connections(connections)?,

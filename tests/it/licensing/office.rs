@@ -90,10 +90,19 @@ impl Office {
 
     /// With other settings than the usual ones.
     pub(crate) async fn open_with(on: On, set: impl FnOnce(&mut config::Backend)) -> Self {
+        Self::open_prepared(on, "", set).await
+    }
+
+    /// The same, on a PostgreSQL database that `prepare` (SQL) has made a special one.
+    pub(crate) async fn open_prepared(
+        on: On,
+        prepare: &'static str,
+        set: impl FnOnce(&mut config::Backend),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = match on {
             On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
-            On::Postgres | On::Replicas => Database::Postgres(new_database().await),
+            On::Postgres | On::Replicas => Database::Postgres(new_database(prepare).await),
         };
         let replicas = if on == On::Replicas { 2 } else { 1 };
         let keys = Arc::new(SigningKeys::open(&folder.path().join("keys")).unwrap());
@@ -142,6 +151,27 @@ impl Office {
     /// From now on all calls go to another replica, with settings of its own.
     pub(crate) async fn replace_with(&mut self, set: impl FnOnce(&mut config::Backend)) {
         self.channels = vec![serve(self.beside_with(set).await, self.stop.clone()).await];
+    }
+
+    /// How many there are.
+    pub(crate) fn replicas(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Lets the database (PostgreSQL) take connections, or not, not even those it has.
+    pub(crate) async fn reachable(&self, reachable: bool) {
+        let Database::Postgres(url) = &self.database else { panic!("a file is always there") };
+        let server = env::var("ESA_SIDECAR_TEST_POSTGRES").unwrap();
+        let name = url.split_once('?').unwrap().0.rsplit_once('/').unwrap().1;
+        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        for sql in [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {reachable}"),
+            format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE NOT {reachable} AND datname = '{name}'"
+            ),
+        ] {
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
     }
 
     /// Stops every replica, as its operator would.
@@ -455,7 +485,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 12] = [
+pub(crate) const TABLES: [&str; 13] = [
     "customers",
     "accounts",
     "sessions",
@@ -468,6 +498,7 @@ pub(crate) const TABLES: [&str; 12] = [
     "sms_sent",
     "requests",
     "audit",
+    "authority",
 ];
 
 /// A few wrong passwords lock, and nobody's session ends.
@@ -494,7 +525,7 @@ async fn serve(backend: Backend, stop: CancellationToken) -> Channel {
 }
 
 /// A database of the test's own on the PostgreSQL server of this run; its URL.
-async fn new_database() -> String {
+pub(crate) async fn new_database(prepare: &'static str) -> String {
     let server = env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
         "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
     );
@@ -502,7 +533,9 @@ async fn new_database() -> String {
     let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     let (place, options) = server.split_once("/postgres?").expect("a URL of the database `postgres`");
-    format!("{place}/{name}?{options}")
+    let url = format!("{place}/{name}?{options}");
+    sqlx::PgConnection::connect(&url).await.unwrap().execute(prepare).await.unwrap();
+    url
 }
 
 /// Where a test's files are, for those that open the database themselves.
