@@ -158,16 +158,11 @@ impl<S: FactsSource> Refresher<S> {
             let asked_at = self.clock.now();
             let Some(answer) = stop.run_until_cancelled(self.fetch(occasion)).await else { return };
             let Answer { fetched, usage_taken } = answer;
-            let outcome = self.take(fetched, &usage_taken, asked_at).await;
+            let (outcome, told_of) = self.take(fetched, &usage_taken, asked_at).await;
             due = self.next_after(occasion, &outcome, due);
-            let has_more = usage_taken.iter().any(|id| self.outbox.has_more(*id));
-            self.usage_from = match outcome {
-                // Whoever is away is not asked more often because there is usage.
-                Outcome::Failed(_) => due,
-                // Half: what is reported right after a fetch still counts at the other sidecars within a second.
-                Outcome::Updated | Outcome::Unchanged => Tick::now() + self.settings.at_most_every / 2,
-            };
-            if has_more {
+            self.usage_from = self.usage_from_after(occasion, &outcome, !told_of.is_empty(), due);
+            // What was not taken into the book is handed over no sooner for there being more of it.
+            if usage_taken.intersection(&told_of).any(|id| self.outbox.has_more(*id)) {
                 due = Tick::now();
             }
             for caller in waiting {
@@ -212,6 +207,20 @@ impl<S: FactsSource> Refresher<S> {
         Tick::now() + wait
     }
 
+    /// From when on usage is handed over of our own accord. `answered`: facts of any subscription were taken.
+    fn usage_from_after(&self, occasion: Occasion, outcome: &Outcome, answered: bool, due: Tick) -> Tick {
+        match (occasion, outcome) {
+            // None was handed over.
+            (Occasion::Changed, _) => self.usage_from,
+            // Whoever is away is not asked more often because there is usage. One unit that fails keeps back no other's.
+            (Occasion::Due, Outcome::Failed(_)) if !answered => due,
+            // Half: what is reported right after a fetch still counts at the other sidecars within a second.
+            (Occasion::Due, Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged) => {
+                Tick::now() + self.settings.at_most_every / 2
+            }
+        }
+    }
+
     async fn fetch(&self, occasion: Occasion) -> Answer {
         let within = self.settings.timeout;
         let usage = match occasion {
@@ -225,30 +234,35 @@ impl<S: FactsSource> Refresher<S> {
         })
     }
 
+    /// How it ended, and the subscriptions whose facts were taken.
     async fn take(
         &mut self,
         fetched: Result<Fetched, SourceError>,
         usage_taken: &BTreeSet<SubscriptionId>,
         asked_at: Instant,
-    ) -> Outcome {
+    ) -> (Outcome, BTreeSet<SubscriptionId>) {
         let taken = match fetched {
             Ok(fetched) => self.note(fetched, usage_taken.clone(), asked_at).await,
             Err(error) => Some(Taken { failure: Some(error), ..Taken::default() }),
         };
         // The runtime is stopping.
-        let Some(Taken { changed, failure, .. }) = taken else { return Outcome::Unchanged };
-        match failure {
+        let Some(Taken { changed, failure, is_all, told_of, .. }) = taken else {
+            return (Outcome::Unchanged, BTreeSet::new());
+        };
+        let outcome = match failure {
             Some(error) => {
                 self.log_failure(&error);
                 Outcome::Failed(error)
             }
             None => {
-                if self.failure_becomes(None) && !changed {
+                // That something changed says nothing of what could not be asked before.
+                if is_all && self.failure_becomes(None) && !changed {
                     info!(source = self.source.identity(), "facts are told again, unchanged");
                 }
                 if changed { Outcome::Updated } else { Outcome::Unchanged }
             }
-        }
+        };
+        (outcome, told_of)
     }
 
     /// The same failure again, as in an outage, is told only to who asks for details.

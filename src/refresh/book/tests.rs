@@ -176,7 +176,8 @@ fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
     let failure = Some(SourceError::Unreachable("away".to_owned()));
     let some = Fetched::Some { told: vec![of("BBB-BBB-BBB", 2, day(4))], failure: failure.clone() };
     let taken = book.take(some, &BTreeSet::new(), day(5), Origin::Live, &ManualClock::at(day(5)));
-    assert_eq!(taken, Taken { changed: false, signed: true, failure });
+    let told_of = BTreeSet::from([id("BBB-BBB-BBB")]);
+    assert_eq!(taken, Taken { changed: false, signed: true, failure, is_all: false, told_of });
     let as_of = |name| cache.load(Some(&id(name))).unwrap().as_of;
     assert_eq!(as_of("BBB-BBB-BBB"), day(2), "nobody is answered from it before it is published");
     assert_eq!(book.publish(), Some(AsOf { oldest: day(1), newest: day(4) }));
