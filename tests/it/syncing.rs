@@ -20,7 +20,7 @@ use esa_sidecar::{
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
-        Ask, FactsSource as _, Occasion,
+        Ask, FactsSource as _, Occasion, SourceError,
         remote::{RemoteSource, Settings},
         units::UnitsFile,
         usage::UsageBySubscription,
@@ -32,6 +32,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     backend::{Backend, Replica, Spoil},
     cli::{command, shown},
+    scripted_backend::ScriptedBackend,
     sidecar::{ID, START, ScriptedSource, Sidecar, config, days, healthy},
 };
 
@@ -52,11 +53,14 @@ fn configured(replicas: &[&str], more: &str) -> Config {
 async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
     let config = configured(replicas, more);
     let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone());
+    let source = remote_source(&config, trusted, folder);
+    Sidecar::start_from(source, Some(store), config).await
+}
+
+fn remote_source(config: &Config, trusted: TrustedKeys, folder: &Path) -> RemoteSource {
     let units = UnitsFile::of(folder.to_owned());
     let trusts = Arc::new(move || trusted.clone());
-    let source =
-        RemoteSource::new(config.licensing.urls.clone(), trusts, units, Settings::of(&config)).unwrap();
-    Sidecar::start_from(source, Some(store), config).await
+    RemoteSource::new(config.licensing.urls.clone(), trusts, units, Settings::of(config)).unwrap()
 }
 
 /// A backend with one replica, and a data folder activated there.
@@ -243,7 +247,8 @@ async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_
         Spoil::OtherKey,
         Spoil::OtherUnit,
         Spoil::OtherSubscription,
-        Spoil::Older,
+        Spoil::Replayed,
+        Spoil::Missing,
     ] {
         let (backend, replica, folder) = one_unit(healthy(ID));
         let mut sidecar =
@@ -264,7 +269,26 @@ async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_
 }
 
 #[tokio::test]
-async fn a_unit_told_that_it_is_deactivated_syncs_once_and_watches_no_more() {
+async fn a_push_a_sync_has_overtaken_is_passed_over_and_the_stream_goes_on() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    backend.change(|state| {
+        state.spoil.push_back(Spoil::Older);
+        state.facts.sms_credits = Some(SmsCredits(20));
+    });
+    backend.until(|state| state.spoil.is_empty()).await;
+    backend.change(|state| state.facts.sms_credits = Some(SmsCredits(10)));
+    let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+    assert_eq!(told.usage.unwrap().sms_credits, Some(10));
+    assert_eq!(backend.state().opened, 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_unit_told_that_it_is_deactivated_syncs_once_and_hears_of_another_licence() {
     let (backend, replica, folder) = one_unit(healthy(ID));
     let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
     backend.until(|state| state.watches == 1).await;
@@ -272,18 +296,49 @@ async fn a_unit_told_that_it_is_deactivated_syncs_once_and_watches_no_more() {
     held.message().await.unwrap();
     let syncs = backend.state().syncs.len();
     backend.change(|state| state.facts.activation = Activation::Deactivated { since: START });
-    backend.until(|state| syncs < state.syncs.len() && state.watches == 0).await;
+    backend.until(|state| syncs < state.syncs.len()).await;
     loop {
         let told = held.message().await.unwrap().unwrap().subscription.unwrap();
         if told.state() == api::SubscriptionState::Disabled {
             break;
         }
     }
-    // Usage of a unit that is no more is taken by nobody.
-    let counts = api::ReportUsageRequest { active_users: Some(1), ..api::ReportUsageRequest::default() };
-    assert!(!report(&mut sidecar, counts).await.counts_taken);
-    sidecar.stop().await;
     assert_eq!(backend.state().syncs.len(), syncs + 1);
+    // Whether its counts are of any use, the backend knows.
+    let counts = api::ReportUsageRequest { active_users: Some(1), ..api::ReportUsageRequest::default() };
+    assert!(report(&mut sidecar, counts).await.counts_taken);
+    backend.until(|state| state.syncs.iter().any(|sync| sync.usage.is_some())).await;
+    backend.change(|state| state.facts.activation = Activation::Active);
+    loop {
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        if told.state() == api::SubscriptionState::Ok {
+            break;
+        }
+    }
+    assert_eq!(backend.state().syncs.len(), syncs + 2, "heard without a sync");
+    assert_eq!(backend.state().opened, 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_refuses_is_passed_over_for_one_that_answers() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    // One knows no units, as on an empty database; the other, as something on the way may, not even the call.
+    let empty = Backend::telling(healthy(ID));
+    let (empty, knows_nothing) = (empty.replica(None), ScriptedBackend::start());
+    let knows_nothing_at = knows_nothing.address.to_string();
+    let config = configured(&[&empty.address, &knows_nothing_at, &replica.address], "");
+    let source = remote_source(&config, backend.trusted(), folder.path());
+    let all = Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() };
+    let answer = source.fetch(all.clone()).await;
+    assert!(answer.fetched.is_ok(), "{answer:?}");
+    replica.kill();
+    let answer = source.fetch(all).await;
+    let Err(SourceError::Unreachable(what)) = answer.fetched else { panic!("{answer:?}") };
+    assert!(
+        what.contains("does not take the credential"),
+        "where none answers, every one is told of: {what}"
+    );
 }
 
 #[tokio::test]
@@ -377,12 +432,7 @@ async fn stalling(address: String, stall: tokio::sync::watch::Receiver<bool>) ->
 async fn usage_that_was_not_given_is_not_said_to_be_taken() {
     let (backend, replica, folder) = one_unit(healthy(ID));
     let config = configured(&[&replica.address], "");
-    let trusted = backend.trusted();
-    let trusts = Arc::new(move || trusted.clone());
-    let units = UnitsFile::of(folder.path().to_owned());
-    let source =
-        RemoteSource::new(config.licensing.urls.clone(), trusts, units.clone(), Settings::of(&config))
-            .unwrap();
+    let source = remote_source(&config, backend.trusted(), folder.path());
     for occasion in [Occasion::Due, Occasion::Changed] {
         let answer = source.fetch(Ask { occasion, usage: UsageBySubscription::new() }).await;
         assert!(answer.fetched.is_ok() && answer.usage_taken.is_empty(), "{answer:?}");
