@@ -24,7 +24,7 @@ pub use self::handle::{Handle, NotRefreshed, NotReported, UsageReport};
 use self::{
     book::{Book, Taken},
     disk::Disk,
-    outbox::Outbox,
+    outbox::{Bounds, Outbox},
     persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
@@ -94,9 +94,10 @@ impl<S: FactsSource> Refresher<S> {
         let source = Arc::new(source);
         let (asked, requests) = mpsc::channel(settings.requests_waiting);
         let (sync, _) = watch::channel(Sync::default());
+        let bounds = Bounds { remembered: settings.remembered_sms, waiting: settings.usage_waiting };
         let outbox = match &store {
-            Some(store) => Outbox::open(store.folder().to_owned(), settings.remembered_sms),
-            None => Outbox::in_memory(settings.remembered_sms),
+            Some(store) => Outbox::beside(store, bounds),
+            None => Outbox::in_memory(bounds),
         };
         let mut book = Book::new(writer, outbox.clone());
         match store.as_ref().and_then(load) {
@@ -269,7 +270,7 @@ impl<S: FactsSource> Refresher<S> {
     fn log_failure(&self, error: &SourceError) {
         let next = if error.is_retried() { "trying again" } else { "waiting for something else to be told" };
         if self.failure_becomes(Some(error)) {
-            warn!("facts not refreshed, {next}: {error}");
+            warn!(sms_waiting = self.outbox.sms_waiting(), "facts not refreshed, {next}: {error}");
         } else {
             debug!("facts not refreshed, {next}: {error}");
         }
@@ -315,8 +316,10 @@ impl<S: FactsSource> Refresher<S> {
         if !taken.signed && (taken.changed || is_due) {
             self.persist().await;
         }
-        // Only now that facts which know of it are on disk: a restart must not show credits that are spent.
-        self.outbox.settle().await;
+        // Only once facts which know of it are on disk: a restart must not show credits that are spent.
+        if !self.disk.is_behind() {
+            self.outbox.settle().await;
+        }
         Some(taken)
     }
 

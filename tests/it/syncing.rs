@@ -115,9 +115,12 @@ async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart
     let mut first = sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await;
     let address = replica.kill();
     assert_eq!(report(&mut first, sms(&["a", "b"])).await.sms_credits, Some(96));
-    // Whatever it has to say at the end is not waited for.
+    // Whatever it has to say at the end is not waited for, but that its connections are gone as those of a process are.
     first.ended.abort();
-    drop(first.ended.await);
+    drop((first.ended.await, first.client, first.health));
+    while Store::open(folder.path().to_owned()).is_err() {
+        tokio::task::yield_now().await;
+    }
 
     let mut second = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
     assert_eq!(credits(&mut second).await, Some(96), "subtracted before the backend is heard");
@@ -618,6 +621,33 @@ async fn one_unit_s_failure_hides_no_other_s_facts() {
     assert_eq!(failed.outcome(), api::RefreshOutcome::Failed);
     assert!(failed.detail.contains("BBB-BBB-BBB"), "{}", failed.detail);
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn credits_that_are_spent_stay_spent_though_the_facts_that_know_of_it_are_not_kept() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let trusted = backend.trusted();
+    let mut first = sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await;
+    // A folder where the facts are to be written refuses whoever runs the test.
+    let in_the_way = folder.path().join("facts.jsonl.new");
+    fs::create_dir(&in_the_way).unwrap();
+    report(&mut first, sms(&["a"])).await;
+    backend.until(|state| state.sms.len() == 1).await;
+    assert_ne!(first.refresh().await.outcome(), api::RefreshOutcome::Failed);
+    assert_eq!(credits(&mut first).await, Some(98));
+    first.stop().await;
+    let address = replica.kill();
+    let mut second = sidecar(&[&address], trusted.clone(), folder.path(), "").await.ready().await;
+    assert_eq!(credits(&mut second).await, Some(98));
+    second.stop().await;
+
+    // Once the disk takes them, it is as if nothing had been in the way.
+    fs::remove_dir(&in_the_way).unwrap();
+    let _replica = backend.replica(Some(&address));
+    let mut third = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
+    third.refresh().await;
+    assert_eq!((credits(&mut third).await, backend.state().sms.len()), (Some(98), 1));
+    third.stop().await;
 }
 
 #[tokio::test]
