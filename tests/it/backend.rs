@@ -121,13 +121,21 @@ impl Backend {
         let file = UnitsFile::of(folder.to_owned());
         let secret = file
             .change(|units| {
-                let begun = units.begin(&purpose).unwrap();
-                let secret = begun.secret.clone();
+                let begun = units.begin(&purpose, "").unwrap();
+                let told = begun.secret.clone();
                 let subscription_id = ID.parse().unwrap();
                 let installation = "main".to_owned();
                 let unit_id = unit_id.clone();
-                units.finish(Unit { unit_id, secret: begun.secret, subscription_id, installation, purpose });
-                secret
+                let (secret, product_version) = (begun.secret, String::new());
+                units.finish(Unit {
+                    unit_id,
+                    secret,
+                    subscription_id,
+                    installation,
+                    purpose,
+                    product_version,
+                });
+                told
             })
             .unwrap();
         self.state().units.insert(unit_id.clone(), secret.sha256());

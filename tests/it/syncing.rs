@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Stdio,
     sync::Arc,
@@ -475,6 +476,32 @@ async fn serve_asks_the_backend_it_is_configured_with_and_believes_a_key_pinned_
 }
 
 #[tokio::test]
+async fn pinned_keys_others_may_write_are_not_trusted_and_that_is_told_once() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let path = folder.path().join("sidecar.toml");
+    fs::write(&path, format!("{SETTINGS}urls = ['http://{}']", replica.address)).unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments = ["serve", "--config", path.to_str().unwrap(), "--data-dir", data_dir];
+    let mut serve = command(&arguments);
+    serve.args(["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]);
+    let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_prefix("enforcement listening on ").unwrap().to_owned();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = EnforcementServiceClient::new(channel);
+    let pinned = TrustedKeys::file_in(folder.path());
+    backend.trusted().write(&pinned).unwrap();
+    fs::set_permissions(&pinned, fs::Permissions::from_mode(0o622)).unwrap();
+    for _ in 0..3 {
+        let refused = client.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap();
+        assert_eq!(refused.into_inner().outcome(), api::RefreshOutcome::Failed);
+    }
+    child.kill().unwrap();
+    let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert_eq!(log.matches("can be written by others").count(), 1, "{log}");
+}
+
+#[tokio::test]
 async fn a_restart_without_the_backend_goes_on_from_the_signed_facts_on_disk() {
     let (backend, replica, folder) = one_unit(healthy(ID));
     let trusted = backend.trusted();
@@ -540,6 +567,39 @@ async fn an_activation_whose_answer_was_lost_goes_on_as_the_same() {
     let again = activate(&replica.address, folder.path(), &["--again"]).await;
     assert!(again.starts_with("exit status 0"), "{again}");
     assert_eq!(UnitsFile::of(folder.path().to_owned()).read().unwrap().units.len(), 1);
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_goes_on_though_it_was_refused_since() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    // As when the session has expired by the time it is tried again.
+    backend.state().spoil = [Spoil::Lost, Spoil::Refused].into();
+    for status in ["exit status 2", "exit status 2", "exit status 0"] {
+        let answered = activate(&replica.address, folder.path(), &[]).await;
+        assert!(answered.starts_with(status), "{answered}");
+    }
+    let state = backend.state();
+    assert!(state.activations.len() == 3 && state.units.len() == 1, "{:?}", state.activations);
+    assert!(state.activations.iter().all(|activation| *activation == state.activations[0]));
+}
+
+#[tokio::test]
+async fn a_unit_tells_the_version_it_was_activated_with_or_else_this_sidecar_s() {
+    let own = env!("CARGO_PKG_VERSION");
+    for (more, version) in [(&[][..], own), (&["--product-version", "3.0.81.0"], "3.0.81.0")] {
+        let backend = Backend::telling(healthy(ID));
+        let replica = backend.replica(None);
+        let folder = tempfile::tempdir().unwrap();
+        activate(&replica.address, folder.path(), more).await;
+        assert_eq!(backend.state().activations[0].product_version, version);
+        let config = configured(&[&replica.address], "");
+        let source = remote_source(&config, backend.trusted(), folder.path());
+        let answer = source.fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() }).await;
+        assert!(answer.fetched.is_ok(), "{answer:?}");
+        assert_eq!(backend.state().syncs[0].unit.as_ref().unwrap().product_version, version);
+    }
 }
 
 #[tokio::test]
