@@ -49,6 +49,10 @@ pub struct Taken {
     pub signed: bool,
     /// What was refused, and what could not be asked for.
     pub failure: Option<SourceError>,
+    /// Whether all there is was asked for.
+    pub is_all: bool,
+    /// The subscriptions whose facts were taken.
+    pub told_of: BTreeSet<SubscriptionId>,
 }
 
 /// What was told, less what is refused.
@@ -89,7 +93,7 @@ impl Book {
         let (told, and_no_others, failure) = match fetched {
             Fetched::Unchanged => {
                 self.confirm(Telling { asked_at, origin, now: clock.now() });
-                return Taken::default();
+                return Taken { is_all: true, ..Taken::default() };
             }
             Fetched::All(told) => (told, true, None),
             Fetched::Some { told, failure } => (told, false, failure),
@@ -105,12 +109,13 @@ impl Book {
         let telling = Telling { asked_at, origin, now: clock.now() };
         let failure = with_refused(failure, &sifted.refused);
         let some_left = and_no_others && self.let_go_of_others(&sifted);
+        let told_of = sifted.accepted.keys().copied().collect();
         let changed = self.tell(sifted.accepted, usage_taken, telling) || some_left;
         if changed {
             self.revision = self.revision.saturating_add(1);
         }
         self.unpublished = true;
-        Taken { changed, signed: newest.is_some(), failure }
+        Taken { changed, signed: newest.is_some(), failure, is_all: and_no_others, told_of }
     }
 
     /// Publishes what was taken. As of when what is held is, if anything is.
