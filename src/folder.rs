@@ -3,9 +3,9 @@
 //! Not here: what is in them.
 
 use std::{
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{self, DirBuilder, File, Permissions, TryLockError},
     io::{self, Read as _, Write as _},
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _},
+    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::Path,
 };
 
@@ -45,6 +45,16 @@ pub fn make(folder: &Path) -> io::Result<()> {
     DirBuilder::new().recursive(true).mode(FOLDER_MODE).create(folder)?;
     // Each that was made is an entry of the one above it.
     folder.ancestors().skip(1).take(missing).try_for_each(sync)
+}
+
+/// Makes the file at `path` unless it is there, and closes it to all but its owner.
+pub fn make_file(path: &Path) -> io::Result<()> {
+    let file = File::options().create(true).append(true).mode(FILE_MODE).open(path)?;
+    let metadata = file.metadata()?;
+    if metadata.mode() & OTHERS_ANYTHING == 0 {
+        return Ok(());
+    }
+    file.set_permissions(Permissions::from_mode(FILE_MODE))
 }
 
 /// Holds `folder` against other processes that write to it and hold its file `name` first, until it is dropped.

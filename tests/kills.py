@@ -17,6 +17,7 @@ import hashlib
 import itertools
 import os
 import random
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -164,6 +165,7 @@ class Owner:
         signed_in = client.call("account", "SignIn", api.SignInRequest(name="owner", password=password))
         change = api.ChangePasswordRequest(old_password=password, new_password=PASSWORD)
         client.call("account", "ChangePassword", change, signed_in.token)
+        self.session = signed_in.token
         make = api.CreateApiCredentialRequest(request_id=new_id(), name="the proof's own")
         self.token = client.call("account", "CreateApiCredential", make, signed_in.token).token
 
@@ -288,7 +290,8 @@ class Writer(threading.Thread):
     def credential(self):
         name = new_id()
         request = self.api.CreateApiCredentialRequest(request_id=new_id(), name=name)
-        self.owner_does("account", "CreateApiCredential", request)
+        # A credential makes no other.
+        self.client.call("account", "CreateApiCredential", request, self.owner.session)
         self.credentials.add(name)
 
     def resize(self):
@@ -511,6 +514,8 @@ def postgres(protocol, crashes, seed):
     with short_folder() as folder, postgres_server(folder) as (crash, url), ExitStack() as stack:
         replicas = [backend(folder, name, BACKEND__DATABASE=url) for name in ("one", "other")]
         password = replicas[0][0].start().line(OWNER)[1]
+        # Without the key that signs it would not start.
+        shutil.copytree(folder / "one/licensing/keys", folder / "other/licensing/keys")
         replicas[1][0].start()
         for process, _ in replicas:
             stack.callback(process.kill)

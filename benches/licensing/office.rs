@@ -21,7 +21,7 @@ use esa_sidecar::{
         listener::{Listener, Opening},
     },
     health::Monitor,
-    licensing::{FIRST_ACCOUNT, Opened, store::Database},
+    licensing::{Anew, FIRST_ACCOUNT, Opened, store::Database},
     proto::licensing::{
         self as api, account_service_client::AccountServiceClient,
         license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
@@ -71,7 +71,8 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     let mut config = Config::read(None, Vec::new()).unwrap();
     config.backend.database = database;
     let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock::new()));
-    let opened = Opened::at(&folder, config.backend.clone(), clock, stop.clone(), false).await.unwrap();
+    let opened =
+        Opened::at(&folder, config.backend.clone(), clock, stop.clone(), Anew::default()).await.unwrap();
     let opening = Opening { queues: NonZeroUsize::MIN, mode: 0o600, owner: None };
     let listener = Listener::open(&ListenAddress::loopback(0), opening).await.unwrap();
     println!("{} {}", listener.address(), opened.one_time_password.unwrap());

@@ -93,8 +93,8 @@ impl Load {
             Some(_) => command.args(["--base-uri", address]).arg(format!("http://localhost{path}")),
             None => command.arg(format!("http://{address}{path}")),
         };
-        let done =
-            command.output().unwrap_or_else(|error| panic!("h2load (Debian: nghttp2-client): {error}"));
+        // It is Debian's package nghttp2-client.
+        let done = command.output().unwrap();
         let told = String::from_utf8_lossy(&done.stdout);
         let all = format!("{count} succeeded, 0 failed");
         assert!(

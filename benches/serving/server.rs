@@ -52,7 +52,7 @@ impl Server {
         let mut line = String::new();
         let mut output = BufReader::new(process.stdout.take().unwrap());
         output.read_line(&mut line).unwrap();
-        let address = line.split_whitespace().last().unwrap_or_else(|| panic!("it did not start")).to_owned();
+        let address = line.split_whitespace().last().unwrap().to_owned();
         // What it prints later goes nowhere, and must not stop it.
         std::thread::spawn(move || output.lines().for_each(drop));
         Self { process, address }

@@ -26,7 +26,7 @@ use crate::{
     proto::licensing::{
         ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
     },
-    source::units::{Activating, Purpose, Unit, UnitsFile},
+    source::units::{Activating, Purpose, Unit, UnitsFile, version_or_own},
 };
 
 /// Activate this server with a license
@@ -47,6 +47,9 @@ pub(super) struct Activate {
     /// The installation this server belongs to; servers that share one user base name the same
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     installation: String,
+    /// Version of the product, as Unit Management shows it; if it is left out, the version of this sidecar
+    #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
+    product_version: String,
     /// Activate once more although it was done, such as after the unit was deactivated
     #[arg(long)]
     again: bool,
@@ -106,13 +109,18 @@ impl Activate {
             )));
         }
         // On disk before the backend is asked: whatever happens on the way, asking again is the same activation.
-        let begun = file.change(|units| units.begin(&purpose))??;
+        let version = version_or_own(&self.product_version);
+        let begun = file.change(|units| units.begin(&purpose, version))??;
         let request = request(&authority, device_name, &self.installation, &begun);
         let answered = runtime()?.block_on(ask(&backend, request, &authority, self.timeout));
         let activated = match answered {
-            Ok(unit) => read(&unit, begun, self.installation)?,
+            Ok(unit) => read(&unit, begun, self.installation, self.product_version)?,
             Err(Failure::Refused(status)) => {
-                file.change(|units| units.give_up(&purpose))?;
+                // A refusal now says nothing of a unit that was made when the answer was lost, as when the session has
+                // expired since.
+                if !begun.may_be_done {
+                    file.change(|units| units.give_up(&purpose))?;
+                }
                 return Err(failed(&status));
             }
             Err(Failure::NoAnswer(what)) => {
@@ -189,6 +197,7 @@ fn request(
         device_name,
         secret_sha256: begun.secret.sha256(),
         installation: installation.to_owned(),
+        product_version: begun.product_version.clone(),
         ..ActivateUnitRequest::default()
     }
 }
@@ -254,15 +263,20 @@ fn said(status: &Status) -> String {
     said
 }
 
-fn read(unit: &ApiUnit, begun: Activating, installation: String) -> Result<Unit, CommandError> {
+fn read(
+    unit: &ApiUnit,
+    begun: Activating,
+    installation: String,
+    product_version: String,
+) -> Result<Unit, CommandError> {
     let ApiUnit { unit_id, subscription_id, .. } = unit;
     let subscription_id = subscription_id.parse().map_err(|_| {
         CommandError::new(format!(
             "the licensing backend names `{subscription_id}`, which is no public license ID"
         ))
     })?;
-    let Activating { purpose, request_id: _, secret } = begun;
-    Ok(Unit { unit_id: unit_id.clone(), secret, subscription_id, installation, purpose })
+    let Activating { purpose, secret, .. } = begun;
+    Ok(Unit { unit_id: unit_id.clone(), secret, subscription_id, installation, purpose, product_version })
 }
 
 fn license_id(text: &str) -> Result<SubscriptionId, String> {

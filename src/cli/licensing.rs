@@ -6,7 +6,7 @@ use clap::Args;
 
 use super::{CommandError, CommandResult, output, reread::Reread, run_server::Process, serve::flag};
 use crate::{
-    clock::SystemClock,
+    clock::WallClock,
     config::Config,
     edge::{
         address::ListenAddress,
@@ -14,7 +14,7 @@ use crate::{
         tls::{Files, Tls},
     },
     health::Monitor,
-    licensing::{FIRST_ACCOUNT, Opened},
+    licensing::{Anew, FIRST_ACCOUNT, Opened},
     server,
 };
 
@@ -41,9 +41,12 @@ pub(super) struct Licensing {
     /// what programs are started with
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Give the first owner a new one-time password, should the old one be lost
+    /// Give the first owner a new one-time password, should the old one be lost; nothing it had open stays open
     #[arg(long)]
     reset_owner: bool,
+    /// Sign with this machine's key although the database names another one, which is lost; every sidecar has to pin it
+    #[arg(long)]
+    replace_key: bool,
 }
 
 impl Licensing {
@@ -57,14 +60,15 @@ impl Licensing {
         let flags: Vec<_> = flags.into_iter().flatten().collect();
         let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
         Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
-            let ended = serve(&mut process, config, self.reset_owner).await;
+            let anew = Anew { owner: self.reset_owner, key: self.replace_key };
+            let ended = serve(&mut process, config, anew).await;
             process.ended(ended)
         })
     }
 }
 
-async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> CommandResult {
-    let opened = open(process, &config, reset_owner).await?;
+async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResult {
+    let opened = open(process, &config, anew).await?;
     let (listener, _) = process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
     let (probes, _): (Listener, ListenAddress) =
         process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
@@ -79,13 +83,9 @@ async fn serve(process: &mut Process, config: Config, reset_owner: bool) -> Comm
 }
 
 /// Opens the backend and says how the first owner signs in, if this start made one.
-pub(super) async fn open(
-    process: &Process,
-    config: &Config,
-    reset_owner: bool,
-) -> Result<Opened, CommandError> {
-    let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
-    let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, reset_owner).await?;
+pub(super) async fn open(process: &Process, config: &Config, anew: Anew) -> Result<Opened, CommandError> {
+    let (clock, stop) = (Arc::new(WallClock), process.stop.clone());
+    let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, anew).await?;
     if let Some(password) = &opened.one_time_password {
         output::print(&format!(
             "\nThe owner's account is `{FIRST_ACCOUNT}`, its one-time password {password}\n\

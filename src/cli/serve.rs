@@ -1,6 +1,10 @@
 //! `serve`: the sidecar.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{
+    num::NonZeroUsize,
+    path::PathBuf,
+    sync::{Arc, Mutex, PoisonError},
+};
 
 use clap::Args;
 
@@ -10,7 +14,7 @@ use crate::{
     config::{Config, FactsFile, Flag},
     edge::{address::ListenAddress, backend::BackendAddress, tls::Tls},
     health::Monitor,
-    licensing::Opened,
+    licensing::{Anew, Opened},
     refresh::persist::Store,
     server::{self, Listeners},
     signing::TrustedKeys,
@@ -81,7 +85,7 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
         return sidecar(process, config, source, store).await;
     }
     if config.licensing.urls.is_empty() {
-        let opened = licensing::open(process, &config, false).await?;
+        let opened = licensing::open(process, &config, Anew::default()).await?;
         return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
     }
     let (pinned, file) = (config.licensing.keys.clone(), TrustedKeys::file_in(&config.data_dir));
@@ -92,13 +96,26 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
              where the backend runs, then `esa-sidecar keys pin KEY` here, or set `licensing.keys`"
         );
     }
-    // Read again whenever facts come, so that a key pinned meanwhile counts.
-    let now = move || {
-        TrustedKeys::read(&file).and_then(|file| pinned.and(&file)).unwrap_or_else(|_| pinned.clone())
-    };
-    let (source, store) = remote(&config, config.licensing.urls.clone(), Arc::new(now), trusted)?;
+    let now = Arc::new(trusted_now(pinned, file));
+    let (source, store) = remote(&config, config.licensing.urls.clone(), now, trusted)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     sidecar(process, config, source, store).await
+}
+
+/// Tells the keys that are trusted now, those of the configuration and those pinned meanwhile. A file that cannot be read
+/// pins none; that is told once, until it reads again.
+fn trusted_now(configured: TrustedKeys, file: PathBuf) -> impl Fn() -> TrustedKeys {
+    let told = Mutex::new(None);
+    move || {
+        let read = TrustedKeys::read(&file).and_then(|pinned| configured.and(&pinned));
+        let fault = read.as_ref().err().map(ToString::to_string);
+        let mut told = told.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(fault) = fault.as_ref().filter(|fault| told.as_ref() != Some(*fault)) {
+            tracing::error!("pinned keys are not trusted, only those of the configuration: {fault}");
+        }
+        *told = fault;
+        read.unwrap_or_else(|_| configured.clone())
+    }
 }
 
 /// A source that asks a licensing backend, and the store of what it tells.

@@ -37,6 +37,8 @@ impl Clock for ManualClock {
 
     fn heard(&self, _issued_at: Instant) {}
 
+    fn set_right(&self, _issued_at: Instant) {}
+
     fn sleep_until(&self, instant: Instant) -> BoxFuture<'static, ()> {
         let mut now = self.now.subscribe();
         Box::pin(async move {

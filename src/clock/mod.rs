@@ -5,6 +5,7 @@
 //! by lint.
 
 mod manual;
+mod wall;
 
 use std::{
     sync::{
@@ -20,6 +21,7 @@ use rustix::time::{ClockId, Timespec, clock_gettime};
 use crate::domain::{Instant, Span};
 
 pub use manual::ManualClock;
+pub use wall::WallClock;
 
 /// What tells the present, and wakes at an instant.
 pub trait Clock: Send + Sync + 'static {
@@ -30,6 +32,10 @@ pub trait Clock: Send + Sync + 'static {
     /// running backwards is forgotten: a wall clock that was far ahead heals here.
     fn heard(&self, issued_at: Instant);
 
+    /// The same, of facts that show that the backend's own clock had been ahead: newer ones than those that are held, and
+    /// issued before them by more than `CLOCKS_AGREE`. What was signed by that clock is forgotten, too.
+    fn set_right(&self, issued_at: Instant);
+
     /// Returns once `now` has reached `instant`.
     fn sleep_until(&self, instant: Instant) -> BoxFuture<'static, ()>;
 }
@@ -38,11 +44,15 @@ pub trait Clock: Send + Sync + 'static {
 #[derive(Clone, Debug)]
 pub struct SystemClock {
     /// Nanoseconds by which the present is ahead of the time since boot, at the least. One number, so that a
-    /// reader needs one load; it grows with the wall clock and falls only by `heard`.
+    /// reader needs one load; it grows with the wall clock and falls only when the backend is heard.
     ahead_of_boot: Arc<AtomicI64>,
-    /// The same for what the backend signed: the latest of it, which the floor never falls beneath.
+    /// The same for what the backend signed: the latest of it, which the floor falls beneath only when the backend's own
+    /// clock was set right.
     signed: Arc<AtomicI64>,
 }
+
+/// How far the clocks of a backend's replicas may be apart.
+pub const CLOCKS_AGREE: Span = Span::from_nanos(60 * Span::SECOND.nanos());
 
 /// However far an instant is, the clock is looked at again after this long, because it may have been set, or the
 /// machine may have slept, meanwhile.
@@ -72,18 +82,24 @@ impl Clock for SystemClock {
         heal(heard, &self.signed, &self.ahead_of_boot);
     }
 
+    fn set_right(&self, issued_at: Instant) {
+        self.signed.store(i64::MIN, Ordering::Relaxed);
+        self.heard(issued_at);
+    }
+
     fn sleep_until(&self, instant: Instant) -> BoxFuture<'static, ()> {
-        let clock = self.clone();
-        Box::pin(async move {
-            loop {
-                let left = instant - clock.now();
-                if left <= Span::ZERO {
-                    return;
-                }
-                let left = u64::try_from(left.nanos()).map_or(LONGEST_SLEEP, Duration::from_nanos);
-                tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
-            }
-        })
+        Box::pin(sleep_until(self.clone(), instant))
+    }
+}
+
+async fn sleep_until(clock: impl Clock, instant: Instant) {
+    loop {
+        let left = instant - clock.now();
+        if left <= Span::ZERO {
+            return;
+        }
+        let left = u64::try_from(left.nanos()).map_or(LONGEST_SLEEP, Duration::from_nanos);
+        tokio::time::sleep(left.min(LONGEST_SLEEP)).await;
     }
 }
 
@@ -155,6 +171,19 @@ mod tests {
         // An older signature, replayed, sets nothing back.
         heal(ahead(50 * DAY, DAY), &signed, &floor);
         assert_eq!(at(60 * DAY, DAY, &floor), 100 * DAY);
+    }
+
+    #[test]
+    fn a_clock_that_followed_a_backend_far_ahead_comes_down_when_the_backend_was_set_right() {
+        let clock = SystemClock::new();
+        let (now, hour) = (clock.now(), Span::from_nanos(3_600 * Span::SECOND.nanos()));
+        let ahead = now + Span::days(30);
+        clock.heard(ahead);
+        assert!(ahead <= clock.now(), "never behind the backend");
+        clock.heard(now);
+        assert!(ahead <= clock.now(), "an older signature sets nothing back");
+        clock.set_right(now);
+        assert!((now..now + hour).contains(&clock.now()));
     }
 
     #[test]

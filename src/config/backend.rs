@@ -25,6 +25,8 @@ pub struct Backend {
     pub sign_in_lock: Duration,
     /// `backend.passwords_at_a_time`: hashed at a time, each with 19 MiB, default 2.
     pub passwords_at_a_time: usize,
+    /// `backend.passwords_waiting`: calls that wait for theirs to be hashed, default 64; the next is refused.
+    pub passwords_waiting: usize,
     /// `backend.requests_kept`: how long a change can be repeated under its request ID, default `7d`.
     pub requests_kept: Duration,
     /// `backend.watches`: units that watch at a time, default 20,000.
@@ -43,6 +45,7 @@ impl Backend {
             sign_in_attempts: reader.number("backend.sign_in_attempts", 10, 1..=1_000_000),
             sign_in_lock: reader.duration("backend.sign_in_lock", Duration::from_mins(15)),
             passwords_at_a_time: reader.number("backend.passwords_at_a_time", 2, 1..=1_000),
+            passwords_waiting: reader.number("backend.passwords_waiting", 64, 1..=1_000_000),
             requests_kept: reader.duration("backend.requests_kept", Duration::from_hours(7 * 24)),
             watches: reader.number("backend.watches", 20_000, 1..=1_000_000),
             request_bytes: reader.number("backend.request_bytes", 4 << 20, 1 << 10..=64 << 20),

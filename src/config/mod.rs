@@ -101,6 +101,9 @@ pub struct Refresh {
     pub requests_waiting: usize,
     /// `refresh.remembered_sms`: ids of SMS remembered so that each counts once, default 100,000.
     pub remembered_sms: usize,
+    /// `refresh.usage_waiting`: SMS that may wait to be taken by the backend, default 1,000,000; reports of more are
+    /// refused.
+    pub usage_waiting: usize,
 }
 
 /// From which age facts are called stale, and from which nothing is answered from them (semantics 5.3).
@@ -331,6 +334,7 @@ impl Refresh {
             timeout: reader.duration("refresh.timeout", Duration::from_secs(30)),
             at_most_every: reader.duration("refresh.at_most_every", Duration::from_secs(1)),
             requests_waiting: reader.number("refresh.requests_waiting", 1024, 1..=1_000_000),
+            usage_waiting: reader.number("refresh.usage_waiting", 1_000_000, 1..=100_000_000),
             remembered_sms: reader.number("refresh.remembered_sms", 100_000, 1..=100_000_000),
         }
     }

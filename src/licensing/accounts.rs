@@ -35,7 +35,7 @@ pub(super) struct Account {
 
 /// The first account, and the customer it belongs to.
 pub const FIRST_ACCOUNT: &str = "owner";
-const FIRST_CUSTOMER: &str = "default";
+pub(super) const FIRST_CUSTOMER: &str = "default";
 
 /// The columns of an account, with its customer's name.
 pub(super) const SELECT: &str =
@@ -67,10 +67,14 @@ impl Backend {
                 customer_id: &customer_id,
             };
             insert(&mut change, &first, hash).await?;
-            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT));
+            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT, ""));
         } else if anew {
-            let customer_id = replace_password(&mut change, FIRST_ACCOUNT, hash).await?;
-            change.audit(backend_entry(&customer_id, "account.reset_password", FIRST_ACCOUNT));
+            let missing = || Refusal::NotFound { what: "account", id: FIRST_ACCOUNT.to_owned() };
+            let owner = by_name(&mut *change.tx, FIRST_ACCOUNT).await?.ok_or_else(missing)?;
+            // Who may start the backend comes in, whatever was done to the account.
+            disable(&mut change, &owner, false).await?;
+            replace_password(&mut change, &owner, hash).await?;
+            change.audit(backend_entry(&owner.customer_id, "account.reset_password", FIRST_ACCOUNT, ""));
         } else {
             return Ok(false);
         }
@@ -100,7 +104,9 @@ impl Backend {
                 let what = "another customer's security admins are made by its own owners";
                 return Err(Refusal::unreadable("role", what));
             }
-            make_customer(change, customer).await?
+            let customer_id = make_customer(change, customer).await?;
+            must_be_without_owner(change, &customer_id).await?;
+            customer_id
         };
         let taken = sqlx::query("SELECT 1 AS one FROM accounts WHERE name = $1").bind(name.to_owned());
         if taken.fetch_optional(&mut *change.tx).await?.is_some() {
@@ -120,15 +126,13 @@ impl Backend {
         name: &str,
         disabled: bool,
     ) -> Result<Account, Refusal> {
-        caller.must_be_owner()?;
-        let account = named(change, &caller.customer_id, name).await?;
+        let account = managed(change, caller, name).await?;
         if disabled && account.account_id == caller.account_id {
             return Err(Refusal::Precondition(
                 "an account does not disable itself; ask another owner".to_owned(),
             ));
         }
-        let update = sqlx::query("UPDATE accounts SET disabled = $2 WHERE account_id = $1");
-        update.bind(&account.account_id).bind(i64::from(disabled)).execute(&mut *change.tx).await?;
+        disable(change, &account, disabled).await?;
         let action = if disabled { "account.disable" } else { "account.enable" };
         change.audit(entry(caller, &account.customer_id, action, name, ""));
         Ok(Account { disabled, ..account })
@@ -142,9 +146,8 @@ impl Backend {
         name: &str,
         password_hash: &str,
     ) -> Result<(), Refusal> {
-        caller.must_be_owner()?;
-        let account = named(change, &caller.customer_id, name).await?;
-        replace_password(change, name, password_hash).await?;
+        let account = managed(change, caller, name).await?;
+        replace_password(change, &account, password_hash).await?;
         change.audit(entry(caller, &account.customer_id, "account.reset_password", name, ""));
         Ok(())
     }
@@ -163,6 +166,18 @@ pub(super) async fn named(change: &mut Change, customer_id: &str, name: &str) ->
     account.ok_or_else(|| Refusal::NotFound { what: "account", id: name.to_owned() })
 }
 
+/// An account of the caller's customer that it may reset, disable and enable. Whoever gives an account its password can
+/// sign in with it: one that may issue is in the hands of those who may, or any owner beside it could come to issue.
+async fn managed(change: &mut Change, caller: &Caller, name: &str) -> Result<Account, Refusal> {
+    caller.must_be_owner()?;
+    let account = named(change, &caller.customer_id, name).await?;
+    if account.may_issue && !caller.may_issue {
+        let refused = "an account that may issue licenses is managed by those who may; ask one of them";
+        return Err(Refusal::NotAllowed(refused));
+    }
+    Ok(account)
+}
+
 /// An account of any customer: for signing in.
 pub(super) async fn by_name<'e>(
     from: impl Executor<'e, Database = Any>,
@@ -174,12 +189,23 @@ pub(super) async fn by_name<'e>(
 }
 
 /// An account as it is now, held for a change.
-pub(super) async fn held(change: &mut Change, account: &Account) -> Result<Account, Refusal> {
+pub(super) async fn held(change: &mut Change, name: &str) -> Result<Account, Refusal> {
     // PostgreSQL holds rows of one table; a customer's name never changes.
-    let held = change.holding("SELECT account_id FROM accounts WHERE account_id = $1");
-    sqlx::query(held).bind(&account.account_id).fetch_optional(&mut *change.tx).await?;
-    let missing = || Refusal::NotFound { what: "account", id: account.name.clone() };
-    by_name(&mut *change.tx, &account.name).await?.ok_or_else(missing)
+    let held = change.holding("SELECT account_id FROM accounts WHERE name = $1");
+    sqlx::query(held).bind(name.to_owned()).fetch_optional(&mut *change.tx).await?;
+    let missing = || Refusal::NotFound { what: "account", id: name.to_owned() };
+    by_name(&mut *change.tx, name).await?.ok_or_else(missing)
+}
+
+/// The caller's account as it is now, held for a change, unless it was shut out after the call came in.
+pub(super) async fn held_by(change: &mut Change, caller: &Caller) -> Result<Account, Refusal> {
+    let account = held(change, &caller.name).await?;
+    let mut is_open = !account.disabled;
+    if let Some(session) = &caller.session {
+        let open = sqlx::query("SELECT 1 AS one FROM sessions WHERE token_sha256 = $1").bind(session.clone());
+        is_open &= open.fetch_optional(&mut *change.tx).await?.is_some();
+    }
+    if is_open { Ok(account) } else { Err(Refusal::Unauthenticated(caller::UNKNOWN)) }
 }
 
 pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {
@@ -215,14 +241,27 @@ impl Account {
     }
 }
 
-/// The ID of the customer `name`, which is made if it is new.
+/// A customer waits for its first owner, or for one in place of those that are disabled. The others are made by
+/// its owners: whoever issues licences is not let in beside them.
+async fn must_be_without_owner(change: &mut Change, customer_id: &str) -> Result<(), Refusal> {
+    let owner =
+        sqlx::query("SELECT 1 AS one FROM accounts WHERE customer_id = $1 AND role = $2 AND disabled = 0");
+    let owner = owner.bind(customer_id.to_owned()).bind(i64::from(i32::from(api::AccountRole::Owner)));
+    if owner.fetch_optional(&mut *change.tx).await?.is_none() {
+        return Ok(());
+    }
+    Err(Refusal::NotAllowed("this customer has an owner, who makes its accounts"))
+}
+
+/// The ID of the customer `name`, which is made if it is new, and held: its first owner is made once.
 async fn make_customer(change: &mut Change, name: &str) -> Result<String, Refusal> {
     let insert = sqlx::query(
         "INSERT INTO customers (customer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     );
     let insert = insert.bind(Uuid::now_v7().to_string()).bind(name.to_owned()).bind(nanos(change.at));
     insert.execute(&mut *change.tx).await?;
-    let row = sqlx::query("SELECT customer_id FROM customers WHERE name = $1").bind(name.to_owned());
+    let row = sqlx::query(change.holding("SELECT customer_id FROM customers WHERE name = $1"));
+    let row = row.bind(name.to_owned());
     Ok(row.fetch_one(&mut *change.tx).await?.try_get("customer_id")?)
 }
 
@@ -239,27 +278,48 @@ async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) 
     Ok(())
 }
 
-/// Replaces a password by one that has to be changed, ends the account's sessions and lifts a lock; its customer.
-async fn replace_password(change: &mut Change, name: &str, hash: &str) -> Result<String, Refusal> {
-    let missing = || Refusal::NotFound { what: "account", id: name.to_owned() };
-    let account = by_name(&mut *change.tx, name).await?.ok_or_else(missing)?;
+/// Replaces a password by one that has to be changed, and lifts a lock. What the one before opened opens nothing more.
+async fn replace_password(change: &mut Change, account: &Account, hash: &str) -> Result<(), StoreError> {
     let update = sqlx::query(
         "UPDATE accounts SET password_hash = $2, must_change_password = 1, failed_sign_ins = 0, locked_until = 0
          WHERE account_id = $1",
     );
     update.bind(&account.account_id).bind(hash.to_owned()).execute(&mut *change.tx).await?;
-    let sessions = sqlx::query("DELETE FROM sessions WHERE account_id = $1");
-    sessions.bind(&account.account_id).execute(&mut *change.tx).await?;
-    Ok(account.customer_id)
+    shut_out(change, account).await
 }
 
-fn backend_entry(customer_id: &str, action: &'static str, target: &str) -> Entry {
+/// Disables an account, which opens nothing more, or enables it, which revives nothing.
+async fn disable(change: &mut Change, account: &Account, disabled: bool) -> Result<(), StoreError> {
+    let update = sqlx::query("UPDATE accounts SET disabled = $2 WHERE account_id = $1");
+    update.bind(&account.account_id).bind(i64::from(disabled)).execute(&mut *change.tx).await?;
+    if disabled { shut_out(change, account).await } else { Ok(()) }
+}
+
+/// Ends all sessions of an account and revokes all its API credentials. The row of the account is held by now: whoever
+/// makes one holds it as well, so none is missed.
+async fn shut_out(change: &mut Change, account: &Account) -> Result<(), StoreError> {
+    let sessions = sqlx::query("DELETE FROM sessions WHERE account_id = $1");
+    sessions.bind(&account.account_id).execute(&mut *change.tx).await?;
+    let credentials = sqlx::query(
+        "UPDATE api_credentials SET revoked_at = $2 WHERE account_id = $1 AND revoked_at IS NULL",
+    );
+    credentials.bind(&account.account_id).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+    Ok(())
+}
+
+/// An entry about something the backend did of its own accord, or of its operator's.
+pub(super) fn backend_entry(
+    customer_id: &str,
+    action: &'static str,
+    target: &str,
+    detail: impl Into<String>,
+) -> Entry {
     Entry {
         customer_id: customer_id.to_owned(),
         actor: "backend".to_owned(),
         action,
         target: target.to_owned(),
         done: true,
-        detail: String::new(),
+        detail: detail.into(),
     }
 }

@@ -28,34 +28,29 @@ pub(super) struct Wanted {
 }
 
 impl Backend {
-    /// Adds an entry about something that was refused. A log that cannot be written does not change the answer.
-    pub(super) async fn refused(
-        &self,
-        customer_id: &str,
-        actor: &str,
-        action: &'static str,
-        target: &str,
-        why: &str,
-    ) {
-        let entry = Entry {
-            customer_id: customer_id.to_owned(),
-            actor: actor.to_owned(),
-            action,
-            target: target.to_owned(),
-            done: false,
-            detail: why.to_owned(),
-        };
-        let written = async {
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
-            change.audit(entry);
-            change.keep().await
-        };
-        match written.await {
-            Ok(changed) => self.told(changed),
-            Err(error) => {
-                tracing::error!(actor, action, target, "a refusal was not written to the audit log: {error}")
-            }
+    /// Adds entries to the log beside any change. A log that cannot be written changes no answer, and a client that gives
+    /// the call up keeps nothing out of it.
+    pub(super) async fn write(&self, entries: Vec<Entry>) {
+        if entries.is_empty() {
+            return;
         }
+        let backend = self.clone();
+        let written = tokio::spawn(async move {
+            if let Err(error) = backend.append(&entries).await {
+                for Entry { actor, action, target, .. } in &entries {
+                    tracing::error!(actor, action, target, "not written to the audit log: {error}");
+                }
+            }
+        });
+        // It goes on by itself, and has told the log of what it could not do.
+        drop(written.await);
+    }
+
+    async fn append(&self, entries: &[Entry]) -> Result<(), Refusal> {
+        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        entries.iter().cloned().for_each(|entry| change.audit(entry));
+        self.told(change.keep().await?);
+        Ok(())
     }
 
     /// Entries about a customer.
@@ -80,6 +75,24 @@ impl Backend {
         let query = query.bind(sought(actor)).bind(sought(action)).bind(sought(target)).bind(*most);
         let rows = query.fetch_all(self.store.reads()).await?;
         Ok(rows.iter().map(read).collect::<Result<_, StoreError>>()?)
+    }
+}
+
+/// An entry about something that was refused.
+pub(super) fn refused(
+    customer_id: &str,
+    actor: &str,
+    action: &'static str,
+    target: &str,
+    why: &str,
+) -> Entry {
+    Entry {
+        customer_id: customer_id.to_owned(),
+        actor: actor.to_owned(),
+        action,
+        target: target.to_owned(),
+        done: false,
+        detail: why.to_owned(),
     }
 }
 

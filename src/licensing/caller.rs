@@ -9,6 +9,7 @@ use tonic::metadata::MetadataMap;
 
 use super::{
     Backend,
+    audit::refused,
     refusal::Refusal,
     store::{StoreError, nanos},
 };
@@ -39,13 +40,20 @@ enum Token<'a> {
 }
 
 const NONE: &str = "no credential: send `authorization: Bearer <token>`; a token comes from signing in";
-const UNKNOWN: &str = "the credential opens nothing: it is unknown, has ended or was revoked; sign in again";
+/// Said of a credential that opens nothing, whatever the cause.
+pub(super) const UNKNOWN: &str =
+    "the credential opens nothing: it is unknown, has ended or was revoked; sign in again";
 
 impl Backend {
     /// The account of a call, which may do all that its role may.
     pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
         let caller = self.any_caller(metadata).await?;
-        if caller.must_change_password { Err(Refusal::PasswordChangeRequired) } else { Ok(caller) }
+        if !caller.must_change_password {
+            return Ok(caller);
+        }
+        let refusal = Refusal::PasswordChangeRequired;
+        self.turned_away(&caller, &refusal.to_string()).await;
+        Err(refusal)
     }
 
     /// The account of a call, even one that has to change its password first.
@@ -64,19 +72,31 @@ impl Backend {
             }
             Token::Credential { id, secret } => {
                 let row = sqlx::query(
-                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password
+                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
+                         CASE WHEN c.revoked_at IS NULL AND a.disabled = 0 THEN 1 ELSE 0 END AS opens
                      FROM api_credentials c JOIN accounts a ON a.account_id = c.account_id
-                     WHERE c.credential_id = $1 AND c.secret_sha256 = $2 AND c.revoked_at IS NULL
-                       AND a.disabled = 0",
+                     WHERE c.credential_id = $1 AND c.secret_sha256 = $2",
                 );
                 let row = row.bind(id.to_owned()).bind(sha256::hex(secret.as_bytes()));
                 let row = row.fetch_optional(self.store.reads()).await?;
-                Ok(account(&row.ok_or(Refusal::Unauthenticated(UNKNOWN))?, None)?)
+                let row = row.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
+                let caller = account(&row, None)?;
+                if row.try_get::<i64, _>("opens")? != 0 {
+                    return Ok(caller);
+                }
+                self.turned_away(&caller, &format!("API credential {id} was revoked")).await;
+                Err(Refusal::Unauthenticated(UNKNOWN))
             }
             Token::Unit { .. } => {
                 Err(Refusal::Unauthenticated("this is a unit's credential; an account's is needed here"))
             }
         }
+    }
+
+    /// Adds an entry about a call that was not looked at, whatever it asked for.
+    async fn turned_away(&self, caller: &Caller, why: &str) {
+        let Caller { customer_id, name, .. } = caller;
+        self.attempted(refused(customer_id, name, "account.authenticate", name, why)).await;
     }
 }
 

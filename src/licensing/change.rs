@@ -12,7 +12,7 @@ use uuid::Uuid;
 use super::{
     refusal::{Refusal, shown},
     service::read,
-    store::{CHANNEL, Store, StoreError, Tx, nanos, placeholders},
+    store::{Store, StoreError, Tx, nanos, placeholders},
 };
 use crate::{domain::Instant, sha256};
 
@@ -23,7 +23,7 @@ pub(super) struct Change {
     /// Its instant: everything in it happens then.
     pub(super) at: Instant,
     for_update: &'static str,
-    shared: bool,
+    notifies: bool,
     entries: Vec<Entry>,
     subscriptions: BTreeSet<String>,
     answers: Option<(String, String)>,
@@ -60,7 +60,7 @@ impl Change {
             tx: store.begin().await?,
             at,
             for_update: store.for_update(),
-            shared: store.is_shared(),
+            notifies: store.notifies(),
             entries: Vec::new(),
             subscriptions: BTreeSet::new(),
             answers: None,
@@ -129,11 +129,9 @@ impl Change {
         for entries in self.entries.chunks(ROWS) {
             write(&mut self.tx, self.at, entries).await?;
         }
-        if self.shared {
+        if self.notifies {
             for subscription_id in &self.subscriptions {
-                // Told to the other replicas when, and only if, the change is kept.
-                let notify = sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)");
-                notify.bind(CHANNEL).bind(subscription_id).execute(&mut *self.tx).await?;
+                Store::notify(&mut self.tx, subscription_id).await?;
             }
         }
         self.tx.commit().await?;

@@ -6,7 +6,7 @@ use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{
-    Backend,
+    Backend, accounts,
     caller::{self, Caller},
     change::Change,
     issue::entry,
@@ -20,13 +20,20 @@ const SELECT: &str =
     "SELECT credential_id, name, created_at, revoked_at FROM api_credentials WHERE account_id = $1 AND ";
 
 impl Backend {
-    /// Makes a credential of the caller within `change`; it, and its token.
+    /// Makes a credential of the caller within `change`; it, and its token. A credential makes none: one that leaked would
+    /// otherwise outlive its revocation.
     pub(super) async fn make_credential(
         &self,
         change: &mut Change,
         caller: &Caller,
         name: &str,
     ) -> Result<(ApiCredential, String), Refusal> {
+        if caller.session.is_none() {
+            return Err(Refusal::NotAllowed(
+                "an API credential makes no other; sign in and make it as yourself",
+            ));
+        }
+        accounts::held_by(change, caller).await?;
         let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
         let insert = sqlx::query(
             "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at)

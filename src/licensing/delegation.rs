@@ -47,7 +47,11 @@ impl Backend {
         let license = licenses::seen(&mut *change.tx, caller, Eye::Delegated, license_id).await?;
         let update =
             sqlx::query("UPDATE delegations SET accepted = 1 WHERE license_id = $1 AND account_id = $2");
-        update.bind(&license.id).bind(&caller.account_id).execute(&mut *change.tx).await?;
+        let update = update.bind(&license.id).bind(&caller.account_id);
+        if update.execute(&mut *change.tx).await?.rows_affected() == 0 {
+            // It was taken back after it was seen.
+            return Err(Refusal::NotFound { what: "license", id: license.id });
+        }
         change.audit(entry(caller, &license.customer_id, "license.accept", &license.id, ""));
         Ok(told(caller.name.clone(), true))
     }

@@ -5,7 +5,9 @@
 //! the database and nowhere else. Not here: the rules themselves (see `domain`).
 
 mod accounts;
+mod attempts;
 mod audit;
+mod authority;
 mod caller;
 mod change;
 mod credentials;
@@ -26,21 +28,21 @@ mod usage;
 mod watch;
 mod wire;
 
-use std::sync::Arc;
+use std::sync::{Arc, atomic::AtomicI64};
 
-use tokio::sync::Semaphore;
 use tokio_util::sync::CancellationToken;
 use tonic::service::{Routes, RoutesBuilder};
 
 pub use self::{
     accounts::FIRST_ACCOUNT,
-    open::{OpenError, Opened},
+    open::{Anew, OpenError, Opened},
     refusal::Refusal,
 };
 use self::{
+    attempts::Attempts,
     passwords::Passwords,
     store::{Store, StoreError},
-    watch::Hub,
+    watch::{Hub, Places},
 };
 use crate::{
     clock::Clock,
@@ -61,8 +63,11 @@ pub struct Backend {
     keys: Arc<SigningKeys>,
     settings: Arc<config::Backend>,
     passwords: Passwords,
+    attempts: Arc<Attempts>,
     hub: Arc<Hub>,
-    watches: Arc<Semaphore>,
+    places: Arc<Places>,
+    /// The latest instant this replica signed facts by, as it is kept.
+    newest_signed: Arc<AtomicI64>,
     stop: CancellationToken,
 }
 
@@ -80,19 +85,23 @@ impl Backend {
             store,
             clock,
             keys,
-            passwords: Passwords::new(settings.passwords_at_a_time),
+            passwords: Passwords::new(settings.passwords_at_a_time, settings.passwords_waiting),
+            attempts: Arc::default(),
             hub: Arc::default(),
-            watches: Arc::new(Semaphore::new(settings.watches)),
+            places: Places::new(settings.watches),
+            newest_signed: Arc::new(AtomicI64::new(i64::MIN)),
             settings: Arc::new(settings),
             stop,
         }
     }
 
-    /// Does what is to be done without being asked, until it stops: what time changes, and what watchers wait for.
+    /// Does what is to be done without being asked, until it stops: what time changes, what watchers wait for, and what
+    /// was left out of the audit log.
     pub async fn run(self) {
         let stop = self.stop.clone();
         let keys = self.clone().reload_keys(stop.clone());
-        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys);
+        let attempts = self.clone().count_attempts(stop.clone());
+        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys, attempts);
     }
 
     /// Its services.

@@ -2,12 +2,17 @@
 //!
 //! Not here: where it listens (see `server`).
 
-use std::{fs::File, io, path::Path, sync::Arc};
+use std::{
+    fs::File,
+    io,
+    path::{Path, PathBuf},
+    sync::Arc,
+};
 
 use tokio_util::sync::CancellationToken;
 
 use super::{
-    Backend,
+    Backend, authority,
     refusal::Refusal,
     store::{Database, Store, StoreError},
 };
@@ -27,6 +32,15 @@ pub struct Opened {
     _lock: Option<File>,
 }
 
+/// What a start makes anew, because it was lost.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Anew {
+    /// The first owner's password.
+    pub owner: bool,
+    /// The key that signs.
+    pub key: bool,
+}
+
 /// Why a backend could not be opened.
 #[derive(Debug, thiserror::Error)]
 pub enum OpenError {
@@ -41,6 +55,14 @@ pub enum OpenError {
     /// The signing keys cannot be used.
     #[error(transparent)]
     Keys(#[from] KeyError),
+    /// Facts are signed with a key these have nothing to do with.
+    #[error(
+        "the licensing backend of this database signs with the key `{0}`, which is not in `{folder}`, and sidecars would \
+         refuse another one: copy the files of the folder `licensing/keys` there from the machine of another replica, or \
+         from the backup; if that key is lost for good, start once with `licensing --replace-key`, and pin the new key at \
+         every sidecar", folder = .1.display()
+    )]
+    OtherKey(String, PathBuf),
     /// The database cannot be used.
     #[error("{0}: {1}")]
     Database(Database, StoreError),
@@ -50,14 +72,13 @@ pub enum OpenError {
 }
 
 impl Opened {
-    /// Opens the backend of the data folder `data_dir`, making what is missing. With `owner_anew` the first owner gets a
-    /// new one-time password.
+    /// Opens the backend of the data folder `data_dir`, making what is missing, and what is asked for `anew`.
     pub async fn at(
         data_dir: &Path,
         settings: config::Backend,
         clock: Arc<dyn Clock>,
         stop: CancellationToken,
-        owner_anew: bool,
+        anew: Anew,
     ) -> Result<Self, OpenError> {
         let home = data_dir.join("licensing");
         let shown = || home.display().to_string();
@@ -67,12 +88,12 @@ impl Opened {
             Database::Sqlite(_) => Some(lock(&home)?),
             Database::Postgres(_) => None,
         };
-        let keys = Arc::new(SigningKeys::open(&SigningKeys::folder_in(data_dir))?);
-        let store = Store::open(database.clone(), settings.connections).await;
-        let store = store.map_err(|error| OpenError::Database(database.clone(), error))?;
+        let failed = |error| OpenError::Database(database.clone(), error);
+        let store = Store::open(database.clone(), settings.connections).await.map_err(failed)?;
+        let keys = authority::keys(&store, failed, &SigningKeys::folder_in(data_dir), anew.key).await?;
         tracing::info!(%database, "the licensing backend is open");
-        let backend = Backend::new(store, clock, keys, settings, stop);
-        let one_time_password = backend.first_owner(owner_anew).await?;
+        let backend = Backend::new(store, clock, Arc::new(keys), settings, stop);
+        let one_time_password = backend.first_owner(anew.owner).await?;
         Ok(Self { backend, one_time_password, _lock: lock })
     }
 }

@@ -8,13 +8,20 @@ use argon2::{
     Argon2,
     password_hash::{PasswordHasher as _, PasswordVerifier as _, phc::PasswordHash},
 };
-use tokio::{sync::Semaphore, task::spawn_blocking};
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    task::spawn_blocking,
+};
 
 use super::refusal::Refusal;
 
-/// Hashes and verifies. Each hash takes 19 MiB and tens of milliseconds, so only so many are made at a time.
+/// Hashes and verifies. Each hash takes 19 MiB and tens of milliseconds, so only so many are made at a time, and only so
+/// many wait for their turn.
 #[derive(Clone, Debug)]
-pub(super) struct Passwords(Arc<Semaphore>);
+pub(super) struct Passwords {
+    places: Arc<Semaphore>,
+    waiting: Arc<Semaphore>,
+}
 
 /// Longest password, in characters.
 const LONGEST: usize = 256;
@@ -31,8 +38,8 @@ static NOBODY: LazyLock<String> = LazyLock::new(|| {
 });
 
 impl Passwords {
-    pub(super) fn new(at_a_time: usize) -> Self {
-        Self(Arc::new(Semaphore::new(at_a_time)))
+    pub(super) fn new(at_a_time: usize, waiting: usize) -> Self {
+        Self { places: Arc::new(Semaphore::new(at_a_time)), waiting: Arc::new(Semaphore::new(waiting)) }
     }
 
     /// The hash to keep.
@@ -56,13 +63,28 @@ impl Passwords {
     }
 
     async fn work<T: Send + 'static>(&self, work: impl FnOnce() -> T + Send + 'static) -> Result<T, Refusal> {
-        let stopping =
-            || Refusal::TooMany("the backend is stopping; ask again once it has restarted".to_owned());
-        let place = self.0.acquire().await.map_err(|_| stopping())?;
-        let done = spawn_blocking(work).await.map_err(|_| stopping());
-        drop(place);
-        done
+        let place = self.place().await?;
+        // The place goes with the work, which a call that is given up does not end.
+        let placed = move || {
+            let done = work();
+            drop(place);
+            done
+        };
+        spawn_blocking(placed).await.map_err(|_| stopping())
     }
+
+    async fn place(&self) -> Result<OwnedSemaphorePermit, Refusal> {
+        if let Ok(place) = Arc::clone(&self.places).try_acquire_owned() {
+            return Ok(place);
+        }
+        let full = "too many passwords are being looked at; try again in a moment";
+        let _waiting = self.waiting.try_acquire().map_err(|_| Refusal::TooMany(full.to_owned()))?;
+        Arc::clone(&self.places).acquire_owned().await.map_err(|_| stopping())
+    }
+}
+
+fn stopping() -> Refusal {
+    Refusal::TooMany("the backend is stopping; ask again once it has restarted".to_owned())
 }
 
 /// Whether a password may be chosen.
@@ -73,4 +95,56 @@ pub(super) fn check_new(password: &str) -> Result<(), Refusal> {
     }
     let what = format!("{count} characters; a password has {} to {}", LENGTHS.start(), LENGTHS.end());
     Err(Refusal::unreadable("new_password", what))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{
+        sync::mpsc,
+        task::{Context, Waker},
+    };
+
+    use super::*;
+
+    /// Work that has begun and goes on until the sender is used or dropped.
+    async fn begun(passwords: &Passwords) -> (tokio::task::JoinHandle<()>, mpsc::Sender<()>) {
+        let (end, ended) = mpsc::channel();
+        let (begins, begun) = tokio::sync::oneshot::channel();
+        let passwords = passwords.clone();
+        let call = tokio::spawn(async move {
+            let work = move || {
+                begins.send(()).unwrap();
+                ended.recv().ok();
+            };
+            passwords.work(work).await.unwrap();
+        });
+        begun.await.unwrap();
+        (call, end)
+    }
+
+    #[tokio::test]
+    async fn a_call_that_is_given_up_keeps_its_place_until_its_hash_is_done() {
+        let passwords = Passwords::new(1, 1);
+        let (call, end) = begun(&passwords).await;
+        call.abort();
+        assert!(call.await.unwrap_err().is_cancelled());
+        assert_eq!(passwords.places.available_permits(), 0, "the hash is still being made");
+        end.send(()).unwrap();
+        passwords.work(|| ()).await.unwrap();
+        assert_eq!(passwords.places.available_permits(), 1);
+    }
+
+    #[tokio::test]
+    async fn only_so_many_wait_for_their_hash_and_the_next_is_refused() {
+        let passwords = Passwords::new(1, 1);
+        let (call, end) = begun(&passwords).await;
+        let mut waits = Box::pin(passwords.work(|| ()));
+        assert!(waits.as_mut().poll(&mut Context::from_waker(Waker::noop())).is_pending());
+        let refused = passwords.work(|| ()).await.unwrap_err();
+        assert!(matches!(refused, Refusal::TooMany(_)), "{refused:?}");
+        end.send(()).unwrap();
+        call.await.unwrap();
+        waits.await.unwrap();
+        passwords.work(|| ()).await.unwrap();
+    }
 }

@@ -75,6 +75,9 @@ pub enum Refusal {
     /// As many as may be.
     #[error("{0}")]
     TooMany(String),
+    /// Changes are not heard of, for the database does not answer.
+    #[error("this replica does not reach its database for now; ask another one, or later")]
+    Deaf,
     /// The database.
     #[error("{0}")]
     Store(#[from] StoreError),
@@ -96,7 +99,7 @@ impl Refusal {
             Self::NotActivated { .. } | Self::Precondition(_) => Code::FailedPrecondition,
             Self::Locked(_) | Self::TooMany(_) => Code::ResourceExhausted,
             // The same again may go through once the database is back, and changes nothing twice.
-            Self::Store(_) => Code::Unavailable,
+            Self::Deaf | Self::Store(_) => Code::Unavailable,
         }
     }
 
@@ -120,7 +123,7 @@ impl Refusal {
             },
             Self::Precondition(_) => "PRECONDITION",
             Self::TooMany(_) => "TOO_MANY",
-            Self::Store(_) => "DATABASE",
+            Self::Deaf | Self::Store(_) => "DATABASE",
         }
     }
 }

@@ -10,6 +10,7 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     Backend,
+    authority::Agreement,
     change::Change,
     licenses,
     refusal::Refusal,
@@ -33,6 +34,8 @@ pub(super) struct Subscription {
     pub(super) seat_kind: SeatKind,
     /// Grows with every change of the facts or of a unit, and never goes back.
     pub(super) sequence: i64,
+    /// The sequence it was raised to, facts or no facts (see `authority`).
+    pub(super) raised_in: i64,
     /// As they are told to an active unit.
     pub(super) facts: Facts,
     /// When time alone changes them next.
@@ -49,8 +52,8 @@ pub(super) struct Totals {
     pub(super) components: i64,
 }
 
-const COLUMNS: &str = "SELECT subscription_id, customer_id, product, seat_kind, sequence, facts, turns_at,
-    active_units, active_users, all_users, components FROM subscriptions WHERE subscription_id = $1";
+const COLUMNS: &str = "SELECT subscription_id, customer_id, product, seat_kind, sequence, raised_in, facts,
+    turns_at, active_units, active_users, all_users, components FROM subscriptions WHERE subscription_id = $1";
 
 impl Subscription {
     /// One that has no licence yet; the first gives it its ID.
@@ -67,6 +70,7 @@ impl Subscription {
             product: product.to_owned(),
             seat_kind,
             sequence: 0,
+            raised_in: 0,
             facts: license::pool(id, &[], Used::default(), None, at),
             turns_at: instant(i64::MAX),
             totals: Totals::default(),
@@ -117,7 +121,8 @@ impl Subscription {
 
     /// Whether the facts at `t` differ from those before.
     fn derive(&mut self, licenses: &[License], t: Instant) -> bool {
-        let since = self.facts.users.overused_since;
+        // An overuse that began after the present began while our clock was ahead.
+        let since = self.facts.users.overused_since.map(|since| since.min(t));
         let facts = license::pool(self.id, licenses, self.used(), since, t);
         self.turns_at = license::next_turn(licenses, t).unwrap_or(instant(i64::MAX));
         let changed = facts != self.facts;
@@ -164,14 +169,19 @@ impl Subscription {
 impl Backend {
     /// Brings about what time alone changes, until `stop`, and forgets answers nobody will ask for again.
     pub(super) async fn turn(self, stop: CancellationToken) {
-        let mut purge_at = self.clock.now();
+        let mut agreement = Agreement::default();
+        // By a clock that is not set back: one that once was far ahead must not keep answers for so long.
+        let mut purge_at = tokio::time::Instant::now();
         loop {
             let due = async {
+                if let Err(error) = self.agree(&mut agreement).await {
+                    tracing::warn!("the replicas' agreement was not looked at, tried again: {error}");
+                }
                 if let Err(refusal) = Store::retrying(|| self.turn_due()).await {
                     tracing::warn!("licences that ended were not looked at, tried again: {refusal}");
                 }
-                if purge_at <= self.clock.now() {
-                    purge_at = self.clock.now() + self.settings.requests_kept.into();
+                if purge_at <= tokio::time::Instant::now() {
+                    purge_at = tokio::time::Instant::now() + self.settings.requests_kept;
                     if let Err(error) = self.purge().await {
                         tracing::warn!("old answers and sessions were not forgotten: {error}");
                     }
@@ -224,6 +234,7 @@ fn read(row: &AnyRow) -> Result<Subscription, StoreError> {
         product: row.try_get("product")?,
         seat_kind: SeatKind::try_from(seat_kind).map_err(|_| unreadable(&"seat_kind"))?,
         sequence: row.try_get("sequence")?,
+        raised_in: row.try_get("raised_in")?,
         facts: facts.into(),
         turns_at: instant(row.try_get("turns_at")?),
         totals: Totals {

@@ -2,6 +2,8 @@
 //!
 //! Not here: how usage adds up (see `usage`), and how changes reach a unit that watches (see `watch`).
 
+use std::sync::atomic::Ordering;
+
 use prost::Message as _;
 
 use super::{
@@ -81,9 +83,12 @@ impl Backend {
             let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
             let missing = || Refusal::NotFound { what: "subscription", id: unit.subscription_id.clone() };
             let subscription = subscription.ok_or_else(missing)?;
+            // Read after the subscription: a number is told with what it stands for, so a unit that was deactivated
+            // meanwhile must not be active under the number of its deactivation.
+            let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or_else(|| unit.clone());
             // What time has changed by now is told by now, whoever looks first.
-            if at < subscription.turns_at {
-                return Ok((unit.clone(), subscription));
+            if at < subscription.turns_at && unit.state != UnitState::DeactivationPending {
+                return Ok((unit, subscription));
             }
         }
         let mut change = Change::begin(&self.store, at).await?;
@@ -106,9 +111,11 @@ impl Backend {
         unit_id: &str,
         nonce: &[u8],
     ) -> Result<SignedFacts, Refusal> {
+        let issued_at = self.clock.now();
+        self.newest_signed.fetch_max(nanos(issued_at), Ordering::Relaxed);
         let payload = SubscriptionFacts {
             sequence: u64::try_from(sequence).unwrap_or_default(),
-            issued_at: wire::timestamp(self.clock.now()),
+            issued_at: wire::timestamp(issued_at),
             nonce: nonce.to_vec(),
             unit_id: unit_id.to_owned(),
             facts: Some((&facts).into()),

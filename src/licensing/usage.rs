@@ -48,9 +48,10 @@ pub(super) async fn report(
     installation: &str,
     counts: Counts,
 ) -> Result<(), Refusal> {
-    // A clock that is ahead must not keep later reports out.
+    // A clock that is ahead must not keep later reports out: neither the reporting server's, nor ours when it stepped
+    // back since, or is another replica's. What then came before counts as of now, and this came after it.
     let counted_at = counts.counted_at.map_or(change.at, |counted_at| counted_at.min(change.at));
-    if unit.counted_at.is_some_and(|last| counted_at < last) {
+    if unit.counted_at.is_some_and(|last| counted_at < last && last <= change.at) {
         return Ok(());
     }
     let update = sqlx::query(
@@ -88,6 +89,7 @@ async fn choose(
         return Ok(());
     }
     let before = sums(change, subscription, &installations).await?;
+    dated_no_later_than_now(change, subscription, &installations).await?;
     let names = list(2, installations.len());
     let of = |sql: String| {
         let query = sqlx::query(AssertSqlSafe(sql)).bind(subscription.id.to_string());
@@ -114,6 +116,23 @@ async fn choose(
     *active_users += after.active_users - before.active_users;
     *all_users += after.all_users - before.all_users;
     *components += after.components - before.components;
+    Ok(())
+}
+
+/// Reports that were dated after the present, when our clock or another replica's was ahead, are dated to just before it,
+/// so that the next one of their installation is newer.
+async fn dated_no_later_than_now(
+    change: &mut Change,
+    subscription: &Subscription,
+    installations: &BTreeSet<String>,
+) -> Result<(), StoreError> {
+    let sql = format!(
+        "UPDATE units SET counted_at = $2 - 1 WHERE subscription_id = $1 AND installation IN ({}) AND $2 < counted_at",
+        list(3, installations.len())
+    );
+    let update = sqlx::query(AssertSqlSafe(sql)).bind(subscription.id.to_string()).bind(nanos(change.at));
+    let update = installations.iter().fold(update, |update, name| update.bind(name.clone()));
+    update.execute(&mut *change.tx).await?;
     Ok(())
 }
 

@@ -1,27 +1,31 @@
 //! Watches: units that wait for changes hear of them within a second, whichever replica made them.
 //!
 //! A change marks its subscription; what follows is read once for all watchers of it. Other replicas' changes are heard
-//! from the database, and a poll finds whatever was not heard. Not here: what is told at a sync.
+//! from the database, and a poll finds whatever was not heard. A replica that cannot ask its database any more ends its
+//! watches, so that units go to another one. Not here: what is told at a sync.
 
-use std::{
-    collections::{BTreeSet, HashMap},
-    sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
-    time::Duration,
-};
+mod hub;
+mod places;
+
+use std::{sync::Arc, time::Duration};
 
 use futures_core::Stream;
 use futures_util::stream;
-use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
-use tokio::sync::{Notify, OnceCell, OwnedSemaphorePermit, watch};
+use sqlx::{AssertSqlSafe, Row as _};
+use tokio::{sync::watch, time::timeout};
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
+pub(super) use self::{hub::Hub, places::Places};
+use self::{
+    hub::{State, Topic},
+    places::Place,
+};
 use super::{
     Backend,
     change::Changed,
     refusal::Refusal,
-    store::{Store, StoreError, instant},
-    subscriptions::Subscription,
+    store::StoreError,
     sync,
     units::{self, Unit, list},
 };
@@ -30,30 +34,6 @@ use crate::{
     proto::licensing::{SignedFacts, WatchResponse},
 };
 
-/// Who watches what, and what has changed of it.
-#[derive(Debug, Default)]
-pub(super) struct Hub {
-    topics: Mutex<HashMap<String, Weak<Topic>>>,
-    marked: Mutex<BTreeSet<String>>,
-    mark: Notify,
-}
-
-/// A subscription somebody watches.
-#[derive(Debug)]
-pub(super) struct Topic {
-    id: String,
-    state: OnceCell<watch::Sender<State>>,
-}
-
-/// What its watchers are told.
-#[derive(Clone, Debug)]
-struct State {
-    sequence: i64,
-    facts: Arc<Facts>,
-    /// Units that were deactivated since somebody watches.
-    gone: Arc<HashMap<String, Instant>>,
-}
-
 /// One watch: the unit, and what it was told last.
 struct Watching {
     backend: Backend,
@@ -61,13 +41,20 @@ struct Watching {
     nonce: Vec<u8>,
     state: watch::Receiver<State>,
     told: Option<(Arc<Facts>, Option<Instant>)>,
-    stop: CancellationToken,
+    hearing: CancellationToken,
+    ended: bool,
+    place: Place,
     _topic: Arc<Topic>,
-    _place: OwnedSemaphorePermit,
 }
 
 /// Subscriptions in one statement.
 const CHUNK: usize = 500;
+
+/// Polls that fail in a row until watches end.
+const FAILED_POLLS: u32 = 3;
+
+/// A poll that takes longer has failed: a database that is silent is as good as gone.
+const LONGEST_POLL: Duration = Duration::from_secs(10);
 
 impl Backend {
     /// What was changed is told to watchers.
@@ -81,14 +68,17 @@ impl Backend {
         unit: Unit,
         nonce: Vec<u8>,
     ) -> Result<impl Stream<Item = Result<WatchResponse, Status>> + use<>, Refusal> {
-        let most = self.settings.watches;
-        let too_many = |_| {
+        let hearing = self.hub.hearing();
+        if hearing.is_cancelled() {
+            return Err(Refusal::Deaf);
+        }
+        let place = self.places.take(&unit.id, &self.stop).ok_or_else(|| {
+            let most = self.settings.watches;
             let what = format!(
                 "as many units watch as may ({most}); sync at an interval, or raise `backend.watches`"
             );
             Refusal::TooMany(what)
-        };
-        let place = Arc::clone(&self.watches).try_acquire_owned().map_err(too_many)?;
+        })?;
         let topic = self.hub.topic(&unit.subscription_id);
         let state = topic.state(&self.store).await?.subscribe();
         // What was answered before this watch began may not have been told to the topic yet.
@@ -101,9 +91,10 @@ impl Backend {
             nonce,
             state,
             told: None,
-            stop: self.stop.clone(),
+            hearing,
+            ended: false,
+            place,
             _topic: topic,
-            _place: place,
         };
         Ok(stream::unfold(watching, |mut watching| async {
             let told = watching.next().await?;
@@ -114,18 +105,27 @@ impl Backend {
     /// Tells watchers what changes until `stop`.
     pub(super) async fn tell_watchers(self, stop: CancellationToken) {
         let poll = async {
+            let mut failed = 0;
             loop {
                 tokio::time::sleep(self.settings.poll_interval).await;
-                if let Err(error) = self.poll().await {
-                    tracing::warn!("the database was not asked what changed, tried again: {error}");
+                match timeout(LONGEST_POLL, self.poll()).await {
+                    Ok(Ok(())) => failed = 0,
+                    Ok(Err(error)) => {
+                        failed += 1;
+                        tracing::warn!("the database was not asked what changed, tried again: {error}");
+                    }
+                    Err(_) => {
+                        failed += 1;
+                        tracing::warn!("the database did not say what changed, tried again");
+                    }
                 }
+                self.hub.hears(failed < FAILED_POLLS);
             }
         };
         let tell = async {
             loop {
                 self.hub.mark.notified().await;
-                let marked = std::mem::take(&mut *lock(&self.hub.marked));
-                for id in marked {
+                for id in self.hub.take_marked() {
                     self.tell(id).await;
                 }
             }
@@ -144,7 +144,7 @@ impl Backend {
 
     /// Marks what other replicas changed.
     async fn hear(&self) {
-        if !self.store.is_shared() {
+        if !self.store.notifies() {
             return;
         }
         loop {
@@ -169,6 +169,10 @@ impl Backend {
     /// Marks what differs from what watchers were told.
     async fn poll(&self) -> Result<(), StoreError> {
         let topics = self.hub.all();
+        if topics.is_empty() {
+            // Whoever wants to watch is to know whether changes are heard.
+            sqlx::query("SELECT 1").execute(self.store.reads()).await?;
+        }
         for ids in topics.chunks(CHUNK) {
             let sql = format!(
                 "SELECT subscription_id, sequence FROM subscriptions WHERE subscription_id IN ({})",
@@ -188,98 +192,16 @@ impl Backend {
     }
 }
 
-impl Hub {
-    fn mark(&self, ids: impl IntoIterator<Item = String>) {
-        let mut marked = lock(&self.marked);
-        marked.extend(ids);
-        if !marked.is_empty() {
-            self.mark.notify_one();
-        }
-    }
-
-    fn topic(&self, id: &str) -> Arc<Topic> {
-        let mut topics = lock(&self.topics);
-        if let Some(topic) = topics.get(id).and_then(Weak::upgrade) {
-            return topic;
-        }
-        let topic = Arc::new(Topic { id: id.to_owned(), state: OnceCell::new() });
-        topics.insert(id.to_owned(), Arc::downgrade(&topic));
-        topic
-    }
-
-    fn watched(&self, id: &str) -> Option<Arc<Topic>> {
-        lock(&self.topics).get(id).and_then(Weak::upgrade)
-    }
-
-    /// Everything that is watched; what is not any more is forgotten.
-    fn all(&self) -> Vec<String> {
-        let mut topics = lock(&self.topics);
-        topics.retain(|_, topic| 0 < topic.strong_count());
-        topics.keys().cloned().collect()
-    }
-}
-
-impl Topic {
-    async fn state(&self, store: &Store) -> Result<&watch::Sender<State>, StoreError> {
-        self.state
-            .get_or_try_init(|| async {
-                let Subscription { sequence, facts, .. } = self.read(store).await?;
-                Ok(watch::Sender::new(State { sequence, facts: Arc::new(facts), gone: Arc::default() }))
-            })
-            .await
-    }
-
-    fn sequence(&self) -> Option<i64> {
-        self.state.get().map(|state| state.borrow().sequence)
-    }
-
-    /// Reads what has changed and tells it.
-    async fn refresh(&self, store: &Store) -> Result<(), StoreError> {
-        let told = self.state(store).await?;
-        let before = told.borrow().sequence;
-        let Subscription { sequence, facts, .. } = self.read(store).await?;
-        if sequence <= before {
-            return Ok(());
-        }
-        let changed = sqlx::query(
-            "SELECT unit_id, deactivated_at FROM units
-             WHERE subscription_id = $1 AND $2 < changed_in AND deactivated_at IS NOT NULL",
-        );
-        let changed = changed.bind(&self.id).bind(before).fetch_all(store.reads()).await?;
-        let left = |row: &AnyRow| -> Result<(String, Instant), StoreError> {
-            Ok((row.try_get("unit_id")?, instant(row.try_get("deactivated_at")?)))
-        };
-        let left = changed.iter().map(left).collect::<Result<Vec<_>, _>>()?;
-        told.send_if_modified(|state| {
-            // Somebody who read at the same time may have told more already.
-            if sequence <= state.sequence {
-                return false;
-            }
-            state.sequence = sequence;
-            // Facts that are the same are shared, so that a watcher sees at a glance that nothing concerns it.
-            if facts != *state.facts {
-                state.facts = Arc::new(facts);
-            }
-            if !left.is_empty() {
-                Arc::make_mut(&mut state.gone).extend(left);
-            }
-            true
-        });
-        Ok(())
-    }
-
-    async fn read(&self, store: &Store) -> Result<Subscription, StoreError> {
-        let missing = || StoreError::Unreadable(format!("no subscription `{}` for its units", self.id));
-        Subscription::read(store.reads(), &self.id).await?.ok_or_else(missing)
-    }
-}
-
 impl Watching {
-    /// Waits for the next change that concerns the unit; nothing once the backend stops.
+    /// Waits for the next change that concerns the unit; nothing once the backend stops, or the unit watches anew.
     async fn next(&mut self) -> Option<Result<WatchResponse, Status>> {
         loop {
-            if self.stop.is_cancelled() {
+            if self.ended || self.place.left().is_cancelled() {
                 return None;
+            }
+            if self.hearing.is_cancelled() {
+                self.ended = true;
+                return Some(Err(Refusal::Deaf.into()));
             }
             let State { sequence, facts, gone } = self.state.borrow_and_update().clone();
             let since = gone.get(&self.unit.id).copied().or(self.unit.deactivated_at);
@@ -291,9 +213,12 @@ impl Watching {
                 self.told = Some(news);
                 return Some(told.map(|facts| WatchResponse { facts: Some(facts) }).map_err(Status::from));
             }
-            let stop = self.stop.clone();
-            // No sender is left only when the backend is gone.
-            stop.run_until_cancelled(self.state.changed()).await?.ok()?;
+            tokio::select! {
+                // No sender is left only when the backend is gone.
+                changed = self.state.changed() => changed.ok()?,
+                () = self.place.left().cancelled() => {}
+                () = self.hearing.cancelled() => {}
+            }
         }
     }
 
@@ -301,8 +226,4 @@ impl Watching {
         let facts = since.map_or_else(|| facts.clone(), |since| sync::deactivated(facts.clone(), since));
         self.backend.signed(sequence, facts, &self.unit.id, &self.nonce)
     }
-}
-
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }

@@ -20,6 +20,8 @@ pub(super) struct Disk {
     within: Duration,
     /// Since when what is on it is what was told; nothing while what is published is not on it.
     since: Option<Instant>,
+    /// Whether what was to be kept last is not on it.
+    is_behind: bool,
     /// It has not come to an end with this.
     saving: Option<JoinHandle<Result<(), PersistError>>>,
 }
@@ -30,7 +32,7 @@ const REWRITE_AFTER: Span = Span::from_nanos(3_600 * Span::SECOND.nanos());
 
 impl Disk {
     pub(super) fn new(store: Option<Store>, within: Duration) -> Self {
-        Self { store: store.map(Arc::new), within, since: None, saving: None }
+        Self { store: store.map(Arc::new), within, since: None, is_behind: false, saving: None }
     }
 
     /// Whether what has not changed is to be written again.
@@ -38,10 +40,15 @@ impl Disk {
         self.since.is_none_or(|since| REWRITE_AFTER <= now - since)
     }
 
+    /// Whether what was to be kept last is not on it.
+    pub(super) const fn is_behind(&self) -> bool {
+        self.is_behind
+    }
+
     /// Keeps what `persisted` yields; a disk that refuses is told of, loudly.
     pub(super) async fn keep(&mut self, persisted: impl Future<Output = Persisted>) {
         let Some(store) = self.store.clone() else { return };
-        self.since = None;
+        (self.since, self.is_behind) = (None, true);
         let within = self.within;
         // One at a time: a slow disk must not end with something older over something newer.
         if let Some(saving) = &mut self.saving {
@@ -56,7 +63,10 @@ impl Disk {
         let since = persisted.records.iter().map(|record| record.as_of).max();
         let mut saving = spawn_blocking(move || store.save(&persisted));
         match timeout(within, &mut saving).await {
-            Ok(ended) => self.since = since.filter(|_| went_well(ended)),
+            Ok(ended) => {
+                self.is_behind = !went_well(ended);
+                self.since = since.filter(|_| !self.is_behind);
+            }
             Err(_) => {
                 error!("facts not kept on disk: it took longer than {within:?}");
                 self.saving = Some(saving);

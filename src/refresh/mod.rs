@@ -24,7 +24,7 @@ pub use self::handle::{Handle, NotRefreshed, NotReported, UsageReport};
 use self::{
     book::{Book, Taken},
     disk::Disk,
-    outbox::Outbox,
+    outbox::{Bounds, Outbox},
     persist::{PersistError, Persisted, Step, Store},
 };
 use crate::{
@@ -94,9 +94,10 @@ impl<S: FactsSource> Refresher<S> {
         let source = Arc::new(source);
         let (asked, requests) = mpsc::channel(settings.requests_waiting);
         let (sync, _) = watch::channel(Sync::default());
+        let bounds = Bounds { remembered: settings.remembered_sms, waiting: settings.usage_waiting };
         let outbox = match &store {
-            Some(store) => Outbox::open(store.folder().to_owned(), settings.remembered_sms),
-            None => Outbox::in_memory(settings.remembered_sms),
+            Some(store) => Outbox::beside(store, bounds),
+            None => Outbox::in_memory(bounds),
         };
         let mut book = Book::new(writer, outbox.clone());
         match store.as_ref().and_then(load) {
@@ -158,16 +159,11 @@ impl<S: FactsSource> Refresher<S> {
             let asked_at = self.clock.now();
             let Some(answer) = stop.run_until_cancelled(self.fetch(occasion)).await else { return };
             let Answer { fetched, usage_taken } = answer;
-            let outcome = self.take(fetched, &usage_taken, asked_at).await;
+            let (outcome, told_of) = self.take(fetched, &usage_taken, asked_at).await;
             due = self.next_after(occasion, &outcome, due);
-            let has_more = usage_taken.iter().any(|id| self.outbox.has_more(*id));
-            self.usage_from = match outcome {
-                // Whoever is away is not asked more often because there is usage.
-                Outcome::Failed(_) => due,
-                // Half: what is reported right after a fetch still counts at the other sidecars within a second.
-                Outcome::Updated | Outcome::Unchanged => Tick::now() + self.settings.at_most_every / 2,
-            };
-            if has_more {
+            self.usage_from = self.usage_from_after(occasion, &outcome, !told_of.is_empty(), due);
+            // What was not taken into the book is handed over no sooner for there being more of it.
+            if usage_taken.intersection(&told_of).any(|id| self.outbox.has_more(*id)) {
                 due = Tick::now();
             }
             for caller in waiting {
@@ -212,6 +208,20 @@ impl<S: FactsSource> Refresher<S> {
         Tick::now() + wait
     }
 
+    /// From when on usage is handed over of our own accord. `answered`: facts of any subscription were taken.
+    fn usage_from_after(&self, occasion: Occasion, outcome: &Outcome, answered: bool, due: Tick) -> Tick {
+        match (occasion, outcome) {
+            // None was handed over.
+            (Occasion::Changed, _) => self.usage_from,
+            // Whoever is away is not asked more often because there is usage. One unit that fails keeps back no other's.
+            (Occasion::Due, Outcome::Failed(_)) if !answered => due,
+            // Half: what is reported right after a fetch still counts at the other sidecars within a second.
+            (Occasion::Due, Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged) => {
+                Tick::now() + self.settings.at_most_every / 2
+            }
+        }
+    }
+
     async fn fetch(&self, occasion: Occasion) -> Answer {
         let within = self.settings.timeout;
         let usage = match occasion {
@@ -225,37 +235,42 @@ impl<S: FactsSource> Refresher<S> {
         })
     }
 
+    /// How it ended, and the subscriptions whose facts were taken.
     async fn take(
         &mut self,
         fetched: Result<Fetched, SourceError>,
         usage_taken: &BTreeSet<SubscriptionId>,
         asked_at: Instant,
-    ) -> Outcome {
+    ) -> (Outcome, BTreeSet<SubscriptionId>) {
         let taken = match fetched {
             Ok(fetched) => self.note(fetched, usage_taken.clone(), asked_at).await,
             Err(error) => Some(Taken { failure: Some(error), ..Taken::default() }),
         };
         // The runtime is stopping.
-        let Some(Taken { changed, failure, .. }) = taken else { return Outcome::Unchanged };
-        match failure {
+        let Some(Taken { changed, failure, is_all, told_of, .. }) = taken else {
+            return (Outcome::Unchanged, BTreeSet::new());
+        };
+        let outcome = match failure {
             Some(error) => {
                 self.log_failure(&error);
                 Outcome::Failed(error)
             }
             None => {
-                if self.failure_becomes(None) && !changed {
+                // That something changed says nothing of what could not be asked before.
+                if is_all && self.failure_becomes(None) && !changed {
                     info!(source = self.source.identity(), "facts are told again, unchanged");
                 }
                 if changed { Outcome::Updated } else { Outcome::Unchanged }
             }
-        }
+        };
+        (outcome, told_of)
     }
 
     /// The same failure again, as in an outage, is told only to who asks for details.
     fn log_failure(&self, error: &SourceError) {
         let next = if error.is_retried() { "trying again" } else { "waiting for something else to be told" };
         if self.failure_becomes(Some(error)) {
-            warn!("facts not refreshed, {next}: {error}");
+            warn!(sms_waiting = self.outbox.sms_waiting(), "facts not refreshed, {next}: {error}");
         } else {
             debug!("facts not refreshed, {next}: {error}");
         }
@@ -301,8 +316,10 @@ impl<S: FactsSource> Refresher<S> {
         if !taken.signed && (taken.changed || is_due) {
             self.persist().await;
         }
-        // Only now that facts which know of it are on disk: a restart must not show credits that are spent.
-        self.outbox.settle().await;
+        // Only once facts which know of it are on disk: a restart must not show credits that are spent.
+        if !self.disk.is_behind() {
+            self.outbox.settle().await;
+        }
         Some(taken)
     }
 

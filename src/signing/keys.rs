@@ -1,4 +1,5 @@
-//! The licensing backend's folder of signing keys: `signing.pem` signs, `next.pem` will, `previous.pem` did.
+//! The licensing backend's folder of signing keys: `signing.pem` signs, `next.pem` will, `previous.pem` did; `retired` has
+//! the IDs of those that did before.
 //!
 //! A key changes in two steps, so that every sidecar trusts the next key before anything is signed with it. The folder
 //! is looked at with `stat` alone unless it changed. Not here: what is signed.
@@ -17,6 +18,9 @@ use ed25519_dalek::{
 
 use super::{PublicKey, signed_bytes};
 use crate::{folder, proto::licensing::SignedFacts};
+
+/// The IDs of keys that were retired, a line each: who signed with one of them is told apart from a stranger.
+const RETIRED: &str = "retired";
 
 /// The file that is held while the folder is written to.
 const LOCK: &str = "lock";
@@ -41,6 +45,17 @@ pub struct KeyFile {
     pub key: PublicKey,
     /// Where its secret half is.
     pub path: PathBuf,
+}
+
+/// What a key is to the keys of a folder.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Known {
+    /// It signs.
+    Signing,
+    /// It will sign.
+    Next,
+    /// It signed: the previous key, and those that were retired.
+    Past,
 }
 
 /// The keys of a folder; whoever signs shares it.
@@ -92,6 +107,7 @@ struct Held {
     signing: SigningKey,
     next: Option<SigningKey>,
     previous: Option<SigningKey>,
+    retired: Vec<String>,
     /// Of each file, taken before it was read.
     marks: [Option<folder::Marks>; 3],
 }
@@ -156,7 +172,28 @@ impl SigningKeys {
     pub fn sign(&self, payload: Vec<u8>) -> SignedFacts {
         let held = self.held.load_full();
         let signature = held.signing.sign(&signed_bytes(&payload)).to_vec();
-        SignedFacts { payload, signature, key_id: PublicKey::from(held.signing.verifying_key()).key_id() }
+        SignedFacts { payload, signature, key_id: key_id(&held.signing) }
+    }
+
+    /// The ID of the key that signs.
+    #[must_use]
+    pub fn key_id(&self) -> String {
+        key_id(&self.held.load().signing)
+    }
+
+    /// What the key with this ID is to these; none when they have nothing to do with it.
+    #[must_use]
+    pub fn known(&self, id: &str) -> Option<Known> {
+        let held = self.held.load();
+        let is = |key: Option<&SigningKey>| key.is_some_and(|key| key_id(key) == id);
+        if is(Some(&held.signing)) {
+            Some(Known::Signing)
+        } else if is(held.next.as_ref()) {
+            Some(Known::Next)
+        } else {
+            (is(held.previous.as_ref()) || held.retired.iter().any(|retired| retired == id))
+                .then_some(Known::Past)
+        }
     }
 
     /// The keys sidecars are to trust now, the one that signs first: no more than two.
@@ -223,9 +260,11 @@ impl SigningKeys {
     /// Ends a rotation: the previous key is gone for good.
     pub fn retire(&self) -> Result<(), KeyError> {
         self.change(|held, folder| {
-            if held.previous.is_none() {
-                return Err(KeyError::NoPrevious);
-            }
+            let previous = held.previous.as_ref().ok_or(KeyError::NoPrevious)?;
+            let retired: String =
+                held.retired.iter().chain([&key_id(previous)]).map(|id| format!("{id}\n")).collect();
+            folder::replace(folder, RETIRED, retired.as_bytes())
+                .map_err(|error| KeyError::Io(folder.join(RETIRED), error))?;
             folder::remove(folder, Role::Previous.file_name())
                 .map_err(|error| KeyError::Io(folder.join(Role::Previous.file_name()), error))
         })
@@ -253,7 +292,10 @@ impl Held {
         let previous = read_key(folder, Role::Previous)?;
         let other = |key: &SigningKey| *key != signing;
         let (next, previous) = (next.filter(other), previous.filter(other));
-        Ok(Self { signing, next, previous, marks })
+        let path = folder.join(RETIRED);
+        let retired = folder::read(&path).map_err(|error| KeyError::Io(path, error))?;
+        let retired = retired.map(|retired| retired.text.lines().map(str::to_owned).collect());
+        Ok(Self { signing, next, previous, retired: retired.unwrap_or_default(), marks })
     }
 
     fn marks(folder: &Path) -> [Option<folder::Marks>; 3] {
@@ -274,6 +316,10 @@ impl fmt::Debug for SigningKeys {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("SigningKeys").field("files", &self.files()).finish_non_exhaustive()
     }
+}
+
+fn key_id(key: &SigningKey) -> String {
+    PublicKey::from(key.verifying_key()).key_id()
 }
 
 fn read_key(folder: &Path, role: Role) -> Result<Option<SigningKey>, KeyError> {

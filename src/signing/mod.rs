@@ -8,7 +8,7 @@ mod public_key;
 mod refused;
 mod trusted;
 
-pub use keys::{KeyError, KeyFile, Role, SigningKeys};
+pub use keys::{KeyError, KeyFile, Known, Role, SigningKeys};
 pub use public_key::{NotAPublicKey, PublicKey};
 pub use refused::{Expected, Refused, VerifiedFacts, not_older};
 pub use trusted::{MOST_TRUSTED, TrustError, TrustedKeys};

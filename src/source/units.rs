@@ -38,6 +38,8 @@ pub struct Unit {
     pub installation: String,
     /// What it was activated for.
     pub purpose: Purpose,
+    /// The version it says it has; empty = that of this sidecar.
+    pub product_version: String,
 }
 
 /// An activation that has begun. It is kept before the backend is asked, so that asking again after a crash or a lost
@@ -50,6 +52,10 @@ pub struct Activating {
     pub request_id: String,
     /// What the unit will prove itself with.
     pub secret: Secret,
+    /// The version it was asked for with; a repetition has to say the same.
+    pub product_version: String,
+    /// It was asked for before, and the answer never came: there may be a unit already.
+    pub may_be_done: bool,
 }
 
 /// What tells one activation from another: a digest of license, device and installation.
@@ -100,6 +106,8 @@ struct UnitJson {
     subscription_id: IdJson,
     installation: String,
     purpose: Purpose,
+    #[serde(default)]
+    product_version: String,
 }
 
 #[derive(Deserialize, Serialize)]
@@ -108,6 +116,8 @@ struct ActivatingJson {
     purpose: Purpose,
     request_id: String,
     secret: Secret,
+    #[serde(default)]
+    product_version: String,
 }
 
 impl UnitsFile {
@@ -168,7 +178,11 @@ impl UnitsFile {
 
 impl Units {
     /// The activation for `purpose` that has begun, or a new one.
-    pub fn begin(&mut self, purpose: &Purpose) -> Result<Activating, getrandom::Error> {
+    pub fn begin(
+        &mut self,
+        purpose: &Purpose,
+        product_version: &str,
+    ) -> Result<Activating, getrandom::Error> {
         if let Some(begun) = self.activating.iter().find(|begun| begun.purpose == *purpose) {
             return Ok(begun.clone());
         }
@@ -176,8 +190,11 @@ impl Units {
             purpose: purpose.clone(),
             request_id: random_text()?,
             secret: Secret(random_text()?),
+            product_version: product_version.to_owned(),
+            may_be_done: false,
         };
-        self.activating.push(begun.clone());
+        // Whoever finds it later was not told what became of it.
+        self.activating.push(Activating { may_be_done: true, ..begun.clone() });
         Ok(begun)
     }
 
@@ -202,6 +219,12 @@ impl Purpose {
         let parts = [license, device, installation].map(|part| format!("{} {part}\n", part.len()));
         Self(sha256::hex(parts.concat().as_bytes()))
     }
+}
+
+/// The version a unit says it has: `told`, or where that is empty this sidecar's.
+#[must_use]
+pub fn version_or_own(told: &str) -> &str {
+    if told.is_empty() { env!("CARGO_PKG_VERSION") } else { told }
 }
 
 impl Secret {
@@ -232,37 +255,49 @@ fn random_text() -> Result<String, getrandom::Error> {
 
 impl From<FileJson> for Units {
     fn from(FileJson { format: _, units, activating }: FileJson) -> Self {
-        let unit = |UnitJson { unit_id, secret, subscription_id, installation, purpose }| Unit {
-            unit_id,
-            secret,
-            subscription_id: subscription_id.0,
-            installation,
-            purpose,
-        };
-        let activating = activating
-            .into_iter()
-            .map(|ActivatingJson { purpose, request_id, secret }| Activating { purpose, request_id, secret });
-        Self { units: units.into_iter().map(unit).collect(), activating: activating.collect() }
+        Self {
+            units: units.into_iter().map(Unit::from).collect(),
+            activating: activating.into_iter().map(Activating::from).collect(),
+        }
     }
 }
 
 impl From<Units> for FileJson {
     fn from(Units { units, activating }: Units) -> Self {
-        let unit = |Unit { unit_id, secret, subscription_id, installation, purpose }| UnitJson {
-            unit_id,
-            secret,
-            subscription_id: IdJson(subscription_id),
-            installation,
-            purpose,
-        };
-        let activating = activating
-            .into_iter()
-            .map(|Activating { purpose, request_id, secret }| ActivatingJson { purpose, request_id, secret });
         Self {
             format: FORMAT.to_owned(),
-            units: units.into_iter().map(unit).collect(),
-            activating: activating.collect(),
+            units: units.into_iter().map(UnitJson::from).collect(),
+            activating: activating.into_iter().map(ActivatingJson::from).collect(),
         }
+    }
+}
+
+impl From<UnitJson> for Unit {
+    fn from(unit: UnitJson) -> Self {
+        let UnitJson { unit_id, secret, subscription_id, installation, purpose, product_version } = unit;
+        let IdJson(subscription_id) = subscription_id;
+        Self { unit_id, secret, subscription_id, installation, purpose, product_version }
+    }
+}
+
+impl From<Unit> for UnitJson {
+    fn from(unit: Unit) -> Self {
+        let Unit { unit_id, secret, subscription_id, installation, purpose, product_version } = unit;
+        let subscription_id = IdJson(subscription_id);
+        Self { unit_id, secret, subscription_id, installation, purpose, product_version }
+    }
+}
+
+impl From<ActivatingJson> for Activating {
+    fn from(ActivatingJson { purpose, request_id, secret, product_version }: ActivatingJson) -> Self {
+        Self { purpose, request_id, secret, product_version, may_be_done: true }
+    }
+}
+
+impl From<Activating> for ActivatingJson {
+    fn from(activating: Activating) -> Self {
+        let Activating { purpose, request_id, secret, product_version, may_be_done: _ } = activating;
+        Self { purpose, request_id, secret, product_version }
     }
 }
 

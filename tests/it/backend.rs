@@ -52,10 +52,13 @@ pub(crate) struct State {
     pub(crate) spoil: VecDeque<Spoil>,
     pub(crate) syncs: Vec<SyncRequest>,
     pub(crate) watches: usize,
+    /// Watches that were opened so far.
+    pub(crate) opened: usize,
     pub(crate) activations: Vec<ActivateUnitRequest>,
     /// What each of them was authorized by.
     pub(crate) bearers: Vec<Option<String>>,
     pub(crate) sms: BTreeMap<String, u32>,
+    /// The last answer to a sync.
     last: SignedFacts,
 }
 
@@ -93,6 +96,7 @@ impl Backend {
             spoil: VecDeque::new(),
             syncs: Vec::new(),
             watches: 0,
+            opened: 0,
             activations: Vec::new(),
             bearers: Vec::new(),
             sms: BTreeMap::new(),
@@ -117,13 +121,21 @@ impl Backend {
         let file = UnitsFile::of(folder.to_owned());
         let secret = file
             .change(|units| {
-                let begun = units.begin(&purpose).unwrap();
-                let secret = begun.secret.clone();
+                let begun = units.begin(&purpose, "").unwrap();
+                let told = begun.secret.clone();
                 let subscription_id = ID.parse().unwrap();
                 let installation = "main".to_owned();
                 let unit_id = unit_id.clone();
-                units.finish(Unit { unit_id, secret: begun.secret, subscription_id, installation, purpose });
-                secret
+                let (secret, product_version) = (begun.secret, String::new());
+                units.finish(Unit {
+                    unit_id,
+                    secret,
+                    subscription_id,
+                    installation,
+                    purpose,
+                    product_version,
+                });
+                told
             })
             .unwrap();
         self.state().units.insert(unit_id.clone(), secret.sha256());
@@ -229,7 +241,7 @@ impl Backend {
             Some(Spoil::Missing) => signed = SignedFacts::default(),
             Some(Spoil::Lost) => return Err(Status::unavailable("the answer is lost")),
             Some(Spoil::Refused) => return Err(Status::permission_denied("not you")),
-            _ => state.last = signed.clone(),
+            _ => {}
         }
         Ok(signed)
     }
@@ -266,7 +278,9 @@ impl SyncService for Backend {
         }
         let facts = self.signed(&request.nonce, &unit_id);
         self.asked();
-        Ok(Response::new(api::SyncResponse { facts: Some(facts?) }))
+        let facts = facts?;
+        self.state().last = facts.clone();
+        Ok(Response::new(api::SyncResponse { facts: Some(facts) }))
     }
 
     type WatchStream = ReceiverStream<Result<api::WatchResponse, Status>>;
@@ -279,7 +293,10 @@ impl SyncService for Backend {
         let nonce = request.into_inner().nonce;
         let (told, pushes) = tokio::sync::mpsc::channel(1);
         let (backend, mut changed) = (self.clone(), self.0.changed.subscribe());
-        self.state().watches += 1;
+        {
+            let mut state = self.state();
+            (state.watches, state.opened) = (state.watches + 1, state.opened + 1);
+        }
         self.asked();
         tokio::spawn(async move {
             let mut sequence = 0;
@@ -293,6 +310,7 @@ impl SyncService for Backend {
                     if told.send(facts).await.is_err() {
                         break;
                     }
+                    backend.asked();
                 }
                 tokio::select! {
                     () = told.closed() => break,

@@ -5,17 +5,24 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Command, Stdio},
+    sync::Arc,
     time::Duration,
 };
 
 use esa_sidecar::{
+    cache,
+    clock::ManualClock,
     domain::{Facts, facts::ActiveUsers},
     proto::enforcement as api,
-    refresh::persist::{PersistError, Persisted, PersistedRecord, Store},
+    refresh::{
+        Refresher,
+        persist::{PersistError, Persisted, PersistedRecord, Store},
+    },
     source::Fetched,
 };
+use tokio_util::sync::CancellationToken;
 
-use crate::sidecar::{ID, START, ScriptedSource, Sidecar, days, healthy, question};
+use crate::sidecar::{ID, START, ScriptedSource, Sidecar, config, days, healthy, question};
 
 #[tokio::test]
 async fn a_restart_without_the_source_goes_on_from_the_last_facts() {
@@ -109,6 +116,22 @@ fn a_data_folder_is_held_by_one_process() {
     let folder = tempfile::tempdir().unwrap();
     let _held = Store::open(folder.path().to_owned()).unwrap();
     assert!(matches!(Store::open(folder.path().to_owned()), Err(PersistError::InUse(_))));
+}
+
+#[tokio::test]
+async fn a_data_folder_is_held_for_as_long_as_usage_may_be_reported() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Store::open(folder.path().to_owned());
+    let (_, writer) = cache::new();
+    let (clock, settings) = (Arc::new(ManualClock::at(START)), config("").refresh);
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let (refresher, handle) = Refresher::start(source, writer, Some(open().unwrap()), clock, settings);
+    let stop = CancellationToken::new();
+    stop.cancel();
+    refresher.run(stop).await;
+    assert!(matches!(open(), Err(PersistError::InUse(_))), "calls may still come to be answered");
+    drop(handle);
+    open().unwrap();
 }
 
 /// Loops of kill -9; `ESA_SIDECAR_KILL_LOOPS` asks for more.

@@ -1,8 +1,12 @@
 //! Refreshes: callers who share one, outages, and answers that are refused.
 
 use std::{
+    ops::Range,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
     task::{Context, Poll, Waker},
     time::Duration,
 };
@@ -11,12 +15,15 @@ use esa_sidecar::{
     cache,
     clock::ManualClock,
     config::{self, Config},
-    domain::Facts,
-    proto::enforcement as api,
-    refresh::{NotRefreshed, Outcome, Refresher},
-    source::SourceError,
+    domain::{Facts, SubscriptionId},
+    proto::{enforcement as api, licensing::SignedFacts},
+    refresh::{Handle, NotRefreshed, Outcome, Refresher},
+    source::{
+        Answer, Ask, FactsSource, Fetched, Occasion, Origin, Proof, SourceError, Told,
+        usage::{SmsSent, UsageDelay},
+    },
 };
-use tokio::time::Instant;
+use tokio::{sync::mpsc, time::Instant};
 use tokio_util::sync::CancellationToken;
 use tonic::Code;
 
@@ -151,4 +158,162 @@ async fn a_refresh_of_a_subscription_that_is_not_held_is_not_found_and_costs_no_
     assert_eq!(sidecar.client.refresh_subscription(request).await.unwrap_err().code(), Code::NotFound);
     assert_eq!(source.fetches(), before);
     sidecar.stop().await;
+}
+
+/// What a source answers that takes usage.
+type Answers = Box<dyn Fn(&Ask) -> Answer + Send + Sync>;
+
+/// A source that takes usage, and says that it changed every so often.
+struct Taking {
+    answers: Answers,
+    changes_every: Duration,
+    asks: mpsc::UnboundedSender<Ask>,
+}
+
+impl FactsSource for Taking {
+    fn identity(&self) -> String {
+        "taking".to_owned()
+    }
+
+    fn origin(&self) -> Origin {
+        Origin::Live
+    }
+
+    async fn fetch(&self, ask: Ask) -> Answer {
+        let answer = (self.answers)(&ask);
+        let _ = self.asks.send(ask);
+        answer
+    }
+
+    async fn changed(&self) {
+        tokio::time::sleep(self.changes_every).await;
+    }
+
+    fn usage_delay(&self, _subscription_id: SubscriptionId) -> Option<UsageDelay> {
+        Some(UsageDelay { counts: Duration::ZERO, sms: Duration::ZERO })
+    }
+}
+
+const NEVER: Duration = Duration::from_hours(24 * 365);
+
+/// A refresher of such a source that runs, and what the source is asked.
+fn taking(changes_every: Duration, answers: Answers) -> (Handle, mpsc::UnboundedReceiver<Ask>) {
+    let (asks, asked) = mpsc::unbounded_channel();
+    let source = Taking { answers, changes_every, asks };
+    let settings = Config::read(None, Vec::new()).unwrap().refresh;
+    let (_, writer) = cache::new();
+    let clock = Arc::new(ManualClock::at(START));
+    let (refresher, handle) = Refresher::start(source, writer, None, clock, settings);
+    tokio::spawn(refresher.run(CancellationToken::new()));
+    (handle, asked)
+}
+
+fn told(id: &str) -> Vec<Told> {
+    vec![healthy(id).into()]
+}
+
+fn away() -> SourceError {
+    SourceError::Unreachable("one unit is not answered".to_owned())
+}
+
+/// Reports SMS with these numbers.
+async fn report(handle: &Handle, numbers: Range<u32>) {
+    let sms = numbers.map(|number| SmsSent { id: number.to_string().into(), credits: 1 }).collect();
+    handle.report(ID.parse().unwrap(), None, sms).await.unwrap();
+}
+
+/// How long it takes until usage is handed over.
+async fn handed_over_after(asked: &mut mpsc::UnboundedReceiver<Ask>) -> Duration {
+    let before = Instant::now();
+    let handed = async { while asked.recv().await.unwrap().usage.is_empty() {} };
+    tokio::time::timeout(Duration::from_secs(600), handed).await.expect("handed over");
+    before.elapsed()
+}
+
+#[tokio::test(start_paused = true)]
+async fn changes_that_are_told_one_after_the_other_keep_no_usage_back() {
+    let answers = |ask: &Ask| Answer {
+        fetched: Ok(Fetched::All(told(ID))),
+        usage_taken: ask.usage.keys().copied().collect(),
+    };
+    let (handle, mut asked) = taking(Duration::from_millis(100), Box::new(answers));
+    handle.refresh().await.unwrap();
+    for number in 0..3 {
+        report(&handle, number..number + 1).await;
+        let after = handed_over_after(&mut asked).await;
+        assert!(after <= Duration::from_secs(1), "{after:?}");
+        handle.refresh().await.unwrap();
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn one_unit_s_failure_keeps_back_no_other_s_usage() {
+    let answers = |ask: &Ask| Answer {
+        fetched: Ok(Fetched::Some { told: told(ID), failure: Some(away()) }),
+        usage_taken: ask.usage.keys().copied().filter(|id| *id == ID.parse().unwrap()).collect(),
+    };
+    let (handle, mut asked) = taking(NEVER, Box::new(answers));
+    for number in 0..20 {
+        assert_eq!(handle.refresh().await, Ok(Outcome::Failed(away())));
+        report(&handle, number..number + 1).await;
+        let after = handed_over_after(&mut asked).await;
+        assert!(after <= Duration::from_secs(1), "report {number}: {after:?}");
+    }
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_asks_no_source_that_is_away_before_its_time() {
+    let fetched = std::sync::Mutex::new(Some(Ok(Fetched::All(told(ID)))));
+    let answers = move |_: &Ask| fetched.lock().unwrap().take().unwrap_or_else(|| Err(away())).into();
+    let (handle, mut asked) = taking(NEVER, Box::new(answers));
+    handle.refresh().await.unwrap();
+    report(&handle, 0..1).await;
+    handed_over_after(&mut asked).await;
+    for _ in 0..6 {
+        assert!(handle.refresh().await.is_ok());
+    }
+    while asked.try_recv().is_ok() {}
+    report(&handle, 1..2).await;
+    let after = handed_over_after(&mut asked).await;
+    assert!(Duration::from_secs(16) <= after, "it has failed seven times: {after:?}");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_change_of_one_subscription_does_not_end_the_failure_of_another() {
+    let answers = |ask: &Ask| {
+        let failure = (ask.occasion == Occasion::Due).then(away);
+        Ok(Fetched::Some { told: told(ID), failure }).into()
+    };
+    let (handle, mut asked) = taking(Duration::from_millis(100), Box::new(answers));
+    assert_eq!(handle.refresh().await, Ok(Outcome::Failed(away())));
+    while asked.try_recv().is_ok() {}
+    // The second is asked for once the first has been taken.
+    for _ in 0..2 {
+        assert_eq!(asked.recv().await.unwrap().occasion, Occasion::Changed);
+    }
+    assert_eq!(handle.failure(), Some(away()));
+}
+
+#[tokio::test(start_paused = true)]
+async fn usage_whose_facts_are_refused_is_not_handed_over_again_and_again() {
+    let sequence = AtomicU64::new(6);
+    let answers = move |ask: &Ask| {
+        // A backend that was set back tells older numbers.
+        let sequence = sequence.fetch_sub(1, Ordering::SeqCst).max(4);
+        let proof = Some(Proof { signed: SignedFacts::default(), sequence, issued_at: START });
+        Answer {
+            fetched: Ok(Fetched::All(vec![Told { facts: healthy(ID), proof }])),
+            usage_taken: ask.usage.keys().copied().collect(),
+        }
+    };
+    let (handle, mut asked) = taking(NEVER, Box::new(answers));
+    handle.refresh().await.unwrap();
+    report(&handle, 0..2_500).await;
+    handed_over_after(&mut asked).await;
+    let more = async {
+        for _ in 0..10 {
+            asked.recv().await;
+        }
+    };
+    assert!(tokio::time::timeout(Duration::from_secs(60), more).await.is_err(), "asked ten times a minute");
 }

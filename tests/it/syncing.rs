@@ -3,6 +3,7 @@
 use std::{
     fs,
     io::{BufRead as _, BufReader},
+    os::unix::fs::PermissionsExt as _,
     path::Path,
     process::Stdio,
     sync::Arc,
@@ -20,7 +21,7 @@ use esa_sidecar::{
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
-        Ask, FactsSource as _, Occasion,
+        Ask, FactsSource as _, Occasion, SourceError,
         remote::{RemoteSource, Settings},
         units::UnitsFile,
         usage::UsageBySubscription,
@@ -32,6 +33,7 @@ use tonic_types::StatusExt as _;
 use crate::{
     backend::{Backend, Replica, Spoil},
     cli::{command, shown},
+    scripted_backend::ScriptedBackend,
     sidecar::{ID, START, ScriptedSource, Sidecar, config, days, healthy},
 };
 
@@ -52,11 +54,14 @@ fn configured(replicas: &[&str], more: &str) -> Config {
 async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
     let config = configured(replicas, more);
     let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone());
+    let source = remote_source(&config, trusted, folder);
+    Sidecar::start_from(source, Some(store), config).await
+}
+
+fn remote_source(config: &Config, trusted: TrustedKeys, folder: &Path) -> RemoteSource {
     let units = UnitsFile::of(folder.to_owned());
     let trusts = Arc::new(move || trusted.clone());
-    let source =
-        RemoteSource::new(config.licensing.urls.clone(), trusts, units, Settings::of(&config)).unwrap();
-    Sidecar::start_from(source, Some(store), config).await
+    RemoteSource::new(config.licensing.urls.clone(), trusts, units, Settings::of(config)).unwrap()
 }
 
 /// A backend with one replica, and a data folder activated there.
@@ -111,9 +116,12 @@ async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart
     let mut first = sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await;
     let address = replica.kill();
     assert_eq!(report(&mut first, sms(&["a", "b"])).await.sms_credits, Some(96));
-    // Whatever it has to say at the end is not waited for.
+    // Whatever it has to say at the end is not waited for, but that its connections are gone as those of a process are.
     first.ended.abort();
-    drop(first.ended.await);
+    drop((first.ended.await, first.client, first.health));
+    while Store::open(folder.path().to_owned()).is_err() {
+        tokio::task::yield_now().await;
+    }
 
     let mut second = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
     assert_eq!(credits(&mut second).await, Some(96), "subtracted before the backend is heard");
@@ -243,7 +251,8 @@ async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_
         Spoil::OtherKey,
         Spoil::OtherUnit,
         Spoil::OtherSubscription,
-        Spoil::Older,
+        Spoil::Replayed,
+        Spoil::Missing,
     ] {
         let (backend, replica, folder) = one_unit(healthy(ID));
         let mut sidecar =
@@ -264,7 +273,26 @@ async fn a_push_that_is_not_what_was_asked_for_changes_nothing_and_the_next_one_
 }
 
 #[tokio::test]
-async fn a_unit_told_that_it_is_deactivated_syncs_once_and_watches_no_more() {
+async fn a_push_a_sync_has_overtaken_is_passed_over_and_the_stream_goes_on() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    backend.until(|state| state.watches == 1).await;
+    let mut held = sidecar.watch(ID).await;
+    held.message().await.unwrap();
+    backend.change(|state| {
+        state.spoil.push_back(Spoil::Older);
+        state.facts.sms_credits = Some(SmsCredits(20));
+    });
+    backend.until(|state| state.spoil.is_empty()).await;
+    backend.change(|state| state.facts.sms_credits = Some(SmsCredits(10)));
+    let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+    assert_eq!(told.usage.unwrap().sms_credits, Some(10));
+    assert_eq!(backend.state().opened, 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_unit_told_that_it_is_deactivated_syncs_once_and_hears_of_another_licence() {
     let (backend, replica, folder) = one_unit(healthy(ID));
     let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
     backend.until(|state| state.watches == 1).await;
@@ -272,18 +300,49 @@ async fn a_unit_told_that_it_is_deactivated_syncs_once_and_watches_no_more() {
     held.message().await.unwrap();
     let syncs = backend.state().syncs.len();
     backend.change(|state| state.facts.activation = Activation::Deactivated { since: START });
-    backend.until(|state| syncs < state.syncs.len() && state.watches == 0).await;
+    backend.until(|state| syncs < state.syncs.len()).await;
     loop {
         let told = held.message().await.unwrap().unwrap().subscription.unwrap();
         if told.state() == api::SubscriptionState::Disabled {
             break;
         }
     }
-    // Usage of a unit that is no more is taken by nobody.
-    let counts = api::ReportUsageRequest { active_users: Some(1), ..api::ReportUsageRequest::default() };
-    assert!(!report(&mut sidecar, counts).await.counts_taken);
-    sidecar.stop().await;
     assert_eq!(backend.state().syncs.len(), syncs + 1);
+    // Whether its counts are of any use, the backend knows.
+    let counts = api::ReportUsageRequest { active_users: Some(1), ..api::ReportUsageRequest::default() };
+    assert!(report(&mut sidecar, counts).await.counts_taken);
+    backend.until(|state| state.syncs.iter().any(|sync| sync.usage.is_some())).await;
+    backend.change(|state| state.facts.activation = Activation::Active);
+    loop {
+        let told = held.message().await.unwrap().unwrap().subscription.unwrap();
+        if told.state() == api::SubscriptionState::Ok {
+            break;
+        }
+    }
+    assert_eq!(backend.state().syncs.len(), syncs + 2, "heard without a sync");
+    assert_eq!(backend.state().opened, 1);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_replica_that_refuses_is_passed_over_for_one_that_answers() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    // One knows no units, as on an empty database; the other, as something on the way may, not even the call.
+    let empty = Backend::telling(healthy(ID));
+    let (empty, knows_nothing) = (empty.replica(None), ScriptedBackend::start());
+    let knows_nothing_at = knows_nothing.address.to_string();
+    let config = configured(&[&empty.address, &knows_nothing_at, &replica.address], "");
+    let source = remote_source(&config, backend.trusted(), folder.path());
+    let all = Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() };
+    let answer = source.fetch(all.clone()).await;
+    assert!(answer.fetched.is_ok(), "{answer:?}");
+    replica.kill();
+    let answer = source.fetch(all).await;
+    let Err(SourceError::Unreachable(what)) = answer.fetched else { panic!("{answer:?}") };
+    assert!(
+        what.contains("does not take the credential"),
+        "where none answers, every one is told of: {what}"
+    );
 }
 
 #[tokio::test]
@@ -377,12 +436,7 @@ async fn stalling(address: String, stall: tokio::sync::watch::Receiver<bool>) ->
 async fn usage_that_was_not_given_is_not_said_to_be_taken() {
     let (backend, replica, folder) = one_unit(healthy(ID));
     let config = configured(&[&replica.address], "");
-    let trusted = backend.trusted();
-    let trusts = Arc::new(move || trusted.clone());
-    let units = UnitsFile::of(folder.path().to_owned());
-    let source =
-        RemoteSource::new(config.licensing.urls.clone(), trusts, units.clone(), Settings::of(&config))
-            .unwrap();
+    let source = remote_source(&config, backend.trusted(), folder.path());
     for occasion in [Occasion::Due, Occasion::Changed] {
         let answer = source.fetch(Ask { occasion, usage: UsageBySubscription::new() }).await;
         assert!(answer.fetched.is_ok() && answer.usage_taken.is_empty(), "{answer:?}");
@@ -419,6 +473,32 @@ async fn serve_asks_the_backend_it_is_configured_with_and_believes_a_key_pinned_
     assert_eq!(held.provenance.unwrap().origin(), api::Origin::Live);
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[tokio::test]
+async fn pinned_keys_others_may_write_are_not_trusted_and_that_is_told_once() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let path = folder.path().join("sidecar.toml");
+    fs::write(&path, format!("{SETTINGS}urls = ['http://{}']", replica.address)).unwrap();
+    let data_dir = folder.path().to_str().unwrap();
+    let arguments = ["serve", "--config", path.to_str().unwrap(), "--data-dir", data_dir];
+    let mut serve = command(&arguments);
+    serve.args(["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]);
+    let mut child = serve.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().unwrap();
+    let line = BufReader::new(child.stdout.take().unwrap()).lines().next().unwrap().unwrap();
+    let address = line.strip_prefix("enforcement listening on ").unwrap().to_owned();
+    let channel = Channel::from_shared(format!("http://{address}")).unwrap().connect().await.unwrap();
+    let mut client = EnforcementServiceClient::new(channel);
+    let pinned = TrustedKeys::file_in(folder.path());
+    backend.trusted().write(&pinned).unwrap();
+    fs::set_permissions(&pinned, fs::Permissions::from_mode(0o622)).unwrap();
+    for _ in 0..3 {
+        let refused = client.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap();
+        assert_eq!(refused.into_inner().outcome(), api::RefreshOutcome::Failed);
+    }
+    child.kill().unwrap();
+    let log = String::from_utf8(child.wait_with_output().unwrap().stderr).unwrap();
+    assert_eq!(log.matches("can be written by others").count(), 1, "{log}");
 }
 
 #[tokio::test]
@@ -487,6 +567,39 @@ async fn an_activation_whose_answer_was_lost_goes_on_as_the_same() {
     let again = activate(&replica.address, folder.path(), &["--again"]).await;
     assert!(again.starts_with("exit status 0"), "{again}");
     assert_eq!(UnitsFile::of(folder.path().to_owned()).read().unwrap().units.len(), 1);
+}
+
+#[tokio::test]
+async fn an_activation_whose_answer_was_lost_goes_on_though_it_was_refused_since() {
+    let backend = Backend::telling(healthy(ID));
+    let replica = backend.replica(None);
+    let folder = tempfile::tempdir().unwrap();
+    // As when the session has expired by the time it is tried again.
+    backend.state().spoil = [Spoil::Lost, Spoil::Refused].into();
+    for status in ["exit status 2", "exit status 2", "exit status 0"] {
+        let answered = activate(&replica.address, folder.path(), &[]).await;
+        assert!(answered.starts_with(status), "{answered}");
+    }
+    let state = backend.state();
+    assert!(state.activations.len() == 3 && state.units.len() == 1, "{:?}", state.activations);
+    assert!(state.activations.iter().all(|activation| *activation == state.activations[0]));
+}
+
+#[tokio::test]
+async fn a_unit_tells_the_version_it_was_activated_with_or_else_this_sidecar_s() {
+    let own = env!("CARGO_PKG_VERSION");
+    for (more, version) in [(&[][..], own), (&["--product-version", "3.0.81.0"], "3.0.81.0")] {
+        let backend = Backend::telling(healthy(ID));
+        let replica = backend.replica(None);
+        let folder = tempfile::tempdir().unwrap();
+        activate(&replica.address, folder.path(), more).await;
+        assert_eq!(backend.state().activations[0].product_version, version);
+        let config = configured(&[&replica.address], "");
+        let source = remote_source(&config, backend.trusted(), folder.path());
+        let answer = source.fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() }).await;
+        assert!(answer.fetched.is_ok(), "{answer:?}");
+        assert_eq!(backend.state().syncs[0].unit.as_ref().unwrap().product_version, version);
+    }
 }
 
 #[tokio::test]
@@ -568,6 +681,33 @@ async fn one_unit_s_failure_hides_no_other_s_facts() {
     assert_eq!(failed.outcome(), api::RefreshOutcome::Failed);
     assert!(failed.detail.contains("BBB-BBB-BBB"), "{}", failed.detail);
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn credits_that_are_spent_stay_spent_though_the_facts_that_know_of_it_are_not_kept() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let trusted = backend.trusted();
+    let mut first = sidecar(&[&replica.address], trusted.clone(), folder.path(), "").await.ready().await;
+    // A folder where the facts are to be written refuses whoever runs the test.
+    let in_the_way = folder.path().join("facts.jsonl.new");
+    fs::create_dir(&in_the_way).unwrap();
+    report(&mut first, sms(&["a"])).await;
+    backend.until(|state| state.sms.len() == 1).await;
+    assert_ne!(first.refresh().await.outcome(), api::RefreshOutcome::Failed);
+    assert_eq!(credits(&mut first).await, Some(98));
+    first.stop().await;
+    let address = replica.kill();
+    let mut second = sidecar(&[&address], trusted.clone(), folder.path(), "").await.ready().await;
+    assert_eq!(credits(&mut second).await, Some(98));
+    second.stop().await;
+
+    // Once the disk takes them, it is as if nothing had been in the way.
+    fs::remove_dir(&in_the_way).unwrap();
+    let _replica = backend.replica(Some(&address));
+    let mut third = sidecar(&[&address], trusted, folder.path(), "").await.ready().await;
+    third.refresh().await;
+    assert_eq!((credits(&mut third).await, backend.state().sms.len()), (Some(98), 1));
+    third.stop().await;
 }
 
 #[tokio::test]

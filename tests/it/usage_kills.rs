@@ -9,7 +9,7 @@ use std::{
 };
 
 use esa_sidecar::{
-    refresh::outbox::{Outbox, Report, Reported},
+    refresh::outbox::{Bounds, Outbox, Report, Reported},
     source::usage::{SmsSent, UsageDelay},
 };
 
@@ -21,7 +21,7 @@ const KILL_LOOPS: u32 = 40;
 /// What the child is told to write to.
 const CHILD_FOLDER: &str = "ESA_SIDECAR_TEST_REPORT_TO";
 
-const REMEMBERED: usize = 1_000_000;
+const BOUNDS: Bounds = Bounds { remembered: 1_000_000, waiting: 1_000_000 };
 
 #[test]
 fn kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice() {
@@ -37,7 +37,7 @@ fn kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice(
         let (new, taken) = kill_while_reporting(folder.path(), after);
         let last: Vec<SmsSent> = new.iter().map(|number| sms(*number)).collect();
         answered.extend(new);
-        let outbox = Outbox::open(folder.path().to_owned(), REMEMBERED);
+        let outbox = Outbox::open(folder.path().to_owned(), BOUNDS);
         let repeated = u32::try_from(last.len()).unwrap();
         let reported = runtime.block_on(outbox.report(report(last))).unwrap();
         assert_eq!(
@@ -90,7 +90,7 @@ fn kill_while_reporting(folder: &Path, after: Duration) -> (Vec<u64>, u64) {
 
 fn report_for_ever(folder: &Path) -> ! {
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let outbox = Outbox::open(folder.to_owned(), REMEMBERED);
+    let outbox = Outbox::open(folder.to_owned(), BOUNDS);
     let start = u64::from(std::process::id()) << 32;
     runtime.block_on(async {
         for number in (start..).step_by(2) {

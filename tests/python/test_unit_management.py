@@ -6,6 +6,7 @@ read off `status --watch`, and has to be seen within a second of the command tha
 
 import csv
 import io
+import shutil
 import subprocess
 import tempfile
 import time
@@ -112,11 +113,14 @@ def separate(folder, postgres):
 
 @contextmanager
 def replicas(folder, postgres):
-    """Two `licensing` on one PostgreSQL, each with a key of its own; the sidecar of the head office asks them in turn."""
+    """Two `licensing` on one PostgreSQL with one key; the sidecar of the head office asks them in turn."""
     data, database = folder / "head", postgres()
     with ExitStack() as stack:
         backends = []
         for name in ("one", "other"):
+            if backends:
+                # Without the key that signs it would not start.
+                shutil.copytree(folder / "one/licensing/keys", folder / name / "licensing/keys")
             backends.append((stack.enter_context(licensing(folder / name, database)), folder / name))
         head = stack.enter_context(sidecar(data, *backends))
         branch = stack.enter_context(sidecar(folder / "branch", *reversed(backends)))

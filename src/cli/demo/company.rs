@@ -38,6 +38,8 @@ pub(super) struct Site {
     users: u64,
 }
 
+/// The version its authentication servers have.
+const ESA_VERSION: &str = "3.0.81.0";
 const DAY: i64 = 86_400;
 
 /// One for each state.
@@ -286,6 +288,7 @@ impl<'a> Company<'a> {
                 .map_err(|_| CommandError::new("the sample company is misspelt"))?,
             installation: String::new(),
             purpose: Purpose::of(key, &name, ""),
+            product_version: ESA_VERSION.to_owned(),
         };
         self.units.change(|units| units.finish(unit))?;
         Ok(activated)
@@ -301,7 +304,7 @@ impl<'a> Company<'a> {
     ) -> Result<Activated, CommandError> {
         let purpose = Purpose::of(key, device_name, "");
         let secret = self.units.change(|units| {
-            let begun = units.begin(&purpose);
+            let begun = units.begin(&purpose, "");
             units.give_up(&purpose);
             begun
         })??;
@@ -311,7 +314,7 @@ impl<'a> Company<'a> {
             license_key: if account.is_none() { key.to_owned() } else { String::new() },
             license_id: license.to_owned(),
             device_name: device_name.to_owned(),
-            product_version: if license.is_empty() { "3.0.81.0" } else { "12.0.2045.0" }.to_owned(),
+            product_version: if license.is_empty() { ESA_VERSION } else { "12.0.2045.0" }.to_owned(),
             subunits: if license == MAIL { 120 } else { 0 },
             from_remote_management: !license.is_empty() && account.is_some(),
             secret_sha256: secret.sha256(),

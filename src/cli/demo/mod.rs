@@ -15,11 +15,11 @@ use super::{
     serve::{self, Listen},
 };
 use crate::{
-    clock::{Clock, ManualClock, SystemClock},
+    clock::{Clock, ManualClock, SystemClock, WallClock},
     config::{self, Config, Flag},
     domain::Instant,
     edge::address::ListenAddress,
-    licensing::Opened,
+    licensing::{Anew, Opened},
     rfc3339,
 };
 
@@ -55,7 +55,8 @@ async fn serve_company(process: &mut Process, config: Config, folder: &Path) -> 
     let now = Instant::from_unix_seconds(rfc3339::split(clock.now()).0);
     found(&config, folder, now).await?;
     let settings = config.backend.clone();
-    let opened = Opened::at(folder, settings, Arc::clone(&clock), process.stop.clone(), false).await?;
+    let opened =
+        Opened::at(folder, settings, Arc::new(WallClock), process.stop.clone(), Anew::default()).await?;
     serve::embedded(process, config, opened, clock, greeting).await
 }
 
@@ -64,7 +65,7 @@ async fn found(config: &Config, folder: &Path, now: Instant) -> Result<(), Comma
     let (clock, stop) = (ManualClock::at(now - company::AGE), CancellationToken::new());
     // Nobody of the company signs out in its sixty days.
     let settings = config::Backend { session_time: Duration::from_hours(24 * 365), ..config.backend.clone() };
-    let opened = Opened::at(folder, settings, Arc::new(clock.clone()), stop, false).await?;
+    let opened = Opened::at(folder, settings, Arc::new(clock.clone()), stop, Anew::default()).await?;
     let password = opened.one_time_password.as_deref().unwrap_or_default();
     Company::new(&opened.backend, clock, now, folder).live(password).await?;
     opened.backend.close().await;

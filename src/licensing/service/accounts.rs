@@ -1,11 +1,15 @@
 //! `AccountService`.
 
 use sqlx::AssertSqlSafe;
+use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
 
-use super::{once::Attempt, pages, read};
+use super::{
+    once::{Asked, Attempt},
+    pages, read,
+};
 use crate::{
-    licensing::{Backend, accounts, keys, refusal::Refusal, wire as states},
+    licensing::{Backend, accounts, caller::Caller, keys, refusal::Refusal, wire as states},
     proto::licensing::{self as api, account_service_server::AccountService},
     wire,
 };
@@ -58,7 +62,7 @@ impl AccountService for Backend {
         request: Request<api::ListAccountsRequest>,
     ) -> Result<Response<api::ListAccountsResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
-        caller.must_be_owner()?;
+        self.ended(&caller, "account.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -89,13 +93,14 @@ impl AccountService for Backend {
             Ok(role @ (api::AccountRole::Owner | api::AccountRole::SecurityAdmin)) => role,
             Err(_) => return Err(Refusal::from(wire::unknown("role", request.role)).into()),
         };
-        let password = &keys::one_time_password()?;
-        let hash = &self.passwords.hash(password).await?;
         let attempt = Attempt { action: "account.create", target: name };
+        let once = self.one_time(caller, request).await;
+        let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
+            let hash = self.hash_of(once).await?;
             let account = self.make_account(&mut change, caller, name, role, customer, hash).await?;
-            let account = Some(account.told());
-            Ok((change, api::CreateAccountResponse { account, one_time_password: password.clone() }))
+            let (account, one_time_password) = (Some(account.told()), once.password.clone());
+            Ok((change, api::CreateAccountResponse { account, one_time_password }))
         })
         .await
     }
@@ -122,12 +127,13 @@ impl AccountService for Backend {
     ) -> Result<Response<api::ResetPasswordResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let password = &keys::one_time_password()?;
-        let hash = &self.passwords.hash(password).await?;
         let attempt = Attempt { action: "account.reset_password", target: &request.name };
+        let once = self.one_time(caller, request).await;
+        let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
+            let hash = self.hash_of(once).await?;
             self.reset_password(&mut change, caller, &request.name, hash).await?;
-            Ok((change, api::ResetPasswordResponse { one_time_password: password.clone() }))
+            Ok((change, api::ResetPasswordResponse { one_time_password: once.password.clone() }))
         })
         .await
     }
@@ -177,5 +183,28 @@ impl AccountService for Backend {
             Ok((change, response))
         })
         .await
+    }
+}
+
+/// A one-time password and its hash.
+struct OneTime {
+    password: String,
+    hash: OnceCell<String>,
+}
+
+impl Backend {
+    /// A one-time password for a change the caller may make. To hash it takes long and a place among the few: that is done
+    /// before the change holds anything, and not for an answer that is only repeated.
+    async fn one_time<Q: Asked>(&self, caller: &Caller, request: &Q) -> Result<OneTime, Refusal> {
+        caller.must_be_owner()?;
+        let once = OneTime { password: keys::one_time_password()?, hash: OnceCell::new() };
+        if !self.is_known(caller, request).await? {
+            self.hash_of(&once).await?;
+        }
+        Ok(once)
+    }
+
+    async fn hash_of<'a>(&self, once: &'a OneTime) -> Result<&'a String, Refusal> {
+        once.hash.get_or_try_init(|| self.passwords.hash(&once.password)).await
     }
 }

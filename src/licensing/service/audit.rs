@@ -15,7 +15,7 @@ impl AuditService for Backend {
         request: Request<api::ListAuditEntriesRequest>,
     ) -> Result<Response<api::ListAuditEntriesResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
-        caller.must_be_owner()?;
+        self.ended(&caller, "audit.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);

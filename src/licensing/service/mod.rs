@@ -13,7 +13,7 @@ mod units;
 
 use tonic::Status;
 
-use super::{Backend, caller::Caller, refusal::Refusal};
+use super::{Backend, audit::refused, caller::Caller, refusal::Refusal};
 
 impl Backend {
     /// The end of a change that was asked for: what was refused is written to the audit log.
@@ -27,7 +27,8 @@ impl Backend {
         if let Err(refusal) = &done
             && is_audited(refusal)
         {
-            self.refused(&caller.customer_id, &caller.name, action, target, &refusal.to_string()).await;
+            let (customer_id, actor) = (&caller.customer_id, &caller.name);
+            self.write(vec![refused(customer_id, actor, action, target, &refusal.to_string())]).await;
         }
         Ok(done?)
     }
@@ -38,6 +39,7 @@ fn is_audited(refusal: &Refusal) -> bool {
     match refusal {
         Refusal::Unreadable { .. }
         | Refusal::RequestIdReused(_)
+        | Refusal::Deaf
         | Refusal::Store(_)
         | Refusal::TooMany(_) => false,
         Refusal::Unauthenticated(_)

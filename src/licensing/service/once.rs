@@ -8,6 +8,7 @@ use std::future::Future;
 use prost::Message;
 use tonic::{Response, Status};
 
+use super::read;
 use crate::{
     licensing::{Backend, caller::Caller, change::Change, refusal::Refusal, store::Store},
     proto::licensing as api,
@@ -51,6 +52,14 @@ impl Backend {
     {
         let done = Store::retrying(|| self.change(caller.key(), request, &work)).await;
         self.ended(caller, attempt.action, attempt.target, done).await.map(Response::new)
+    }
+
+    /// Whether `once` knows the request by its ID: it then repeats an answer, or refuses what is another request.
+    pub(super) async fn is_known<Q: Asked>(&self, caller: &Caller, request: &Q) -> Result<bool, Refusal> {
+        let request_id = read::text("request_id", request.request_id(), 1, 64)?;
+        let known = sqlx::query("SELECT 1 AS one FROM requests WHERE caller = $1 AND request_id = $2");
+        let known = known.bind(caller.key().to_owned()).bind(request_id);
+        Ok(known.fetch_optional(self.store.reads()).await?.is_some())
     }
 
     /// The same for a caller who is known by `key` alone, and with nothing to be written of a refusal.

@@ -6,6 +6,7 @@
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use prost::Message;
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
+use serde_json::Value;
 
 use crate::{licensing::refusal::Refusal, sha256};
 
@@ -44,16 +45,27 @@ pub(super) fn place<P: DeserializeOwned>(token: &str, list: &str) -> Result<Opti
     }
     let malformed = || Refusal::unreadable("page_token", "it does not read; begin with the first page");
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
+    let token: Value = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
     // No value that is kept holds a NUL, and PostgreSQL takes none.
-    if bytes.windows(6).any(|six| six.eq_ignore_ascii_case(b"\\u0000")) {
+    if holds_nul(&token) {
         return Err(malformed());
     }
-    let token: Token<P> = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
+    let token: Token<P> = serde_json::from_value(token).map_err(|_| malformed())?;
     if token.list == list {
         return Ok(Some(token.place));
     }
     let what = "it is of another list; with a page token everything else has to be as it was";
     Err(Refusal::unreadable("page_token", what))
+}
+
+fn holds_nul(value: &Value) -> bool {
+    match value {
+        Value::Null | Value::Bool(_) | Value::Number(_) => false,
+        Value::String(text) => text.contains('\0'),
+        Value::Array(values) => values.iter().any(holds_nul),
+        // Names of fields are our own, or refused.
+        Value::Object(fields) => fields.values().any(holds_nul),
+    }
 }
 
 /// The token of a place; empty when there is no further page.

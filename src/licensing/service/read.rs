@@ -2,12 +2,14 @@
 //!
 //! Not here: whole requests.
 
-use crate::domain::{
-    license::LicenseStatus,
-    unit::{Connection, UnitState},
-};
+use std::collections::BTreeSet;
+
 use crate::{
-    domain::Instant,
+    domain::{
+        Instant,
+        license::LicenseStatus,
+        unit::{Connection, UnitState},
+    },
     licensing::{
         refusal::Refusal,
         store::{instant, nanos},
@@ -86,8 +88,8 @@ pub(super) fn nonce(nonce: &[u8]) -> Result<&[u8], Refusal> {
     if (16..=64).contains(&nonce.len()) { Ok(nonce) } else { Err(Refusal::unreadable("nonce", what())) }
 }
 
-/// Licence statuses to filter by.
-pub(super) fn statuses(numbers: &[i32]) -> Result<Vec<LicenseStatus>, Refusal> {
+/// Licence statuses to filter by. However often one is named, it is one.
+pub(super) fn statuses(numbers: &[i32]) -> Result<BTreeSet<LicenseStatus>, Refusal> {
     let read = |number: &i32| match ApiStatus::try_from(*number) {
         Ok(ApiStatus::Valid) => Ok(LicenseStatus::Valid),
         Ok(ApiStatus::Attention) => Ok(LicenseStatus::Attention),
@@ -98,7 +100,7 @@ pub(super) fn statuses(numbers: &[i32]) -> Result<Vec<LicenseStatus>, Refusal> {
 }
 
 /// Connection statuses to filter by.
-pub(super) fn connections(numbers: &[i32]) -> Result<Vec<Connection>, Refusal> {
+pub(super) fn connections(numbers: &[i32]) -> Result<BTreeSet<Connection>, Refusal> {
     let read = |number: &i32| match ApiConnection::try_from(*number) {
         Ok(ApiConnection::Recent) => Ok(Connection::Recent),
         Ok(ApiConnection::Orange) => Ok(Connection::Orange),
@@ -109,9 +111,9 @@ pub(super) fn connections(numbers: &[i32]) -> Result<Vec<Connection>, Refusal> {
 }
 
 /// States of units to filter by; active and pending when none is named.
-pub(super) fn states(numbers: &[i32]) -> Result<Vec<UnitState>, Refusal> {
+pub(super) fn states(numbers: &[i32]) -> Result<BTreeSet<UnitState>, Refusal> {
     if numbers.is_empty() {
-        return Ok(vec![UnitState::Active, UnitState::DeactivationPending]);
+        return Ok(BTreeSet::from([UnitState::Active, UnitState::DeactivationPending]));
     }
     let read = |number: &i32| match ApiState::try_from(*number) {
         Ok(ApiState::Active) => Ok(UnitState::Active),

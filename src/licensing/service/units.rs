@@ -6,6 +6,7 @@ use super::{once::Attempt, pages, read};
 use crate::{
     licensing::{
         Backend,
+        audit::refused,
         caller::Caller,
         change::Change,
         refusal::Refusal,
@@ -16,6 +17,9 @@ use crate::{
     proto::licensing::{self as api, unit_service_server::UnitService},
     wire,
 };
+
+/// Licences a list is narrowed down to.
+const MOST_LICENSES: usize = 1_000;
 
 #[tonic::async_trait]
 impl UnitService for Backend {
@@ -102,19 +106,23 @@ impl Backend {
         Ok(api::ActivateUnitResponse { unit: Some(unit) })
     }
 
-    /// A refused attempt with a licence key is written down with the customer whose key it is, if it is anybody's.
+    /// A refused attempt with a licence key is written down with the customer whose key it is, and if it is nobody's with
+    /// the backend's own. The key is not: it may be another one, with a slip of the pen.
     async fn by_key_ended(
         &self,
         request: &api::ActivateUnitRequest,
         done: Result<api::ActivateUnitResponse, Refusal>,
     ) -> Result<api::ActivateUnitResponse, Refusal> {
-        if let Err(Refusal::NotActivated { license_id, refusal: _ }) = &done
+        let Err(refusal) = &done else { return done };
+        let what = format!("{}: {refusal}", request.device_name);
+        if let Refusal::NotActivated { license_id, refusal: _ } = refusal
             && let Some(customer_id) = self.customer_of(license_id).await?
         {
-            let why = done.as_ref().err().map(ToString::to_string).unwrap_or_default();
             let actor = format!("license key of {license_id}");
-            let what = format!("{}: {why}", request.device_name);
-            self.refused(&customer_id, &actor, "unit.activate", license_id, &what).await;
+            self.attempted(refused(&customer_id, &actor, "unit.activate", license_id, &what)).await;
+        }
+        if let Refusal::Unauthenticated(_) = refusal {
+            self.attempted_by_nobody("unit.activate", "", &what).await;
         }
         done
     }
@@ -132,6 +140,10 @@ fn listing(asked: &api::ListUnitsRequest) -> Result<Listing, Refusal> {
         license_ids,
         own,
     } = asked;
+    if MOST_LICENSES < license_ids.len() {
+        let what = format!("{} given; at most {MOST_LICENSES} are taken in one call", license_ids.len());
+        return Err(Refusal::unreadable("license_ids", what));
+    }
     let filter = Filter {
         statuses: read::statuses(statuses)?,
         connections: read::connections(connections)?,

@@ -12,13 +12,20 @@ use sqlx::{
 use super::{Database, StoreError};
 
 pub(super) async fn up(pool: &AnyPool, database: &Database) -> Result<(), StoreError> {
-    let licensing = match database {
-        Database::Sqlite(_) => include_str!("../../../migrations/sqlite/0001_licensing.sql"),
-        Database::Postgres(_) => include_str!("../../../migrations/postgres/0001_licensing.sql"),
+    let [licensing, authority] = match database {
+        Database::Sqlite(_) => [
+            include_str!("../../../migrations/sqlite/0001_licensing.sql"),
+            include_str!("../../../migrations/sqlite/0002_authority.sql"),
+        ],
+        Database::Postgres(_) => [
+            include_str!("../../../migrations/postgres/0001_licensing.sql"),
+            include_str!("../../../migrations/postgres/0002_authority.sql"),
+        ],
     };
     let step = |version, name, sql| {
         let sql = SqlStr::from_static(sql);
         Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
     };
-    Ok(Migrator::with_migrations(vec![step(1, "licensing", licensing)]).run(pool).await?)
+    let steps = vec![step(1, "licensing", licensing), step(2, "authority", authority)];
+    Ok(Migrator::with_migrations(steps).run(pool).await?)
 }

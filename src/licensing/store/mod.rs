@@ -3,22 +3,18 @@
 //! Values reach it as bound parameters alone. Not here: what is kept (see the rooms that keep it) and when a change is
 //! whole (see `change`).
 
+mod database;
 mod migrate;
 
-use std::{
-    fmt, fs,
-    future::Future,
-    path::{Path, PathBuf},
-    time::Duration,
-};
+use std::{future::Future, path::PathBuf, time::Duration};
 
-use percent_encoding::{NON_ALPHANUMERIC, utf8_percent_encode};
 use sqlx::{
-    Any, AnyPool, Executor as _, Transaction,
+    Any, AnyPool, Executor, Transaction,
     any::{AnyConnectOptions, AnyPoolOptions, install_drivers},
     postgres::PgListener,
 };
 
+pub use self::database::Database;
 use crate::domain::Instant;
 
 /// A transaction on either database.
@@ -30,15 +26,7 @@ pub struct Store {
     writes: AnyPool,
     reads: AnyPool,
     database: Database,
-}
-
-/// Which database.
-#[derive(Clone, PartialEq, Eq)]
-pub enum Database {
-    /// A file.
-    Sqlite(PathBuf),
-    /// A server, by its URL, which may hold a password.
-    Postgres(String),
+    notifies: bool,
 }
 
 /// Why the database did not do what it was asked.
@@ -50,16 +38,16 @@ pub enum StoreError {
     /// Its schema could not be brought up to date.
     #[error("the database's schema: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
-    /// The folder of the file cannot be made.
+    /// The file, or its folder, cannot be made, or not for its owner alone.
     #[error("`{0}`: {1}")]
-    Folder(PathBuf, std::io::Error),
+    File(PathBuf, std::io::Error),
     /// What is kept does not read.
     #[error("the database holds what was never written there: {0}")]
     Unreadable(String),
 }
 
 /// The channel on which replicas tell each other what changed.
-pub const CHANNEL: &str = "esa_licensing";
+const CHANNEL: &str = "esa_licensing";
 
 /// How often a change that met another one is tried again.
 const TRIES: u32 = 20;
@@ -72,10 +60,9 @@ impl Store {
             |most| AnyPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(10));
         let url = database.url();
         let options = url.parse::<AnyConnectOptions>()?;
-        let (writes, reads) = match &database {
+        let (writes, reads, notifies) = match &database {
             Database::Sqlite(path) => {
-                let folder = path.parent().unwrap_or(Path::new("."));
-                fs::create_dir_all(folder).map_err(|error| StoreError::Folder(folder.to_owned(), error))?;
+                database::make_file(path).map_err(|error| StoreError::File(path.clone(), error))?;
                 // SQLite has one writer at a time; one connection waits in line more cheaply than several try.
                 let writes = pool(1).after_connect(|connection, _| {
                     Box::pin(async move {
@@ -90,14 +77,15 @@ impl Store {
                 let reads = pool(connections).after_connect(|connection, _| {
                     Box::pin(async move { connection.execute("PRAGMA query_only = ON").await.map(drop) })
                 });
-                (writes, reads.connect_with(options).await?)
+                (writes, reads.connect_with(options).await?, false)
             }
-            Database::Postgres(_) => {
+            Database::Postgres(url) => {
                 let both = pool(connections).connect_with(options).await?;
-                (both.clone(), both)
+                let notifies = can_notify(&both, url).await?;
+                (both.clone(), both, notifies)
             }
         };
-        let store = Self { writes, reads, database };
+        let store = Self { writes, reads, database, notifies };
         migrate::up(&store.writes, &store.database).await?;
         Ok(store)
     }
@@ -126,18 +114,24 @@ impl Store {
         }
     }
 
-    /// Whether other processes change the same database.
+    /// Whether replicas tell each other what they changed: SQLite has one process, and not every database that speaks
+    /// PostgreSQL's protocol has NOTIFY.
     #[must_use]
-    pub const fn is_shared(&self) -> bool {
-        matches!(self.database, Database::Postgres(_))
+    pub const fn notifies(&self) -> bool {
+        self.notifies
     }
 
-    /// Hears what other replicas change; nothing on SQLite, which one process has to itself.
+    /// Hears what other replicas change, where they tell it.
     pub async fn listen(&self) -> Result<Option<PgListener>, StoreError> {
-        let Database::Postgres(url) = &self.database else { return Ok(None) };
-        let mut listener = PgListener::connect(url).await?;
-        listener.listen(CHANNEL).await?;
-        Ok(Some(listener))
+        match &self.database {
+            Database::Postgres(url) if self.notifies => Ok(Some(listen(url).await?)),
+            Database::Postgres(_) | Database::Sqlite(_) => Ok(None),
+        }
+    }
+
+    /// Tells other replicas what `tx` changes, when, and only if, it is kept.
+    pub async fn notify(tx: &mut Tx, subscription_id: &str) -> Result<(), StoreError> {
+        notify(&mut **tx, subscription_id).await
     }
 
     /// Does `work` again while it only met other work: two changes that wait for each other, or, on a database that
@@ -170,6 +164,42 @@ impl Store {
     }
 }
 
+async fn notify<'e>(to: impl Executor<'e, Database = Any>, payload: &str) -> Result<(), StoreError> {
+    let notify = sqlx::query("SELECT CAST(pg_notify($1, $2) AS TEXT)");
+    notify.bind(CHANNEL).bind(payload.to_owned()).execute(to).await?;
+    Ok(())
+}
+
+async fn listen(url: &str) -> Result<PgListener, StoreError> {
+    let mut listener = PgListener::connect(url).await?;
+    listener.listen(CHANNEL).await?;
+    Ok(listener)
+}
+
+/// Whether the database notifies, tried once. Without it every change would fail that tells of itself.
+async fn can_notify(pool: &AnyPool, url: &str) -> Result<bool, StoreError> {
+    let tried = match notify(pool, "").await {
+        Ok(()) => listen(url).await.map(drop),
+        refused => refused,
+    };
+    match tried {
+        Err(StoreError::Database(error)) if is_refusal(&error) => {
+            tracing::info!(
+                "other replicas' changes are found by polling, for the database does not notify: {error}"
+            );
+            Ok(false)
+        }
+        tried => tried.map(|()| true),
+    }
+}
+
+/// Whether the database will not do it, however often it is asked: it was reached, and is neither starting, stopping nor
+/// short of anything.
+fn is_refusal(error: &sqlx::Error) -> bool {
+    let code = error.as_database_error().and_then(|error| error.code());
+    code.is_some_and(|code| !["08", "53", "57"].iter().any(|class| code.starts_with(class)))
+}
+
 /// Whether doing the same again may go through.
 pub trait Contended {
     /// It only met other work.
@@ -184,51 +214,6 @@ impl Contended for StoreError {
         let codes = ["40001", "40P01", "23505", "5", "261", "517"];
         let code = error.as_database_error().and_then(|error| error.code());
         code.is_some_and(|code| codes.contains(&code.as_ref()))
-    }
-}
-
-impl Database {
-    /// The database an operator names, or a file in `home`.
-    #[must_use]
-    pub fn of(named: Option<&str>, home: &Path) -> Self {
-        match named {
-            Some(url) if url.starts_with("postgres://") || url.starts_with("postgresql://") => {
-                Self::Postgres(url.to_owned())
-            }
-            Some(file) => Self::Sqlite(PathBuf::from(file.trim_start_matches("sqlite://"))),
-            None => Self::Sqlite(home.join("licensing.db")),
-        }
-    }
-
-    fn url(&self) -> String {
-        match self {
-            Self::Sqlite(path) => {
-                let parts = path.to_string_lossy();
-                let parts =
-                    parts.split('/').map(|part| utf8_percent_encode(part, NON_ALPHANUMERIC).to_string());
-                format!("sqlite://{}?mode=rwc", parts.collect::<Vec<_>>().join("/"))
-            }
-            Self::Postgres(url) => url.clone(),
-        }
-    }
-}
-
-impl fmt::Display for Database {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Sqlite(path) => write!(formatter, "SQLite at {}", path.display()),
-            Self::Postgres(url) => {
-                // The URL may hold a password.
-                let place = url.rsplit_once('@').map_or_else(|| url.as_str(), |(_, place)| place);
-                write!(formatter, "PostgreSQL at {}", place.trim_start_matches("postgres://"))
-            }
-        }
-    }
-}
-
-impl fmt::Debug for Database {
-    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        fmt::Display::fmt(self, formatter)
     }
 }
 

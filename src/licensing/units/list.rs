@@ -5,6 +5,8 @@
 //! licence as it has room for and merges them, so the first page costs the same for a hundred units and a million. Not
 //! here: what a request looks like (see `service::units`).
 
+use std::collections::BTreeSet;
+
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::{COLUMNS, Scope, Unit, deactivate::list, read};
@@ -35,13 +37,13 @@ pub(in crate::licensing) struct Listing {
     pub(in crate::licensing) after: Option<Place>,
 }
 
-/// Which units; empty lists leave none out.
+/// Which units; empty sets leave none out.
 #[derive(Clone, Debug, Default)]
 pub(in crate::licensing) struct Filter {
-    pub(in crate::licensing) statuses: Vec<LicenseStatus>,
-    pub(in crate::licensing) connections: Vec<Connection>,
-    pub(in crate::licensing) states: Vec<UnitState>,
-    pub(in crate::licensing) license_ids: Vec<String>,
+    pub(in crate::licensing) statuses: BTreeSet<LicenseStatus>,
+    pub(in crate::licensing) connections: BTreeSet<Connection>,
+    pub(in crate::licensing) states: BTreeSet<UnitState>,
+    pub(in crate::licensing) license_ids: BTreeSet<String>,
     pub(in crate::licensing) own: bool,
 }
 

@@ -18,7 +18,7 @@ use super::{
 };
 use crate::{
     cache::Writer,
-    clock::Clock,
+    clock::{CLOCKS_AGREE, Clock},
     domain::{Instant, SubscriptionId, facts::SmsCredits},
     signing::Refused,
     source::{Fetched, Origin, SourceError, Told},
@@ -49,6 +49,10 @@ pub struct Taken {
     pub signed: bool,
     /// What was refused, and what could not be asked for.
     pub failure: Option<SourceError>,
+    /// Whether all there is was asked for.
+    pub is_all: bool,
+    /// The subscriptions whose facts were taken.
+    pub told_of: BTreeSet<SubscriptionId>,
 }
 
 /// What was told, less what is refused.
@@ -89,7 +93,7 @@ impl Book {
         let (told, and_no_others, failure) = match fetched {
             Fetched::Unchanged => {
                 self.confirm(Telling { asked_at, origin, now: clock.now() });
-                return Taken::default();
+                return Taken { is_all: true, ..Taken::default() };
             }
             Fetched::All(told) => (told, true, None),
             Fetched::Some { told, failure } => (told, false, failure),
@@ -98,16 +102,20 @@ impl Book {
         let issued = sifted.accepted.values().filter_map(|told| told.proof.as_ref());
         let newest = issued.map(|proof| proof.issued_at).max();
         // Only what is accepted sets the clock (semantics 5.2): an old signature must not.
-        newest.into_iter().for_each(|issued_at| clock.heard(issued_at));
+        if let Some(issued_at) = newest {
+            // A later number that was issued long before shows that the backend's clock was ahead until then.
+            if self.is_set_right(&sifted) { clock.set_right(issued_at) } else { clock.heard(issued_at) }
+        }
         let telling = Telling { asked_at, origin, now: clock.now() };
         let failure = with_refused(failure, &sifted.refused);
         let some_left = and_no_others && self.let_go_of_others(&sifted);
+        let told_of = sifted.accepted.keys().copied().collect();
         let changed = self.tell(sifted.accepted, usage_taken, telling) || some_left;
         if changed {
             self.revision = self.revision.saturating_add(1);
         }
         self.unpublished = true;
-        Taken { changed, signed: newest.is_some(), failure }
+        Taken { changed, signed: newest.is_some(), failure, is_all: and_no_others, told_of }
     }
 
     /// Publishes what was taken. As of when what is held is, if anything is.
@@ -116,6 +124,16 @@ impl Book {
         self.writer.replace_all(self.records.values().map(|record| Arc::clone(&record.published)));
         let as_of = self.records.values().map(|record| record.published.as_of);
         Some(AsOf { oldest: as_of.clone().min()?, newest: as_of.max()? })
+    }
+
+    /// Whether what was accepted of a subscription was issued before what is held of it by more than clocks are apart.
+    fn is_set_right(&self, sifted: &Sifted) -> bool {
+        let issued_at = |told: &Told| told.proof.as_ref().map(|proof| proof.issued_at);
+        sifted.accepted.iter().any(|(id, told)| {
+            let held =
+                self.records.get(id).or_else(|| self.gone.get(id)).and_then(|held| issued_at(&held.told));
+            held.zip(issued_at(told)).is_some_and(|(held, told)| told + CLOCKS_AGREE < held)
+        })
     }
 
     /// What is older than what is held is refused, even if the source let it through (semantics 5.5).

@@ -9,6 +9,7 @@ mod state;
 
 use std::{
     collections::HashSet,
+    fs::File,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -20,12 +21,13 @@ use tokio::{
     task::spawn_blocking,
     time::Instant as Tick,
 };
-use tracing::error;
+use tracing::{error, info, warn};
 
 use self::{
     journal::{Journal, Read},
-    state::{Line, State},
+    state::{Backlog, Line, State},
 };
+use super::persist::Store;
 use crate::{
     domain::SubscriptionId,
     source::{
@@ -44,6 +46,17 @@ struct Inner {
     medium: Arc<AsyncMutex<Medium>>,
     waiting: Mutex<Vec<Waiting>>,
     due: watch::Sender<Option<Tick>>,
+    /// Reports are taken for as long as this is there, and so long no other process may write to the folder.
+    _held: Option<Arc<File>>,
+}
+
+/// How many SMS are kept.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bounds {
+    /// Ids that are remembered after they were taken.
+    pub remembered: usize,
+    /// SMS that may wait to be taken; a report with more is refused.
+    pub waiting: usize,
 }
 
 /// A report that is not on disk yet, and who waits for it to be.
@@ -87,17 +100,35 @@ pub struct Reported {
 #[error("{0}")]
 pub struct NotKept(String);
 
+impl NotKept {
+    fn too_many(waiting: usize) -> Self {
+        Self(format!(
+            "{waiting} SMS wait to be taken by the licensing backend, and no more may (`refresh.usage_waiting`); \
+             `esa-sidecar status` says why it takes none"
+        ))
+    }
+}
+
 impl Outbox {
-    /// An outbox that forgets when this process ends. So many ids of SMS are remembered after they were taken.
+    /// An outbox that forgets when this process ends.
     #[must_use]
-    pub fn in_memory(remembered_sms: usize) -> Self {
-        Self::of(State::remembering(remembered_sms), Medium::Memory)
+    pub fn in_memory(bounds: Bounds) -> Self {
+        Self::of(bounds, Medium::Memory, None)
     }
 
     /// The outbox of a data folder. One that cannot be read takes no reports until it can.
     #[must_use]
-    pub fn open(folder: PathBuf, remembered_sms: usize) -> Self {
-        let outbox = Self::of(State::remembering(remembered_sms), Medium::Unread(folder));
+    pub fn open(folder: PathBuf, bounds: Bounds) -> Self {
+        Self::of(bounds, Medium::Unread(folder), None).read()
+    }
+
+    /// The same in the folder of `store`, held for as long as anybody may report.
+    pub(super) fn beside(store: &Store, bounds: Bounds) -> Self {
+        Self::of(bounds, Medium::Unread(store.folder().to_owned()), store.held()).read()
+    }
+
+    fn read(self) -> Self {
+        let outbox = self;
         if let Ok(mut medium) = outbox.0.medium.try_lock()
             && let Err(error) = outbox.0.read(&mut medium)
         {
@@ -106,10 +137,10 @@ impl Outbox {
         outbox
     }
 
-    fn of(state: State, medium: Medium) -> Self {
+    fn of(bounds: Bounds, medium: Medium, held: Option<Arc<File>>) -> Self {
         let (due, _) = watch::channel(None);
-        let medium = Arc::new(AsyncMutex::new(medium));
-        Self(Arc::new(Inner { state: Mutex::new(state), medium, waiting: Mutex::default(), due }))
+        let (state, medium) = (Mutex::new(State::within(bounds)), Arc::new(AsyncMutex::new(medium)));
+        Self(Arc::new(Inner { state, medium, waiting: Mutex::default(), due, _held: held }))
     }
 
     /// Takes a report. It is on disk when this returns.
@@ -145,6 +176,12 @@ impl Outbox {
     #[must_use]
     pub fn has_more(&self, id: SubscriptionId) -> bool {
         self.0.state().has_more(id)
+    }
+
+    /// How many SMS nobody has taken yet.
+    #[must_use]
+    pub fn sms_waiting(&self) -> usize {
+        self.0.state().waiting()
     }
 
     /// The source tells another number of credits: it knows what was spent, if nobody takes usage.
@@ -217,7 +254,10 @@ impl Inner {
         for (report, answer) in waiting {
             let delay =
                 report.delay.map(|delay| if report.counted.is_some() { delay.counts } else { delay.sms });
-            let (line, reported) = self.line(report, &mut together);
+            let (line, reported) = match self.line(report, &mut together) {
+                Ok((line, reported)) => (line, Ok(reported)),
+                Err(too_many) => (None, Err(too_many)),
+            };
             let delay = delay.filter(|_| line.is_some());
             lines.extend(line);
             answers.push((reported, delay, answer));
@@ -232,21 +272,28 @@ impl Inner {
                 self.due_in(delay);
             }
             // A caller that has gone needs no answer.
-            let _ = answer.send(written.clone().map(|()| reported));
+            let _ = answer.send(written.clone().and(reported));
         }
     }
 
-    /// What to write of a report, if anything of it is new; `together` are the SMS of the reports before it.
+    /// What to write of a report, if anything of it is new; `together` are the SMS of the reports before it. One with more
+    /// SMS than may wait is refused whole: nothing of it may count before it is repeated.
     fn line(
         &self,
         report: Report,
         together: &mut HashSet<(SubscriptionId, Arc<str>)>,
-    ) -> (Option<Line>, Reported) {
+    ) -> Result<(Option<Line>, Reported), NotKept> {
         let Report { id, counted, sms, delay } = report;
         let mut state = self.state();
         let all = u32::try_from(sms.len()).unwrap_or(u32::MAX);
         let is_new = |sms: &SmsSent| !state.knows(id, &sms.id) && together.insert((id, Arc::clone(&sms.id)));
         let sms: Vec<SmsSent> = sms.into_iter().filter(is_new).collect();
+        if delay.is_some() && !sms.is_empty() && !state.takes(together.len()) {
+            for sms in sms {
+                together.remove(&(id, sms.id));
+            }
+            return Err(NotKept::too_many(state.waiting()));
+        }
         let new = u32::try_from(sms.len()).unwrap_or(u32::MAX);
         let reported = Reported { counted: new, repeated: all.saturating_sub(new) };
         let line = match delay {
@@ -258,7 +305,7 @@ impl Inner {
             }
             Some(_) | None => None,
         };
-        (line, reported)
+        Ok((line, reported))
     }
 
     /// Puts `lines` on disk, and only then makes the changes.
@@ -269,6 +316,14 @@ impl Inner {
         }
         let mut state = self.state();
         lines.into_iter().for_each(|line| state.apply(line));
+        match state.backlog_becomes() {
+            Some(Backlog::Grown) => warn!(
+                waiting = state.waiting(),
+                "SMS that were reported pile up, for they are not taken; half of `refresh.usage_waiting` is reached"
+            ),
+            Some(Backlog::Gone) => info!(waiting = state.waiting(), "SMS that piled up have been taken"),
+            None => {}
+        }
         Ok(())
     }
 

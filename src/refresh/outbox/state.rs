@@ -10,6 +10,7 @@ use std::{
 
 use serde::{Deserialize, Serialize};
 
+use super::Bounds;
 use crate::{
     domain::SubscriptionId,
     source::{
@@ -53,6 +54,20 @@ pub(super) struct State {
     remembered: Remembered,
     /// The number of what is reported next.
     next: u64,
+    /// SMS in all of `held`, and how many there may be.
+    waiting: usize,
+    most_waiting: usize,
+    /// It was told of that they pile up.
+    is_backlog: bool,
+}
+
+/// What has become of SMS that pile up.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Backlog {
+    /// Half of those that may wait do.
+    Grown,
+    /// Fewer than a quarter do again.
+    Gone,
 }
 
 /// What was reported of one subscription.
@@ -90,9 +105,42 @@ struct Remembered {
 }
 
 impl State {
-    pub(super) fn remembering(most: usize) -> Self {
-        let remembered = Remembered { known: HashSet::new(), taken: VecDeque::new(), most };
-        Self { held: BTreeMap::new(), remembered, next: 1 }
+    pub(super) fn within(Bounds { remembered, waiting }: Bounds) -> Self {
+        let remembered = Remembered { known: HashSet::new(), taken: VecDeque::new(), most: remembered };
+        Self {
+            held: BTreeMap::new(),
+            remembered,
+            next: 1,
+            waiting: 0,
+            most_waiting: waiting,
+            is_backlog: false,
+        }
+    }
+
+    /// SMS that wait to be taken.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
+    }
+
+    /// Whether so many more may.
+    pub(super) const fn takes(&self, more: usize) -> bool {
+        self.waiting.saturating_add(more) <= self.most_waiting
+    }
+
+    /// What has become of SMS that pile up, if that is news.
+    pub(super) const fn backlog_becomes(&mut self) -> Option<Backlog> {
+        let (grown, gone) = (self.most_waiting / 2 <= self.waiting, self.waiting <= self.most_waiting / 4);
+        match self.is_backlog {
+            false if grown && !gone => {
+                self.is_backlog = true;
+                Some(Backlog::Grown)
+            }
+            true if gone => {
+                self.is_backlog = false;
+                Some(Backlog::Gone)
+            }
+            _ => None,
+        }
     }
 
     pub(super) fn knows(&self, id: SubscriptionId, sms_id: &Arc<str>) -> bool {
@@ -131,6 +179,7 @@ impl State {
                     if self.remembered.known.insert((id, Arc::clone(&sms_id))) {
                         held.credits = held.credits.saturating_add(u64::from(credits));
                         held.sms.push_back((number, SmsSent { id: sms_id, credits }));
+                        self.waiting += 1;
                     }
                 }
             }
@@ -144,6 +193,7 @@ impl State {
                 held.counts = held.counts.filter(|(number, _)| counts < *number);
                 while let Some((_, gone)) = held.sms.pop_front_if(|(number, _)| *number <= sms) {
                     held.credits = held.credits.saturating_sub(u64::from(gone.credits));
+                    self.waiting -= 1;
                     self.remembered.remember(id, gone.id);
                 }
                 held.spent = held.spent.saturating_sub(spent);
@@ -290,5 +340,21 @@ impl CountsLine {
     fn counted(self) -> (u64, Counted) {
         let Self { number, active_users, all_users, components, at: InstantJson(at) } = self;
         (number, Counted { counts: Counts { active_users, all_users, components }, at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sms_that_pile_up_are_told_of_once_at_half_and_once_when_they_have_gone() {
+        let mut state = State::within(Bounds { remembered: 10, waiting: 8 });
+        let seen = [3, 4, 5, 3, 4, 8, 2, 3, 4].map(|waiting| {
+            state.waiting = waiting;
+            state.backlog_becomes()
+        });
+        let (grown, gone) = (Some(Backlog::Grown), Some(Backlog::Gone));
+        assert_eq!(seen, [None, grown, None, None, None, None, gone, None, grown]);
     }
 }

@@ -31,6 +31,10 @@ const fn reported(counted: u32, repeated: u32) -> Result<Reported, NotKept> {
     Ok(Reported { counted, repeated })
 }
 
+const fn remembering(remembered: usize) -> Bounds {
+    Bounds { remembered, waiting: 10_000 }
+}
+
 fn handed(outbox: &Outbox) -> Usage {
     outbox.hand_over().remove(&id()).unwrap_or_default()
 }
@@ -42,7 +46,7 @@ fn ids(usage: &Usage) -> Vec<&str> {
 #[tokio::test]
 async fn what_was_reported_outlives_the_process_until_it_is_taken_and_counts_once() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Outbox::open(folder.path().to_owned(), 10);
+    let open = || Outbox::open(folder.path().to_owned(), remembering(10));
     let outbox = open();
     assert_eq!(outbox.report(sms(&["a", "b", "a"])).await, reported(2, 1));
     assert_eq!(outbox.report(counts(Some(5), Some(9), 1)).await, reported(0, 0));
@@ -69,17 +73,17 @@ async fn what_was_reported_outlives_the_process_until_it_is_taken_and_counts_onc
 #[tokio::test]
 async fn what_was_taken_and_not_settled_is_handed_over_once_more_after_a_restart() {
     let folder = tempfile::tempdir().unwrap();
-    let outbox = Outbox::open(folder.path().to_owned(), 10);
+    let outbox = Outbox::open(folder.path().to_owned(), remembering(10));
     outbox.report(sms(&["a"])).await.unwrap();
     assert_eq!(ids(&handed(&outbox)), ["a"]);
     outbox.take(id());
     assert!(ids(&handed(&outbox)).is_empty(), "not while this process knows");
-    assert_eq!(ids(&handed(&Outbox::open(folder.path().to_owned(), 10))), ["a"]);
+    assert_eq!(ids(&handed(&Outbox::open(folder.path().to_owned(), remembering(10)))), ["a"]);
 }
 
 #[tokio::test]
 async fn no_more_sms_than_a_sync_takes_are_handed_over_and_the_rest_follows_at_once() {
-    let outbox = Outbox::in_memory(10);
+    let outbox = Outbox::in_memory(remembering(10));
     let many: Vec<String> = (0..MOST_SMS + 1).map(|number| number.to_string()).collect();
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
     outbox.report(sms(&many)).await.unwrap();
@@ -97,7 +101,7 @@ async fn no_more_sms_than_a_sync_takes_are_handed_over_and_the_rest_follows_at_o
 #[tokio::test]
 async fn where_nobody_takes_usage_sms_stay_spent_until_the_source_tells_another_number() {
     let folder = tempfile::tempdir().unwrap();
-    let open = || Outbox::open(folder.path().to_owned(), 10);
+    let open = || Outbox::open(folder.path().to_owned(), remembering(10));
     let outbox = open();
     assert_eq!(outbox.report(nobody_takes(sms(&["a"]))).await, reported(1, 0));
     assert_eq!(outbox.report(nobody_takes(counts(Some(1), None, 1))).await, reported(0, 0));
@@ -115,7 +119,7 @@ async fn where_nobody_takes_usage_sms_stay_spent_until_the_source_tells_another_
 
 #[tokio::test]
 async fn ids_are_remembered_as_many_as_configured_and_all_that_nobody_has_taken() {
-    let outbox = Outbox::in_memory(2);
+    let outbox = Outbox::in_memory(remembering(2));
     outbox.report(sms(&["a", "b", "c"])).await.unwrap();
     assert_eq!(outbox.report(sms(&["a", "b", "c"])).await, reported(0, 3));
     let _ = outbox.hand_over();
@@ -128,7 +132,7 @@ async fn ids_are_remembered_as_many_as_configured_and_all_that_nobody_has_taken(
 #[tokio::test]
 async fn reports_that_come_together_are_all_answered_and_count_each_id_once() {
     let folder = tempfile::tempdir().unwrap();
-    let outbox = Outbox::open(folder.path().to_owned(), 1_000);
+    let outbox = Outbox::open(folder.path().to_owned(), remembering(1_000));
     let reports = (0..100).map(|number| {
         let outbox = outbox.clone();
         tokio::spawn(async move { outbox.report(sms(&[&(number / 2).to_string()])).await.unwrap() })
@@ -140,7 +144,7 @@ async fn reports_that_come_together_are_all_answered_and_count_each_id_once() {
         repeated += reported.repeated;
     }
     assert_eq!((counted, repeated), (50, 50));
-    assert_eq!(Outbox::open(folder.path().to_owned(), 10).unknown_to_source(id()), 100);
+    assert_eq!(Outbox::open(folder.path().to_owned(), remembering(10)).unknown_to_source(id()), 100);
 }
 
 #[tokio::test]
@@ -149,17 +153,17 @@ async fn a_report_the_disk_refuses_is_refused_and_counts_when_it_is_repeated() {
     let data = folder.path().join("data");
     // A file where the folder is to be refuses whoever runs the test.
     std::fs::write(&data, "").unwrap();
-    let outbox = Outbox::open(data.clone(), 10);
+    let outbox = Outbox::open(data.clone(), remembering(10));
     assert!(outbox.report(sms(&["a"])).await.is_err());
     assert_eq!(outbox.unknown_to_source(id()), 0);
     std::fs::remove_file(&data).unwrap();
     assert_eq!(outbox.report(sms(&["a"])).await, reported(1, 0));
-    assert_eq!(ids(&handed(&Outbox::open(data, 10))), ["a"]);
+    assert_eq!(ids(&handed(&Outbox::open(data, remembering(10)))), ["a"]);
 }
 
 #[tokio::test]
 async fn counts_wait_less_for_company_than_sms_alone() {
-    let outbox = Outbox::in_memory(10);
+    let outbox = Outbox::in_memory(remembering(10));
     let now = Tick::now();
     let waits = || outbox.due().borrow().map(|due| due - now);
     assert_eq!(waits(), None);
@@ -170,4 +174,27 @@ async fn counts_wait_less_for_company_than_sms_alone() {
     let _ = outbox.hand_over();
     outbox.report(sms(&["a"])).await.unwrap();
     assert_eq!(waits(), None, "nothing new, nothing due");
+}
+
+#[tokio::test]
+async fn a_report_of_more_sms_than_may_wait_is_refused_whole_and_counts_once_there_is_room() {
+    let outbox = Outbox::in_memory(Bounds { remembered: 10, waiting: 3 });
+    assert_eq!(outbox.report(sms(&["a", "b"])).await, reported(2, 0));
+    let refused = outbox.report(sms(&["b", "c", "d"])).await.unwrap_err().to_string();
+    assert!(refused.contains("2 SMS wait") && refused.contains("refresh.usage_waiting"), "{refused}");
+    assert_eq!(outbox.unknown_to_source(id()), 4, "none of it counts");
+    // What is refused of reports that are written together is new to those after it.
+    let mut together = HashSet::new();
+    assert!(outbox.0.line(sms(&["c", "d"]), &mut together).is_err());
+    assert_eq!(outbox.0.line(sms(&["c"]), &mut together).map(|(_, reported)| reported), reported(1, 0));
+    assert_eq!(outbox.report(sms(&["c"])).await, reported(1, 0));
+    assert_eq!(outbox.report(sms(&["a", "b", "c"])).await, reported(0, 3), "nothing new");
+    assert!(outbox.report(counts(Some(5), None, 1)).await.is_ok(), "counts take no room");
+    assert!(outbox.report(nobody_takes(sms(&["z"]))).await.is_ok(), "nor do SMS nobody takes");
+    assert_eq!(outbox.sms_waiting(), 3);
+    let _ = outbox.hand_over();
+    outbox.take(id());
+    outbox.settle().await;
+    assert_eq!(outbox.sms_waiting(), 0);
+    assert_eq!(outbox.report(sms(&["d"])).await, reported(1, 0));
 }

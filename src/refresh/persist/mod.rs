@@ -8,7 +8,7 @@ mod format;
 
 use std::{
     fmt,
-    fs::{self, File, TryLockError},
+    fs::{self, File},
     io::{self, BufWriter, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -18,7 +18,7 @@ use std::{
 use tracing::{error, warn};
 
 use self::format::{Parsed, RefusedLine};
-use crate::{domain::Instant, signing::TrustedKeys, source::Told};
+use crate::{domain::Instant, folder, signing::TrustedKeys, source::Told};
 
 /// What is kept from one run to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +48,7 @@ pub struct PersistedRecord {
 pub struct Store {
     folder: PathBuf,
     /// None where nothing can be written: then nobody else writes here, either.
-    _lock: Option<File>,
+    lock: Option<Arc<File>>,
     /// None where nothing has to be signed.
     trusted: Option<TrustedKeys>,
     watcher: Option<Watcher>,
@@ -106,7 +106,7 @@ impl Store {
     /// Opens the data folder, making it when it is missing.
     pub fn open(folder: PathBuf) -> Result<Self, PersistError> {
         let lock = lock(&folder)?;
-        Ok(Self { folder, _lock: lock, trusted: None, watcher: None })
+        Ok(Self { folder, lock: lock.map(Arc::new), trusted: None, watcher: None })
     }
 
     /// Takes nothing from the folder but what one of the keys vouches for: with none, nothing. A store nobody told of keys
@@ -124,6 +124,11 @@ impl Store {
 
     pub(super) fn folder(&self) -> &Path {
         &self.folder
+    }
+
+    /// What holds the folder, for as long as anybody writes to it.
+    pub(super) fn held(&self) -> Option<Arc<File>> {
+        self.lock.clone()
     }
 
     pub(super) fn reached(&self, step: Step) {
@@ -164,7 +169,7 @@ impl Store {
         let write = || -> io::Result<()> {
             let (header, body) = format::render(persisted)?;
             // Somebody may have tidied up while we ran.
-            fs::create_dir_all(&self.folder)?;
+            folder::make(&self.folder)?;
             let mut file = BufWriter::new(File::create(&temporary)?);
             self.reached(Step::Begun);
             file.write_all(&header)?;
@@ -217,21 +222,14 @@ fn tell_of_refused(path: &Path, refused: &[RefusedLine]) {
 
 /// Holds the folder; none where nothing can be written.
 fn lock(folder: &Path) -> Result<Option<File>, PersistError> {
-    let lock_path = folder.join("lock");
-    let opened = fs::create_dir_all(folder)
-        .and_then(|()| File::options().create(true).write(true).truncate(false).open(&lock_path));
-    let lock = match opened {
-        Ok(lock) => lock,
+    match folder::make(folder).and_then(|()| folder::try_lock(folder, "lock")) {
+        Ok(Some(lock)) => Ok(Some(lock)),
+        Ok(None) => Err(PersistError::InUse(folder.to_owned())),
         Err(error) if folder.is_dir() && cannot_write(&error) => {
             warn!("`{}` cannot be written: the last facts are read, no newer are kept", folder.display());
-            return Ok(None);
+            Ok(None)
         }
-        Err(error) => return Err(PersistError::Unusable(folder.to_owned(), error)),
-    };
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
-        Err(TryLockError::WouldBlock) => Err(PersistError::InUse(folder.to_owned())),
-        Err(TryLockError::Error(error)) => Err(PersistError::Io(lock_path, error)),
+        Err(error) => Err(PersistError::Unusable(folder.to_owned(), error)),
     }
 }
 

@@ -190,3 +190,15 @@ fn facts_of_a_version_without_signatures_still_load() {
     let parsed = parse(whole.as_bytes(), Some(&trusted)).unwrap();
     assert_eq!(parsed.refused, [RefusedLine { line: 2, why: Refused::Unsigned }]);
 }
+
+#[test]
+fn a_data_folder_that_is_made_is_its_owner_s_alone() {
+    let folder = tempfile::tempdir().unwrap();
+    let data = folder.path().join("state/data");
+    let mode = |path: &Path| fs::metadata(path).unwrap().mode() & 0o777;
+    let store = Store::open(data.clone()).unwrap();
+    assert_eq!((mode(&data), mode(data.parent().unwrap())), (0o700, 0o700));
+    fs::remove_dir_all(&data).unwrap();
+    store.save(&persisted()).unwrap();
+    assert_eq!(mode(&data), 0o700);
+}

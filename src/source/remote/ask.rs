@@ -24,7 +24,8 @@ pub(super) struct Asker {
 }
 
 impl Shared {
-    /// Asks one replica after the other until one answers with facts that are taken.
+    /// Asks one replica after the other until one answers with facts that are taken. A refusal ends nothing: it may be
+    /// that of something on the way to a replica, or of one that is behind.
     pub(super) async fn ask(
         &self,
         request: SyncRequest,
@@ -39,13 +40,7 @@ impl Shared {
                     self.replicas.answered(replica);
                     return Ok(told);
                 }
-                Err(trouble) => {
-                    let is_the_replica_s = trouble.is_the_replica_s();
-                    failure = Some(joined(failure, trouble.into()));
-                    if !is_the_replica_s {
-                        break;
-                    }
-                }
+                Err(trouble) => failure = Some(joined(failure, trouble.into())),
             }
         }
         Err(failure.unwrap_or_else(|| SourceError::Refused("no licensing backend is named".to_owned())))
@@ -122,6 +117,8 @@ impl From<getrandom::Error> for Trouble {
 pub(super) fn joined(before: Option<SourceError>, error: SourceError) -> SourceError {
     match (before, error) {
         (None, error) => error,
+        // Every replica says the same.
+        (Some(one), other) if one == other => one,
         (Some(SourceError::Refused(one)), SourceError::Refused(other)) => {
             SourceError::Refused(format!("{one}; {other}"))
         }

@@ -34,7 +34,6 @@ struct Known {
     pushed: Option<Told>,
     /// It has to sync, because it is new or was told that it is deactivated.
     sync_wanted: bool,
-    deactivated: bool,
     watch: Option<CancellationToken>,
 }
 
@@ -68,9 +67,9 @@ impl Memory {
         wanted.collect()
     }
 
-    /// Whether a unit that is not deactivated belongs to this subscription.
-    pub(super) fn is_active(&self, id: SubscriptionId) -> bool {
-        self.units.values().any(|known| known.unit.subscription_id == id && !known.deactivated)
+    /// Whether a unit belongs to this subscription.
+    pub(super) fn has_unit_of(&self, id: SubscriptionId) -> bool {
+        self.units.values().any(|known| known.unit.subscription_id == id)
     }
 
     pub(super) fn newest(&self, unit_id: &str) -> Option<(u64, Instant)> {
@@ -96,7 +95,7 @@ impl Memory {
         if is_news {
             known.note(&told);
             // The backend has to hear that the unit knows (semantics 6.6).
-            known.sync_wanted = known.deactivated;
+            known.sync_wanted = matches!(told.facts.activation, Activation::Deactivated { .. });
             known.pushed = Some(told);
             self.news = true;
         }
@@ -112,9 +111,7 @@ impl Memory {
     pub(super) fn unwatched(&mut self, end: &CancellationToken) -> Vec<(Unit, CancellationToken)> {
         let mut unwatched = Vec::new();
         for known in self.units.values_mut() {
-            if known.deactivated {
-                known.end_watch();
-            } else if known.watch.as_ref().is_none_or(CancellationToken::is_cancelled) {
+            if known.watch.as_ref().is_none_or(CancellationToken::is_cancelled) {
                 let token = end.child_token();
                 known.watch = Some(token.clone());
                 unwatched.push((known.unit.clone(), token));
@@ -126,12 +123,11 @@ impl Memory {
 
 impl Known {
     const fn of(unit: Unit) -> Self {
-        Self { unit, newest: None, pushed: None, sync_wanted: true, deactivated: false, watch: None }
+        Self { unit, newest: None, pushed: None, sync_wanted: true, watch: None }
     }
 
     fn note(&mut self, told: &Told) {
         self.newest = number(told).or(self.newest);
-        self.deactivated = matches!(told.facts.activation, Activation::Deactivated { .. });
     }
 
     fn end_watch(&self) {

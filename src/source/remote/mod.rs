@@ -150,7 +150,8 @@ impl FactsSource for RemoteSource {
     }
 
     fn usage_delay(&self, subscription_id: SubscriptionId) -> Option<UsageDelay> {
-        self.shared.memory().is_active(subscription_id).then_some(self.shared.settings.usage_delay)
+        // Facts that are deactivated do not say whether the unit was or its licence: what counts of it, the backend knows.
+        self.shared.memory().has_unit_of(subscription_id).then_some(self.shared.settings.usage_delay)
     }
 }
 

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use tokio::time::Instant as Tick;
+use tokio::{sync::watch, time::Instant as Tick};
 use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
@@ -21,6 +21,7 @@ use crate::edge::backend::{BackendAddress, BackendAddressError};
 pub(super) struct Replicas {
     all: Vec<Replica>,
     current: Mutex<Current>,
+    answers: watch::Sender<()>,
 }
 
 /// One of them.
@@ -47,7 +48,7 @@ pub(super) enum Trouble {
     Unreachable(String),
     /// What it answered is refused here; another may answer better.
     Untrusted(String),
-    /// The backend refuses, whichever replica is asked.
+    /// It refuses who asks, or what is asked.
     Refused(String),
 }
 
@@ -65,7 +66,8 @@ impl Replicas {
             Ok(Replica { position, address, endpoint, channel: OnceLock::new() })
         };
         let all = addresses.into_iter().enumerate().map(replica).collect::<Result<_, _>>()?;
-        Ok(Self { all, current: Mutex::new(Current { position: 0, since: Tick::now() }) })
+        let current = Mutex::new(Current { position: 0, since: Tick::now() });
+        Ok(Self { all, current, answers: watch::Sender::new(()) })
     }
 
     /// All of them, the one that answered last first.
@@ -81,6 +83,12 @@ impl Replicas {
     /// `replica` answered: it is called first.
     pub(super) fn answered(&self, replica: &Replica) {
         self.call_first(replica.position);
+        self.answers.send_replace(());
+    }
+
+    /// Changes whenever any of them answers.
+    pub(super) fn answers(&self) -> watch::Receiver<()> {
+        self.answers.subscribe()
     }
 
     /// `replica` did not: the next one is called first.
@@ -146,16 +154,6 @@ impl Replica {
             self.address,
             humantime::format_duration(timeout)
         ))
-    }
-}
-
-impl Trouble {
-    /// Whether another replica may answer.
-    pub(super) const fn is_the_replica_s(&self) -> bool {
-        match self {
-            Self::Unreachable(_) | Self::Untrusted(_) => true,
-            Self::Refused(_) => false,
-        }
     }
 }
 

@@ -15,7 +15,7 @@ use crate::{
     proto::licensing::{self as api, SyncRequest},
     source::{
         Answer, Fetched, SourceError, Told,
-        units::Unit,
+        units::{Unit, version_or_own},
         usage::{Counted, Counts, SmsSent, Usage, UsageBySubscription},
     },
     wire,
@@ -94,8 +94,14 @@ impl Shared {
 
     async fn sync(&self, unit: &Unit, usage: Option<&Usage>) -> Result<Told, SourceError> {
         let asker = Asker::of(unit);
+        let syncing = api::SyncingUnit {
+            unit_id: unit.unit_id.clone(),
+            product_version: version_or_own(&unit.product_version).to_owned(),
+            // An authentication server has none.
+            subunits: None,
+        };
         let request = SyncRequest {
-            unit: Some(api::SyncingUnit { unit_id: unit.unit_id.clone(), ..api::SyncingUnit::default() }),
+            unit: Some(syncing),
             usage: usage.map(|usage| usage_of(usage, &unit.installation)),
             ..SyncRequest::default()
         };

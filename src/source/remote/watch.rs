@@ -3,6 +3,9 @@
 //! It is opened again when it ends, with back-off and at the next replica. What comes on it is verified as the answer of
 //! a sync is. Not here: what becomes of it (see `memory`).
 
+use std::{convert::Infallible, sync::Arc};
+
+use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::{Streaming, codegen::tokio_stream::StreamExt as _};
 use tracing::{debug, warn};
@@ -14,32 +17,25 @@ use super::{
 };
 use crate::{
     backoff::Backoff,
-    domain::Activation,
     proto::licensing::{WatchRequest, WatchResponse, sync_service_client::SyncServiceClient},
     source::units::Unit,
 };
 
-/// Watches until `stop`, or until the unit is told that it is deactivated.
-pub(super) async fn watch(shared: std::sync::Arc<Shared>, unit: Unit, stop: CancellationToken) {
+/// Watches until `stop`. A unit that is told it is deactivated goes on: its licence may have been, and another issued.
+pub(super) async fn watch(shared: Arc<Shared>, unit: Unit, stop: CancellationToken) {
     let mut backoff = Backoff::new(shared.settings.retry_first, shared.settings.retry_most);
+    let mut answers = shared.replicas.answers();
     let watching = async {
-        loop {
-            let Some(replica) = shared.replicas.in_order().next() else { return };
-            match shared.listen(replica, &unit, &mut backoff).await {
-                Ok(()) => return,
-                Err(trouble) => {
-                    match &trouble {
-                        Trouble::Untrusted(what) => warn!("what was pushed is not taken: {what}"),
-                        Trouble::Unreachable(what) | Trouble::Refused(what) => {
-                            debug!("not told of changes, trying again: {what}");
-                        }
-                    }
-                    if trouble.is_the_replica_s() {
-                        shared.replicas.failed(replica);
-                    }
+        while let Some(replica) = shared.replicas.in_order().next() {
+            let Err(trouble) = shared.listen(replica, &unit, &mut backoff).await;
+            match trouble {
+                Trouble::Untrusted(what) => warn!("what was pushed is not taken: {what}"),
+                Trouble::Unreachable(what) | Trouble::Refused(what) => {
+                    debug!("not told of changes, trying again: {what}");
                 }
             }
-            tokio::time::sleep(backoff.wait()).await;
+            shared.replicas.failed(replica);
+            pause(&mut backoff, &mut answers).await;
         }
     };
     stop.run_until_cancelled(watching).await;
@@ -47,9 +43,22 @@ pub(super) async fn watch(shared: std::sync::Arc<Shared>, unit: Unit, stop: Canc
     stop.cancel();
 }
 
+/// Waits before a stream is opened again; no longer than at first once a replica has answered a sync.
+async fn pause(backoff: &mut Backoff, answers: &mut watch::Receiver<()>) {
+    if let Ok(Ok(())) = tokio::time::timeout(backoff.wait(), answers.changed()).await {
+        backoff.reset();
+        tokio::time::sleep(backoff.wait()).await;
+    }
+}
+
 impl Shared {
-    /// Opens a stream and takes what comes on it; `Ok` once the unit is told that it is deactivated.
-    async fn listen(&self, replica: &Replica, unit: &Unit, backoff: &mut Backoff) -> Result<(), Trouble> {
+    /// Opens a stream and takes what comes on it, until there is trouble.
+    async fn listen(
+        &self,
+        replica: &Replica,
+        unit: &Unit,
+        backoff: &mut Backoff,
+    ) -> Result<Infallible, Trouble> {
         let asker = Asker::of(unit);
         let timeout = self.settings.timeout;
         let nonce = nonce()?;
@@ -67,17 +76,46 @@ impl Shared {
             let ended =
                 || Trouble::Unreachable(format!("licensing backend {}: the stream ended", replica.address));
             let push = next.ok_or_else(ended)?.map_err(|status| replica.trouble(&status, &asker.name))?;
-            let held = self.memory().newest(&unit.unit_id);
-            let told = self.verified(replica, push.facts, &nonce, &asker, held).await?;
+            // A sync may have overtaken it: what is older than what is held by now is passed over, not refused.
+            let told = self.verified(replica, push.facts, &nonce, &asker, None).await?;
             backoff.reset();
-            let deactivated = matches!(told.facts.activation, Activation::Deactivated { .. });
             if self.memory().push(&unit.unit_id, told) {
                 self.changed.notify_one();
-            }
-            if deactivated {
-                return Ok(());
+            } else {
+                debug!("what was pushed to {} is known already", asker.name);
             }
             next = pushes.next().await;
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::Duration;
+
+    use tokio::time::Instant;
+
+    use super::*;
+    use crate::source::remote::replicas::Replicas;
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_is_opened_soon_after_a_replica_has_answered_a_sync_and_with_back_off_before() {
+        let (first, most) = (Duration::from_secs(1), Duration::from_mins(5));
+        let replicas = Replicas::new(vec!["http://a:1".parse().unwrap()], first, first).unwrap();
+        let mut answers = replicas.answers();
+        let mut backoff = Backoff::new(first, most);
+        let mut paused = async |answers: &mut watch::Receiver<()>| {
+            let before = Instant::now();
+            pause(&mut backoff, answers).await;
+            before.elapsed()
+        };
+        for _ in 0..20 {
+            paused(&mut answers).await;
+        }
+        assert!(most / 2 <= paused(&mut answers).await);
+        // It may have been answered while the stream was being opened.
+        replicas.answered(replicas.in_order().next().unwrap());
+        assert!(paused(&mut answers).await <= first);
+        assert!(paused(&mut answers).await <= 2 * first, "and begins anew from there");
     }
 }

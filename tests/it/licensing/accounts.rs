@@ -2,12 +2,9 @@
 
 use std::time::Duration;
 
-use esa_sidecar::{
-    domain::Span,
-    licensing::{Backend, store::Store},
-    proto::licensing as api,
-};
+use esa_sidecar::{domain::Span, proto::licensing as api};
 use futures_util::future::join_all;
+use sqlx::Executor as _;
 use tonic::{Code, Status};
 
 use super::{
@@ -26,6 +23,12 @@ on_every_store!(
     passwords_are_kept_as_argon2id_with_19_mib,
     customers_and_their_owners_are_made_by_issuers_alone,
     account_names_are_unique_and_plain,
+    an_account_that_may_issue_is_managed_by_those_who_may,
+    a_reset_of_the_first_owner_lets_it_in_whatever_was_done_to_it,
+    a_reset_or_disabled_account_keeps_no_session_and_no_credential,
+    a_credential_makes_no_other,
+    a_change_of_password_whose_answer_was_lost_is_answered_again,
+    guesses_at_a_change_of_password_are_counted_however_many_come_at_once,
 );
 
 async fn caller(office: &Office, token: &str) -> Result<api::Account, Status> {
@@ -210,7 +213,7 @@ async fn sessions_end_at_change_reset_and_sign_out(office: Office) {
     assert!(!opens(&three).await);
     assert_eq!(refusal(office.sign_in("anna", "another password").await).1, "WRONG_PASSWORD");
     let licenses = office.licenses(&script).list_licenses(api::ListLicensesRequest::default()).await;
-    assert_eq!(refusal(licenses).1, "PASSWORD_CHANGE_REQUIRED", "a program of that account waits as well");
+    assert_eq!(refusal(licenses).0, Code::Unauthenticated, "nor do its programs");
     let four = office.first_sign_in("anna", &once).await;
     assert!(opens(&four).await);
     let garbled = [
@@ -315,8 +318,19 @@ async fn customers_and_their_owners_are_made_by_issuers_alone(office: Office) {
     assert_eq!(office.numbers("SELECT COUNT(*) FROM customers").await, [2]);
     let own = create(&office, &acme, "acme.third", SecurityAdmin, "acme").await.unwrap();
     assert_eq!(own.account.unwrap().customer, "acme", "naming one's own customer is naming none");
-    let second = create(&office, &office.owner, "acme.fourth", Owner, "acme").await.unwrap();
-    assert_eq!(second.account.unwrap().customer, "acme");
+    let beside = refusal(create(&office, &office.owner, "acme.fourth", Owner, "acme").await);
+    assert_eq!(beside.0, Code::PermissionDenied, "a customer's owners make the others");
+    create(&office, &acme, "acme.fourth", Owner, "").await.unwrap();
+    office.execute("UPDATE accounts SET disabled = 1 WHERE name LIKE 'acme.%'").await.unwrap();
+    let anew = create(&office, &office.owner, "acme.fifth", Owner, "acme").await.unwrap();
+    assert_eq!(anew.account.unwrap().customer, "acme", "a customer without an owner gets one");
+    office.execute("UPDATE accounts SET disabled = 0 WHERE name LIKE 'acme.%'").await.unwrap();
+    let tries = (0..4).map(|owner| {
+        let (office, name) = (&office, format!("globex.{owner}"));
+        async move { create(office, &office.owner, &name, Owner, "globex").await }
+    });
+    let made = join_all(tries).await.into_iter().filter(Result::is_ok).count();
+    assert_eq!(made, 1, "the first owner, however many ask at once");
 
     let names = async |token: &str| {
         let mut names = Vec::new();
@@ -331,7 +345,7 @@ async fn customers_and_their_owners_are_made_by_issuers_alone(office: Office) {
         }
     };
     assert_eq!(names(&office.owner).await, ["anna", "owner"]);
-    assert_eq!(names(&acme).await, ["acme.fourth", "acme.owner", "acme.second", "acme.third"]);
+    assert_eq!(names(&acme).await, ["acme.fifth", "acme.fourth", "acme.owner", "acme.second", "acme.third"]);
     let refused = office.accounts(&anna).list_accounts(api::ListAccountsRequest::default()).await;
     assert_eq!(refusal(refused).0, Code::PermissionDenied);
     assert_eq!(refusal(reset(&office, &acme, "owner").await).0, Code::NotFound, "even the issuer's");
@@ -359,16 +373,139 @@ async fn account_names_are_unique_and_plain(office: Office) {
     }
 }
 
+async fn an_account_that_may_issue_is_managed_by_those_who_may(office: Office) {
+    let anna = office.account(&office.owner, "anna", api::AccountRole::Owner, "").await;
+    let denied = (Code::PermissionDenied, "NOT_ALLOWED".to_owned());
+    assert_eq!(refusal(reset(&office, &anna, "owner").await), denied);
+    assert_eq!(refusal(disable(&office, &anna, "owner", true).await), denied);
+    assert_eq!(refusal(disable(&office, &anna, "owner", false).await), denied);
+    caller(&office, &office.owner).await.unwrap();
+    office.execute("UPDATE accounts SET may_issue = 1 WHERE name = 'anna'").await.unwrap();
+    disable(&office, &anna, "owner", true).await.unwrap();
+    reset(&office, &anna, "owner").await.unwrap();
+}
+
+async fn a_reset_of_the_first_owner_lets_it_in_whatever_was_done_to_it(office: Office) {
+    let (_, script) = credential(&office, &office.owner, "script").await.unwrap();
+    for _ in 0..3 {
+        office.sign_in("owner", "wrong").await.unwrap_err();
+    }
+    office.execute("UPDATE accounts SET disabled = 1 WHERE name = 'owner'").await.unwrap();
+    let once = office.beside().await.first_owner(true).await.unwrap().unwrap();
+    office.first_sign_in("owner", &once).await;
+    for token in [&script, &office.owner] {
+        assert_eq!(refusal(caller(&office, token).await).0, Code::Unauthenticated, "what was open is not");
+    }
+}
+
+async fn a_reset_or_disabled_account_keeps_no_session_and_no_credential(office: Office) {
+    let mut anna = office.admin("anna").await;
+    for disables in [true, false] {
+        let (id, script) = credential(&office, &anna, "script").await.unwrap();
+        office.clock.advance(Span::SECOND);
+        let ended = timestamp(office.now());
+        if disables {
+            disable(&office, &office.owner, "anna", true).await.unwrap();
+            disable(&office, &office.owner, "anna", false).await.unwrap();
+            for token in [&anna, &script] {
+                assert_eq!(
+                    refusal(caller(&office, token).await).0,
+                    Code::Unauthenticated,
+                    "nothing is revived"
+                );
+            }
+            anna = office.sign_in("anna", PASSWORD).await.unwrap();
+        } else {
+            let once = reset(&office, &office.owner, "anna").await.unwrap();
+            anna = office.first_sign_in("anna", &once).await;
+            assert_eq!(refusal(caller(&office, &script).await).0, Code::Unauthenticated);
+        }
+        let all = api::ListApiCredentialsRequest::default();
+        let listed = office.accounts(&anna).list_api_credentials(all).await.unwrap().into_inner().credentials;
+        let revoked = listed.iter().find(|credential| credential.credential_id == id).unwrap();
+        assert_eq!(revoked.revoked_at, ended, "and its account sees when");
+    }
+}
+
+async fn a_credential_makes_no_other(office: Office) {
+    let (_, script) = credential(&office, &office.owner, "script").await.unwrap();
+    let denied = (Code::PermissionDenied, "NOT_ALLOWED".to_owned());
+    assert_eq!(refusal(credential(&office, &script, "another").await), denied);
+    let entries = office.entries(&office.owner).await;
+    assert!(entries.iter().any(|entry| entry.action == "credential.create" && entry.outcome == 2));
+}
+
+async fn a_change_of_password_whose_answer_was_lost_is_answered_again(office: Office) {
+    let anna = office.admin("anna").await;
+    let wrong = (Code::Unauthenticated, "WRONG_PASSWORD".to_owned());
+    for _ in 0..4 {
+        change(&office, &anna, PASSWORD, "another password").await.unwrap();
+    }
+    let entries = office.entries(&office.owner).await;
+    let changes =
+        entries.iter().filter(|entry| entry.actor == "anna" && entry.action == "account.change_password");
+    assert_eq!(changes.count(), 2, "the first one that was chosen, and this one");
+    assert_eq!(refusal(change(&office, &anna, PASSWORD, "a third password").await), wrong);
+    let (one, two) = tokio::join!(
+        change(&office, &anna, "another password", "a third password"),
+        change(&office, &anna, "another password", "a third password")
+    );
+    assert_eq!((one.is_ok(), two.is_ok()), (true, true), "also while the first is still looked at");
+    let once = reset(&office, &office.owner, "anna").await.unwrap();
+    let anna = office.sign_in("anna", &once).await.unwrap();
+    assert_eq!(refusal(change(&office, &anna, PASSWORD, &once).await), wrong, "nobody chose that one");
+}
+
+async fn guesses_at_a_change_of_password_are_counted_however_many_come_at_once(office: Office) {
+    let anna = office.admin("anna").await;
+    let guesses = (0..12).map(|guess| {
+        let (office, anna) = (&office, &anna);
+        async move { refusal(change(office, anna, &format!("guess {guess}"), "another password").await).1 }
+    });
+    let answers = join_all(guesses).await;
+    assert_eq!(answers.iter().filter(|answer| *answer == "WRONG_PASSWORD").count(), 3, "{answers:?}");
+    assert_eq!(answers.iter().filter(|answer| *answer == "ACCOUNT_LOCKED").count(), 9, "{answers:?}");
+    let answer = refusal(change(&office, &anna, "guess", PASSWORD).await).1;
+    assert_eq!(answer, "ACCOUNT_LOCKED", "nor is a new password looked at");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_disabled_meanwhile_changes_no_password() {
+    let office = Office::open(On::Postgres).await;
+    let anna = office.admin("anna").await;
+    let mut disabling = office.behind().await;
+    disabling.execute("BEGIN; UPDATE accounts SET disabled = 1 WHERE name = 'anna'").await.unwrap();
+    let (changed, ()) = tokio::join!(change(&office, &anna, PASSWORD, "another password"), async {
+        office.until_one_waits().await;
+        disabling.execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(refusal(changed).0, Code::Unauthenticated);
+    disable(&office, &office.owner, "anna", false).await.unwrap();
+    office.sign_in("anna", PASSWORD).await.unwrap();
+}
+
+/// The call looked at its session before the account was shut out: a credential made after would outlive that.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_account_that_is_shut_out_meanwhile_makes_no_credential() {
+    let office = Office::open(On::Postgres).await;
+    let anna = office.admin("anna").await;
+    let mut shutting_out = office.behind().await;
+    shutting_out.execute("BEGIN; UPDATE accounts SET failed_sign_ins = 0 WHERE name = 'anna'").await.unwrap();
+    let (made, ()) = tokio::join!(credential(&office, &anna, "script"), async {
+        office.until_one_waits().await;
+        let sql = "DELETE FROM sessions WHERE account_id = (SELECT account_id FROM accounts WHERE name = 'anna'); COMMIT";
+        shutting_out.execute(sql).await.unwrap();
+    });
+    assert_eq!(refusal(made).0, Code::Unauthenticated);
+}
+
 /// Replicas that start at once on an empty database.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_first_owner_is_made_once() {
     let office = Office::open(On::Postgres).await;
     let mut starts = Vec::new();
     for _ in 0..2 {
-        let store = Store::open(office.database.clone(), 4).await.unwrap();
-        let settings = esa_sidecar::config::Config::read(None, Vec::new()).unwrap().backend;
-        let (clock, keys) = (std::sync::Arc::new(office.clock.clone()), std::sync::Arc::clone(&office.keys));
-        starts.push(Backend::new(store, clock, keys, settings, Default::default()));
+        starts.push(office.beside().await);
     }
     for _ in 0..6 {
         office.execute("TRUNCATE customers CASCADE").await.unwrap();

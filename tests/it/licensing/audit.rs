@@ -1,18 +1,20 @@
 //! The audit log: who, what, when and what came of it (semantics 6.10).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, time::Duration};
 
 use esa_sidecar::{domain::Span, proto::licensing as api};
 use prost_types::Timestamp;
+use sqlx::Executor as _;
 use tonic::Code;
 
 use super::{
-    office::{Office, PASSWORD, a_license, timestamp, unique, users},
+    office::{Office, On, PASSWORD, a_license, timestamp, unique, users},
     on_every_store,
 };
 
 on_every_store!(
     every_change_and_every_refused_attempt_leaves_its_entry,
+    who_is_turned_away_leaves_an_entry_too,
     an_entry_is_never_edited_or_removed,
     the_log_is_read_both_ways_narrowed_and_a_page_at_a_time,
     only_owners_read_it_and_only_about_their_customer,
@@ -139,13 +141,17 @@ async fn every_change_and_every_refused_attempt_leaves_its_entry(office: Office)
     ])
     .await;
 
-    office.sign_in("nobody", "wrong").await.unwrap_err();
-    for _ in 0..4 {
+    for _ in 0..6 {
         office.sign_in("anna", "wrong").await.unwrap_err();
     }
     let tried = |word| ("anna", "account.sign_in", "anna", Refused, word);
-    log.says(&[tried("wrong password"), tried("wrong password"), tried("wrong password"), tried("locked")])
-        .await;
+    log.says(&[
+        tried("wrong password"),
+        tried("wrong password"),
+        tried("wrong password"),
+        ("backend", "account.lock", "anna", Done, "3 wrong passwords in a row; nobody signs in before 20"),
+    ])
+    .await;
     let disable =
         |disabled| api::SetAccountDisabledRequest { request_id: unique(), name: "anna".to_owned(), disabled };
     office.clock.advance(Span::days(1));
@@ -162,8 +168,145 @@ async fn every_change_and_every_refused_attempt_leaves_its_entry(office: Office)
         ("anna", "account.sign_out", "anna", Done, ""),
     ])
     .await;
-    let rows = "SELECT COUNT(*) FROM audit WHERE detail LIKE '%wrong%' AND detail <> 'wrong password'";
+    let rows = "SELECT COUNT(*) FROM audit
+        WHERE detail LIKE '%wrong%' AND detail <> 'wrong password' AND action <> 'account.lock'";
     assert_eq!(office.numbers(rows).await, [0], "a password that was tried is not written down");
+}
+
+async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
+    let anna = office.admin("anna").await;
+    let session = office.sign_in("anna", PASSWORD).await.unwrap();
+    let request = api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() };
+    let made = office.accounts(&anna).create_api_credential(request).await.unwrap().into_inner();
+    let (script, credential_id) = (made.token, made.credential.unwrap().credential_id);
+    let mut log = Log { office: &office, seen: 0 };
+    log.since().await;
+
+    let long = "x".repeat(70);
+    for name in ["nobody", &long, "\0\n", &"y".repeat(2_000)] {
+        office.sign_in(name, "wrong").await.unwrap_err();
+    }
+    office.activate("", "A-KEY-OF-NOBODY", "a device").await.unwrap_err();
+    let tried = |name, word| ("nobody known", "account.sign_in", name, Refused, word);
+    log.says(&[
+        tried("nobody", "no account"),
+        tried(&format!("{}…", &long[..64]), "no account"),
+        tried("\u{fffd}\u{fffd}", "no account"),
+        tried(&format!("{}…", "y".repeat(64)), "so long"),
+        ("nobody known", "unit.activate", "", Refused, "a device: the license key opens no license"),
+    ])
+    .await;
+
+    office.accounts(&anna).list_accounts(api::ListAccountsRequest::default()).await.unwrap_err();
+    office.audit(&anna).list_audit_entries(api::ListAuditEntriesRequest::default()).await.unwrap_err();
+    let request = api::RevokeApiCredentialRequest { request_id: unique(), credential_id };
+    office.accounts(&anna).revoke_api_credential(request.clone()).await.unwrap();
+    office.accounts(&script).get_caller(api::GetCallerRequest {}).await.unwrap_err();
+    let change = |old: &str, new: &str| api::ChangePasswordRequest {
+        old_password: old.to_owned(),
+        new_password: new.to_owned(),
+    };
+    office
+        .accounts(&session)
+        .change_password(change(&long.repeat(20), "another password"))
+        .await
+        .unwrap_err();
+    for _ in 0..4 {
+        office.accounts(&session).change_password(change("wrong", "another password")).await.unwrap_err();
+    }
+    let refused = |action, target, word| ("anna", action, target, Refused, word);
+    let wrong = refused("account.change_password", "anna", "wrong password");
+    log.says(&[
+        refused("account.list", "", "only an owner"),
+        refused("audit.list", "", "only an owner"),
+        ("anna", "credential.revoke", &request.credential_id, Done, ""),
+        refused("account.authenticate", "anna", &request.credential_id),
+        refused("account.change_password", "anna", "so long"),
+        wrong,
+        wrong,
+        wrong,
+        ("backend", "account.lock", "anna", Done, ""),
+        refused("account.change_password", "anna", "too many wrong passwords"),
+    ])
+    .await;
+
+    let request = api::ResetPasswordRequest { request_id: unique(), name: "anna".to_owned() };
+    let once = office.accounts(&office.owner).reset_password(request).await.unwrap().into_inner();
+    let anna = office.sign_in("anna", &once.one_time_password).await.unwrap();
+    office.units(&anna).list_units(api::ListUnitsRequest::default()).await.unwrap_err();
+    log.says(&[
+        ("owner", "account.reset_password", "anna", Done, ""),
+        ("anna", "account.sign_in", "anna", Done, ""),
+        refused("account.authenticate", "anna", "has to be changed"),
+    ])
+    .await;
+    assert!(
+        !office.everything().await.contains("A-KEY-OF-NOBODY"),
+        "what was tried may be a key all the same"
+    );
+}
+
+/// Whoever has no more than a key to try fills no log with it.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_many_attempts_in_a_minute_a_few_are_written_down_and_the_rest_is_counted() {
+    let office = Office::open(On::Sqlite).await;
+    let minute = Span::from(Duration::from_mins(1));
+    let mut log = Log { office: &office, seen: 0 };
+    log.since().await;
+    let attempts = async |count: usize| {
+        for _ in 0..count {
+            office.activate("", "A-KEY-OF-NOBODY", "a device").await.unwrap_err();
+        }
+    };
+    let one = ("nobody known", "unit.activate", "", Refused, "a device");
+    attempts(23).await;
+    office.clock.advance(minute - Span::from_nanos(1));
+    attempts(1).await;
+    assert_eq!(log.since().await.len(), 20);
+    office.clock.advance(Span::from_nanos(1));
+    attempts(20).await;
+    let rest = |word| ("backend", "unit.activate", "", Refused, word);
+    let mut expected = vec![one; 21];
+    expected[0] = rest("4 more attempts");
+    log.says(&expected).await;
+    office.clock.advance(minute);
+    attempts(1).await;
+    log.says(&[one]).await;
+    attempts(21).await;
+    office.sign_in("nobody", "wrong").await.unwrap_err();
+    log.says(&[vec![one; 19], vec![("nobody known", "account.sign_in", "nobody", Refused, "")]].concat())
+        .await;
+    office.stop();
+    let rest = "SELECT COUNT(*) FROM audit WHERE actor = 'backend' AND detail LIKE '2 more attempts%'";
+    let counted = async { while office.numbers(rest).await == [0] {} };
+    tokio::time::timeout(Duration::from_secs(60), counted).await.expect("a stop leaves no count behind");
+}
+
+/// The client goes while its refusal is being written down.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_refusal_is_written_down_whether_or_not_the_client_waits_for_it() {
+    let office = Office::open(On::Postgres).await;
+    let anna = office.admin("anna").await;
+    let mut holding = office.behind().await;
+    holding.execute("BEGIN; LOCK TABLE audit IN EXCLUSIVE MODE").await.unwrap();
+    let mut accounts = office.accounts(&anna);
+    let call = tokio::spawn(async move { accounts.list_accounts(api::ListAccountsRequest::default()).await });
+    office.until_one_waits().await;
+    call.abort();
+    assert!(call.await.unwrap_err().is_cancelled());
+    // What comes after it on the same connection is answered: the backend knows by now.
+    for _ in 0..50 {
+        office.accounts(&anna).get_caller(api::GetCallerRequest {}).await.unwrap();
+    }
+    holding.execute("COMMIT").await.unwrap();
+    let mut entries = office.entries(&office.owner).await;
+    for _ in 0..1_000 {
+        if entries.iter().any(|entry| entry.action == "account.list") {
+            return;
+        }
+        entries = office.entries(&office.owner).await;
+    }
+    panic!("nothing was written down: {entries:?}");
 }
 
 async fn an_entry_is_never_edited_or_removed(office: Office) {

@@ -1,10 +1,11 @@
 //! Delegation: what an owner offers, a security admin accepts before use, and the owner takes back.
 
 use esa_sidecar::proto::licensing as api;
+use sqlx::Executor as _;
 use tonic::{Code, Status};
 
 use super::{
-    office::{Office, a_license, unique},
+    office::{Office, On, a_license, unique},
     on_every_store,
 };
 
@@ -108,6 +109,25 @@ async fn only_an_owner_delegates_and_only_to_security_admins_of_the_customer(off
         assert_eq!(refused.code(), code, "{account}: {refused:?}");
     }
     assert_eq!(office.numbers("SELECT COUNT(*) FROM delegations").await, [1]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_taken_back_while_it_is_accepted_is_not_accepted() {
+    let office = Office::open(On::Postgres).await;
+    let (license, _) = office.license(a_license()).await;
+    let anna = office.admin("anna").await;
+    offer(&office, &office.owner, &license, "anna").await.unwrap();
+    let mut taking_back = office.behind().await;
+    taking_back.execute("BEGIN; DELETE FROM delegations").await.unwrap();
+    let (accepted, ()) = tokio::join!(accept(&office, &anna, &license), async {
+        office.until_one_waits().await;
+        taking_back.execute("COMMIT").await.unwrap();
+    });
+    assert_eq!(accepted.unwrap_err().code(), Code::NotFound);
+    let entries = office.entries(&office.owner).await;
+    let accepted =
+        entries.iter().filter(|entry| entry.action == "license.accept").map(|entry| entry.outcome());
+    assert_eq!(accepted.collect::<Vec<_>>(), [api::AuditOutcome::Refused]);
 }
 
 /// Two licences of one subscription: a unit of the one that was not delegated, or not any more, is not found, even

@@ -16,6 +16,7 @@ on_every_store!(
     every_change_is_done_once_however_often_it_is_sent,
     a_request_id_belongs_to_its_caller_and_to_one_request,
     a_refused_request_may_be_sent_again_under_its_id,
+    a_password_is_hashed_only_for_who_may_and_only_once,
 );
 
 /// Sends a change twice at once and once more: done once, one answer with its secret, and the same answer without it.
@@ -306,4 +307,37 @@ async fn a_refused_request_may_be_sent_again_under_its_id(office: Office) {
     assert_eq!(reason(&refused), "LICENSE_FULL");
     office.update(&license, a_license(), &["seats"]).await.unwrap();
     office.units(&office.owner).activate_unit(request).await.unwrap();
+}
+
+/// On a replica that hashes nothing, what is refused or repeated is answered as ever.
+async fn a_password_is_hashed_only_for_who_may_and_only_once(mut office: Office) {
+    let anna = office.admin("anna").await;
+    let create = api::CreateAccountRequest {
+        request_id: unique(),
+        name: "ben".to_owned(),
+        role: api::AccountRole::SecurityAdmin.into(),
+        customer: String::new(),
+    };
+    let reset = api::ResetPasswordRequest { request_id: unique(), name: "ben".to_owned() };
+    let made = office.accounts(&office.owner).create_account(create.clone()).await.unwrap().into_inner();
+    office.accounts(&office.owner).reset_password(reset.clone()).await.unwrap();
+    office.replace_with(|settings| (settings.passwords_at_a_time, settings.passwords_waiting) = (0, 0)).await;
+    let mut owner = office.accounts(&office.owner);
+    let again = owner.create_account(create.clone()).await.unwrap().into_inner();
+    assert_eq!(again, api::CreateAccountResponse { one_time_password: String::new(), ..made });
+    assert_eq!(owner.reset_password(reset.clone()).await.unwrap().into_inner().one_time_password, "");
+    for (token, request_id, code) in [
+        (&anna, unique(), Code::PermissionDenied),
+        (&office.owner, String::new(), Code::InvalidArgument),
+        (&office.owner, unique(), Code::ResourceExhausted),
+    ] {
+        let create = api::CreateAccountRequest { request_id: request_id.clone(), ..create.clone() };
+        assert_eq!(office.accounts(token).create_account(create).await.unwrap_err().code(), code);
+        let reset = api::ResetPasswordRequest { request_id, ..reset.clone() };
+        assert_eq!(office.accounts(token).reset_password(reset).await.unwrap_err().code(), code);
+    }
+    let entries = office.entries(&office.owner).await;
+    let refused = entries.iter().filter(|entry| entry.actor == "anna" && entry.outcome == 2);
+    let refused: Vec<_> = refused.map(|entry| entry.action.as_str()).collect();
+    assert_eq!(refused, ["account.create", "account.reset_password"]);
 }

@@ -16,7 +16,9 @@ on_every_store!(
     units_are_filtered_by_status_state_license_and_account,
     a_unit_turns_orange_after_14_and_red_after_30_days_to_the_nanosecond,
     walking_the_pages_tells_every_unit_once_whatever_changes_in_between,
+    a_filter_named_over_and_over_is_one_and_there_is_an_end_to_licenses,
     a_page_token_belongs_to_its_list_and_caller,
+    a_page_goes_on_after_a_name_that_looks_like_an_escaped_nul,
     more_licenses_than_one_statement_looks_at_are_one_list,
     licenses_are_sorted_filtered_and_paged,
 );
@@ -302,6 +304,37 @@ async fn walking_the_pages_tells_every_unit_once_whatever_changes_in_between(off
             office.deactivate(&office.owner, &all.iter().map(String::as_str).collect::<Vec<_>>()).await;
         }
     }
+}
+
+async fn a_filter_named_over_and_over_is_one_and_there_is_an_end_to_licenses(office: Office) {
+    let (license, key) = office.license(a_license()).await;
+    office.activate("", &key, "one").await.unwrap();
+    let over_and_over = vec![1; 100_000];
+    let request = api::ListUnitsRequest {
+        page_size: 9,
+        statuses: over_and_over.clone(),
+        connections: over_and_over.clone(),
+        states: over_and_over.clone(),
+        license_ids: vec![license.clone(); 1_000],
+        ..Default::default()
+    };
+    assert_eq!(units(&office, &office.owner, request.clone()).await.len(), 1);
+    let request = api::ListUnitsRequest { license_ids: vec![license; 1_001], ..request };
+    let refused = office.units(&office.owner).list_units(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::InvalidArgument);
+    assert!(refused.message().contains("license_ids: 1001 given; at most 1000"), "{refused:?}");
+    let request = api::ListLicensesRequest { statuses: over_and_over, ..Default::default() };
+    let told = office.licenses(&office.owner).list_licenses(request).await.unwrap().into_inner();
+    assert_eq!(told.licenses.len(), 1);
+}
+
+async fn a_page_goes_on_after_a_name_that_looks_like_an_escaped_nul(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    for device in [r"x\u0000", r"x\\u0000 y", r"\U0000"] {
+        office.activate("", &key, device).await.unwrap();
+    }
+    let request = api::ListUnitsRequest { page_size: 1, ..Default::default() };
+    assert_eq!(units(&office, &office.owner, request).await.len(), 3);
 }
 
 async fn a_page_token_belongs_to_its_list_and_caller(office: Office) {

@@ -2,6 +2,7 @@
 
 mod accounts;
 mod audit;
+mod authority;
 mod delegation;
 mod idempotency;
 mod licenses;

@@ -90,17 +90,24 @@ impl Office {
 
     /// With other settings than the usual ones.
     pub(crate) async fn open_with(on: On, set: impl FnOnce(&mut config::Backend)) -> Self {
+        Self::open_prepared(on, "", set).await
+    }
+
+    /// The same, on a PostgreSQL database that `prepare` (SQL) has made a special one.
+    pub(crate) async fn open_prepared(
+        on: On,
+        prepare: &'static str,
+        set: impl FnOnce(&mut config::Backend),
+    ) -> Self {
         let folder = tempfile::tempdir().unwrap();
         let database = match on {
             On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
-            On::Postgres | On::Replicas => Database::Postgres(new_database().await),
+            On::Postgres | On::Replicas => Database::Postgres(new_database(prepare).await),
         };
         let replicas = if on == On::Replicas { 2 } else { 1 };
         let keys = Arc::new(SigningKeys::open(&folder.path().join("keys")).unwrap());
         let (clock, stop) = (ManualClock::at(START), CancellationToken::new());
-        let mut settings = Config::read(None, Vec::new()).unwrap().backend;
-        settings.sign_in_attempts = 3;
-        settings.session_time = Duration::from_hours(24 * 10_000);
+        let mut settings = settings();
         set(&mut settings);
         let mut channels = Vec::new();
         let mut one_time_password = None;
@@ -128,6 +135,45 @@ impl Office {
         office
     }
 
+    /// Another replica on the same database, which takes no calls.
+    pub(crate) async fn beside(&self) -> Backend {
+        self.beside_with(|_| {}).await
+    }
+
+    async fn beside_with(&self, set: impl FnOnce(&mut config::Backend)) -> Backend {
+        let mut settings = settings();
+        set(&mut settings);
+        let store = Store::open(self.database.clone(), 4).await.unwrap();
+        let (keys, clock) = (Arc::clone(&self.keys), Arc::new(self.clock.clone()));
+        Backend::new(store, clock, keys, settings, self.stop.clone())
+    }
+
+    /// From now on all calls go to another replica, with settings of its own.
+    pub(crate) async fn replace_with(&mut self, set: impl FnOnce(&mut config::Backend)) {
+        self.channels = vec![serve(self.beside_with(set).await, self.stop.clone()).await];
+    }
+
+    /// How many there are.
+    pub(crate) fn replicas(&self) -> usize {
+        self.channels.len()
+    }
+
+    /// Lets the database (PostgreSQL) take connections, or not, not even those it has.
+    pub(crate) async fn reachable(&self, reachable: bool) {
+        let Database::Postgres(url) = &self.database else { panic!("a file is always there") };
+        let server = env::var("ESA_SIDECAR_TEST_POSTGRES").unwrap();
+        let name = url.split_once('?').unwrap().0.rsplit_once('/').unwrap().1;
+        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        for sql in [
+            format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {reachable}"),
+            format!(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE NOT {reachable} AND datname = '{name}'"
+            ),
+        ] {
+            connection.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+    }
+
     /// Stops every replica, as its operator would.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -145,6 +191,13 @@ impl Office {
     /// What a statement of the test's own makes of the database.
     pub(crate) async fn execute(&self, sql: &str) -> Result<(), sqlx::Error> {
         self.behind().await.execute(AssertSqlSafe(sql.to_owned())).await.map(drop)
+    }
+
+    /// Until somebody on PostgreSQL waits for what another holds.
+    pub(crate) async fn until_one_waits(&self) {
+        let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
+        let waits = async { while self.numbers(waiting).await == [0] {} };
+        tokio::time::timeout(Duration::from_secs(60), waits).await.expect("somebody comes to wait");
     }
 
     /// The numbers of the first row of a statement of the test's own.
@@ -432,7 +485,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 12] = [
+pub(crate) const TABLES: [&str; 13] = [
     "customers",
     "accounts",
     "sessions",
@@ -445,7 +498,14 @@ pub(crate) const TABLES: [&str; 12] = [
     "sms_sent",
     "requests",
     "audit",
+    "authority",
 ];
+
+/// A few wrong passwords lock, and nobody's session ends.
+fn settings() -> config::Backend {
+    let settings = Config::read(None, Vec::new()).unwrap().backend;
+    config::Backend { sign_in_attempts: 3, session_time: Duration::from_hours(24 * 10_000), ..settings }
+}
 
 /// A text nobody has used before.
 pub(crate) fn unique() -> String {
@@ -465,7 +525,7 @@ async fn serve(backend: Backend, stop: CancellationToken) -> Channel {
 }
 
 /// A database of the test's own on the PostgreSQL server of this run; its URL.
-async fn new_database() -> String {
+pub(crate) async fn new_database(prepare: &'static str) -> String {
     let server = env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
         "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
     );
@@ -473,7 +533,9 @@ async fn new_database() -> String {
     let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
     connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
     let (place, options) = server.split_once("/postgres?").expect("a URL of the database `postgres`");
-    format!("{place}/{name}?{options}")
+    let url = format!("{place}/{name}?{options}");
+    sqlx::PgConnection::connect(&url).await.unwrap().execute(prepare).await.unwrap();
+    url
 }
 
 /// Where a test's files are, for those that open the database themselves.

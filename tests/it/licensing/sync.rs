@@ -5,10 +5,11 @@ use esa_sidecar::{
     proto::licensing as api,
     signing::{TrustedKeys, VerifiedFacts},
 };
+use sqlx::{AssertSqlSafe, Executor as _};
 use tonic::{Code, Status};
 
 use super::{
-    office::{Activated, Office, a_license, reason, timestamp, unique, users},
+    office::{Activated, Office, On, a_license, reason, timestamp, unique, users},
     on_every_store,
 };
 
@@ -183,4 +184,37 @@ async fn what_a_unit_says_of_itself_is_kept(office: Office) {
     office.clock.advance(Span::days(2));
     assert_eq!(says("", None).await, ("3.1".to_owned(), 12, timestamp(office.now())));
     assert_eq!(says("3.2", Some(0)).await, ("3.2".to_owned(), 0, timestamp(office.now())));
+}
+
+/// A sidecar that holds the number of a deactivation takes nothing else for it: active facts under that number would be
+/// what it goes on with.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_unit_deactivated_while_it_syncs_is_not_active_under_the_number_of_its_deactivation() {
+    let office = Office::open(On::Postgres).await;
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let before = office.synced(&unit, None).await.sequence;
+    // Whoever reads a subscription waits from here on; units can be read.
+    let mut deactivating = office.behind().await;
+    deactivating.execute("BEGIN").await.unwrap();
+    deactivating.execute("LOCK TABLE subscriptions IN ACCESS EXCLUSIVE MODE").await.unwrap();
+    let syncing = office.synced(&unit, None);
+    let deactivate = async {
+        let waiting = "SELECT COUNT(*) FROM pg_locks l JOIN pg_database d ON d.oid = l.database
+            WHERE NOT l.granted AND d.datname = current_database()";
+        while office.numbers(waiting).await == [0] {
+            tokio::task::yield_now().await;
+        }
+        let at = office.now().unix_nanos();
+        for sql in [
+            format!("UPDATE units SET state = 2, deactivated_at = {at}, changed_in = {}", before + 1),
+            format!("UPDATE subscriptions SET sequence = {}", before + 1),
+            "COMMIT".to_owned(),
+        ] {
+            deactivating.execute(AssertSqlSafe(sql)).await.unwrap();
+        }
+    };
+    let (told, ()) = tokio::join!(syncing, deactivate);
+    assert_eq!(told.sequence, before + 1);
+    assert_eq!(told.facts.activation, Activation::Deactivated { since: office.now() });
 }

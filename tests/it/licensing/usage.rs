@@ -18,6 +18,7 @@ on_every_store!(
     a_unit_that_moves_takes_its_report_along,
     what_a_deactivated_unit_reports_does_not_count,
     a_clock_that_is_ahead_keeps_no_later_report_out,
+    a_backend_s_clock_that_was_ahead_keeps_no_later_report_out,
     what_was_not_counted_stays_as_it_was,
     an_overuse_begins_at_the_very_instant_a_license_ends_though_nobody_looked,
     an_sms_counts_once_and_the_pool_never_goes_below_zero,
@@ -116,6 +117,29 @@ async fn a_clock_that_is_ahead_keeps_no_later_report_out(office: Office) {
     assert_eq!(active(&office, &one, Some(usage)).await, 13, "the year 9892");
     office.clock.advance(Span::SECOND);
     assert_eq!(active(&office, &one, users("hq", 14, office.now())).await, 14);
+}
+
+/// Its clock was set right, or the next report came to a replica whose clock is slower.
+async fn a_backend_s_clock_that_was_ahead_keeps_no_later_report_out(office: Office) {
+    let [one, two, three] = three_units(&office).await;
+    let now = office.now();
+    office.clock.advance(hours(24));
+    assert_eq!(active(&office, &one, users("hq", 10, office.now())).await, 10);
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &two, users("hq", 20, office.now())).await, 20);
+    assert_eq!(active(&office, &three, users("branch", 100, office.now())).await, 120);
+    office.clock.set(now);
+    assert_eq!(active(&office, &three, users("branch", 101, now)).await, 121, "its own newest");
+    assert_eq!(
+        active(&office, &three, users("branch", 102, now - hours(1))).await,
+        121,
+        "it was dated to now"
+    );
+    office.clock.advance(Span::SECOND);
+    assert_eq!(active(&office, &one, users("", 11, office.now())).await, 112, "newer than the other unit's");
+    assert_eq!(active(&office, &two, users("hq", 21, now)).await, 112, "and an older one is older again");
+    let later = format!("SELECT COUNT(*) FROM units WHERE {} < counted_at", office.now().unix_nanos());
+    assert_eq!(office.numbers(&later).await, [0]);
 }
 
 async fn what_was_not_counted_stays_as_it_was(office: Office) {

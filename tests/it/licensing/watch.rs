@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use esa_sidecar::{
+    config,
     domain::{Activation, Span},
     proto::licensing as api,
     signing::{TrustedKeys, VerifiedFacts},
@@ -22,6 +23,7 @@ on_every_store!(
     what_time_changes_is_told,
     a_watch_ends_when_the_backend_stops,
     a_watch_is_opened_by_its_unit_alone,
+    a_unit_has_few_watches_and_one_more_ends_its_oldest,
 );
 
 /// Long enough for a slow machine; a test that waits for it fails.
@@ -127,7 +129,8 @@ async fn what_was_answered_before_a_watch_began_is_in_its_first_message(office: 
     let (_, key) = office.license(a_license()).await;
     let unit = office.activate("", &key, "one").await.unwrap();
     // One that watches already keeps what is shared alive.
-    let mut _open = [watch(&office, &unit).await, watch(&office, &unit).await];
+    let other = office.activate("", &key, "two").await.unwrap();
+    let _open = [watch(&office, &other).await, watch(&office, &other).await];
     for count in 1..30 {
         office.clock.advance(Span::SECOND);
         let synced = office.synced(&unit, users("", count, office.now())).await;
@@ -181,19 +184,50 @@ async fn a_watch_is_opened_by_its_unit_alone(office: Office) {
     }
 }
 
+async fn ends(watch: &mut Watch) {
+    let ended = async { while watch.stream.message().await.unwrap().is_some() {} };
+    timeout(SOON, ended).await.expect("it does not end");
+}
+
+/// Two on each replica: one that is lost may not be missed yet, and two servers with one credential do not end each
+/// other's for ever.
+async fn a_unit_has_few_watches_and_one_more_ends_its_oldest(office: Office) {
+    let (license, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let mut watches = Vec::new();
+    for _ in 0..12 {
+        watches.push(watch(&office, &unit).await);
+    }
+    let mut last = watches.split_off(12 - 2 * office.replicas());
+    for watch in &mut watches {
+        ends(watch).await;
+    }
+    office.update(&license, api::NewLicense { seats: 5, ..Default::default() }, &["seats"]).await.unwrap();
+    for watch in &mut last {
+        while watch.next().await.facts.users.licensed.0 != 5 {}
+    }
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn no_more_watch_than_may_and_one_that_ends_makes_room() {
     let office = Office::open_with(On::Sqlite, |settings| settings.watches = 2).await;
     let (license, key) = office.license(a_license()).await;
-    let unit = office.activate("", &key, "one").await.unwrap();
-    let (mut one, two) = (watch(&office, &unit).await, watch(&office, &unit).await);
+    let [first, second, third] = [
+        office.activate("", &key, "1").await,
+        office.activate("", &key, "2").await,
+        office.activate("", &key, "3").await,
+    ]
+    .map(Result::unwrap);
+    let (mut one, two) = (watch(&office, &first).await, watch(&office, &second).await);
     one.next().await;
-    let refused = try_watch(&office, &unit).await.err().unwrap();
+    let refused = try_watch(&office, &third).await.err().unwrap();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    let mut again = watch(&office, &first).await;
+    ends(&mut one).await;
     drop(two);
     let room = async {
         loop {
-            if let Ok(mut watch) = try_watch(&office, &unit).await {
+            if let Ok(mut watch) = try_watch(&office, &third).await {
                 break watch.next().await;
             }
             tokio::task::yield_now().await;
@@ -201,5 +235,49 @@ async fn no_more_watch_than_may_and_one_that_ends_makes_room() {
     };
     timeout(SOON, room).await.expect("its place is free again");
     office.update(&license, api::NewLicense { seats: 5, ..Default::default() }, &["seats"]).await.unwrap();
-    assert_eq!(one.next().await.facts.users.licensed.0, 5);
+    while again.next().await.facts.users.licensed.0 != 5 {}
+}
+
+/// Units then watch at another replica; a watch that stays open would tell them nothing.
+#[tokio::test(flavor = "multi_thread")]
+async fn watches_end_when_the_database_is_gone_and_none_begins_until_it_is_back() {
+    let often = |settings: &mut config::Backend| settings.poll_interval = Duration::from_millis(20);
+    let office = Office::open_with(On::Postgres, often).await;
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    let mut open = watch(&office, &unit).await;
+    open.next().await;
+    office.reachable(false).await;
+    let ended = timeout(SOON, open.stream.message()).await.expect("it goes on").unwrap_err();
+    assert_eq!((ended.code(), reason(&ended).as_str()), (Code::Unavailable, "DATABASE"));
+    assert!(open.stream.message().await.unwrap().is_none(), "that was the end");
+    assert_eq!(try_watch(&office, &unit).await.err().unwrap().code(), Code::Unavailable);
+    office.reachable(true).await;
+    let back = async {
+        loop {
+            match try_watch(&office, &unit).await {
+                Ok(mut watch) => break watch.next().await,
+                Err(refused) => assert_eq!(refused.code(), Code::Unavailable),
+            }
+        }
+    };
+    timeout(SOON, back).await.expect("it is back");
+}
+
+/// A database that speaks PostgreSQL's protocol and has no NOTIFY.
+#[tokio::test(flavor = "multi_thread")]
+async fn without_notify_changes_go_through_and_the_poll_carries_them() {
+    let silent = "CREATE SCHEMA silent;
+        CREATE FUNCTION silent.pg_notify(text, text) RETURNS void LANGUAGE plpgsql AS
+            $$ BEGIN RAISE EXCEPTION USING ERRCODE = 'feature_not_supported'; END $$;
+        DO $$ BEGIN EXECUTE format('ALTER DATABASE %I SET search_path = silent, pg_catalog', current_database()); END $$";
+    let office = Office::open_prepared(On::Replicas, silent, |_| {}).await;
+    let (license, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    // One on each replica.
+    let mut watches = [watch(&office, &unit).await, watch(&office, &unit).await];
+    office.update(&license, api::NewLicense { seats: 5, ..Default::default() }, &["seats"]).await.unwrap();
+    for watch in &mut watches {
+        while watch.next().await.facts.users.licensed.0 != 5 {}
+    }
 }
