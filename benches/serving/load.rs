@@ -61,19 +61,14 @@ impl Load {
     /// Asks it all, and returns when all is answered.
     pub(crate) fn run(&self, address: &str, folder: &Path) {
         let Self { calls, connections, streams, count } = self;
-        let question = || api::AuthorizeRequest {
-            subscription_id: ID.to_owned(),
-            operation: api::Operation::AuthenticateWithMobilePush.into(),
-            ..api::AuthorizeRequest::default()
-        };
         let (name, body) = match calls {
-            Calls::Unary => ("Authorize", framed(&question())),
+            Calls::Unary => ("Authorize", question()),
             Calls::Stream => {
-                let one = framed(&api::StreamAuthorizeRequest { question: Some(question()) });
+                let one = framed(&api::StreamAuthorizeRequest { question: Some(asked()) });
                 ("StreamAuthorize", one.repeat(QUESTIONS as usize))
             }
             Calls::Batch => {
-                let questions = (0..QUESTIONS).map(|_| question()).collect();
+                let questions = (0..QUESTIONS).map(|_| asked()).collect();
                 ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
             }
         };
@@ -102,6 +97,22 @@ impl Load {
             "{told}{}",
             String::from_utf8_lossy(&done.stderr)
         );
+    }
+}
+
+/// The path of a question by itself.
+pub(crate) const AUTHORIZE: &str = "/esa.enforcement.v1.EnforcementService/Authorize";
+
+/// The message of a question by itself.
+pub(crate) fn question() -> Vec<u8> {
+    framed(&asked())
+}
+
+fn asked() -> api::AuthorizeRequest {
+    api::AuthorizeRequest {
+        subscription_id: ID.to_owned(),
+        operation: api::Operation::AuthenticateWithMobilePush.into(),
+        ..api::AuthorizeRequest::default()
     }
 }
 

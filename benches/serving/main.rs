@@ -13,9 +13,14 @@
 mod empty;
 mod floors;
 mod load;
+mod paced;
 mod server;
 
-use std::{path::Path, process::ExitCode};
+use std::{
+    path::Path,
+    process::ExitCode,
+    time::{Duration, Instant},
+};
 
 use clap::Parser;
 use comfy_table::{Table, presets::ASCII_MARKDOWN};
@@ -23,6 +28,7 @@ use comfy_table::{Table, presets::ASCII_MARKDOWN};
 use self::{
     floors::Floor,
     load::{Calls, Load},
+    paced::Edits,
     server::Server,
 };
 
@@ -75,6 +81,9 @@ fn main() -> ExitCode {
         }
     }
     println!("\nprocessor time of the server for each answer\n\n{table}");
+    if "paced".contains(&arguments.only) {
+        waits(folder.path(), 5 * arguments.scale);
+    }
     ExitCode::SUCCESS
 }
 
@@ -96,6 +105,27 @@ fn loads(scale: u32) -> Vec<Load> {
         Load { calls: Calls::Stream, connections: 1, streams: 1, count: 100 * scale },
         Load { calls: Calls::Batch, connections: 1, streams: 1, count: 200 * scale },
     ]
+}
+
+/// How long callers wait on a Unix socket at 10,000 questions a second, and how much longer while facts change.
+fn waits(folder: &Path, seconds: u32) {
+    let began = Instant::now();
+    let server = Server::sidecar(&format!("unix:{}/paced.sock", folder.display()), folder);
+    println!("\nfrom start to its first answer {:?}, at rest {:.1} MiB", began.elapsed(), server.resident());
+    let path = folder.join("paced.sock");
+    let shown = |times: &[Duration]| {
+        let at = |percent: f64| {
+            times.get((times.len() as f64 * percent / 100.0) as usize).copied().unwrap_or_default()
+        };
+        format!("p50 {:?}, p99 {:?}, p99.9 {:?}", at(50.0), at(99.0), at(99.9))
+    };
+    // In turn, so that what else the machine does meets both.
+    for _ in 0..3 {
+        println!("10,000 questions a second: {}", shown(&paced::latencies(&path, seconds)));
+        let edits = Edits::of(folder, 100);
+        let times = paced::latencies(&path, seconds);
+        println!("  while facts change:      {}, {} edits", shown(&times), edits.end());
+    }
 }
 
 /// One row: the sidecar and the floors, each started anew.

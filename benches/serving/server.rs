@@ -18,16 +18,13 @@ pub(crate) struct Server {
 impl Server {
     /// The sidecar as it ships, with facts from a file.
     pub(crate) fn sidecar(listen: &str, folder: &Path) -> Self {
-        let facts = folder.join("facts.json");
-        let told = format!(
-            r#"{{"subscription_id": "{ID}", "activation": {{"state": "active"}}, "expires_at": "2099-06-30T12:00:00Z",
-                "users": {{"active": 120, "licensed": 150}}, "all_users": {{"count": 900, "limit": 1000}},
-                "components": {{"count": 10, "limit": 50}}, "sms_credits": 500}}"#
-        );
-        std::fs::write(&facts, told).unwrap();
+        Self::put_facts(folder, 500);
         let mut command = Command::new(env!("CARGO_BIN_EXE_esa-sidecar"));
-        command.args(["serve", "--probe-listen", "127.0.0.1:0", "--listen", listen, "--facts"]).arg(facts);
+        command
+            .args(["serve", "--probe-listen", "127.0.0.1:0", "--listen", listen, "--facts"])
+            .arg(folder.join("facts.json"));
         command.arg("--data-dir").arg(folder.join("data")).env("ESA_SIDECAR__LOG__LEVEL", "warn");
+        command.env("ESA_SIDECAR__FILE__POLL_INTERVAL", "4ms");
         let server = Self::start(command);
         // It answers from the first facts on, which are read as it starts.
         let ready = || {
@@ -38,6 +35,25 @@ impl Server {
         };
         while !ready() {}
         server
+    }
+
+    /// Puts facts in place at once, as a careful writer does.
+    pub(crate) fn put_facts(folder: &Path, sms_credits: u32) {
+        let told = format!(
+            r#"{{"subscription_id": "{ID}", "activation": {{"state": "active"}}, "expires_at": "2099-06-30T12:00:00Z",
+                "users": {{"active": 120, "licensed": 150}}, "all_users": {{"count": 900, "limit": 1000}},
+                "components": {{"count": 10, "limit": 50}}, "sms_credits": {sms_credits}}}"#
+        );
+        let new = folder.join("facts.new");
+        std::fs::write(&new, told).unwrap();
+        std::fs::rename(new, folder.join("facts.json")).unwrap();
+    }
+
+    /// Memory it holds, in MiB.
+    pub(crate) fn resident(&self) -> f64 {
+        let told = std::fs::read_to_string(format!("/proc/{}/status", self.process.id())).unwrap();
+        let line = told.lines().find(|line| line.starts_with("VmRSS")).unwrap();
+        line.split_whitespace().nth(1).unwrap().parse::<f64>().unwrap() / 1024.0
     }
 
     pub(crate) fn floor(floor: Floor, listen: &str) -> Self {
