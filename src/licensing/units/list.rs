@@ -237,19 +237,19 @@ fn statement(
     let (column, way) = (listing.sort.column(), if listing.descending { "DESC" } else { "ASC" });
     let narrowed = narrowed(&mut statement, caller, listing, after, t);
     let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
-    let order = |value| format!("ORDER BY {value} {way}, unit_id {way}");
-    let (inner, outer) = (order(column), order("value"));
     let parts = license_ids.iter().map(|id| {
         let id = statement.bind(Value::Text((*id).to_owned()));
         format!(
-            "SELECT * FROM (SELECT {column} AS value, unit_id FROM units
-             WHERE license_id = {id}{narrowed} {inner} LIMIT {limit}) AS part"
+            "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
+             WHERE license_id = {id}{narrowed} ORDER BY {column} {way}, unit_id {way} LIMIT {limit}) AS part"
         )
     });
     let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
+    let order = format!("ORDER BY value {way}, id {way}");
+    // CROSS keeps SQLite from going through all units to find those of the page.
     statement.sql = format!(
-        "SELECT {COLUMNS} FROM units
-         WHERE unit_id IN (SELECT unit_id FROM ({parts}) AS merged {outer} LIMIT {limit}) {inner}"
+        "SELECT {COLUMNS} FROM (SELECT * FROM ({parts}) AS merged {order} LIMIT {limit}) AS page
+         CROSS JOIN units WHERE unit_id = id {order}"
     );
     statement
 }
