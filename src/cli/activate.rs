@@ -130,7 +130,8 @@ impl Activate {
             }
         };
         let told = format!(
-            "activated as the unit {} of {}\nits credential is in {}\n",
+            "activated as the unit {} of {}\nits credential is in {}\n\
+             a sidecar that runs with this data folder takes it up within a second\n",
             activated.unit_id,
             activated.subscription_id,
             file.path().display()

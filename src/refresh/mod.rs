@@ -210,15 +210,15 @@ impl<S: FactsSource> Refresher<S> {
 
     /// From when on usage is handed over of our own accord. `answered`: facts of any subscription were taken.
     fn usage_from_after(&self, occasion: Occasion, outcome: &Outcome, answered: bool, due: Tick) -> Tick {
+        // Half: what is reported right after a fetch still counts at the other sidecars within a second.
+        let soon = Tick::now() + self.settings.at_most_every / 2;
         match (occasion, outcome) {
-            // None was handed over.
+            // None was handed over. But who tells of a change and is asked for it is not away any more.
+            (Occasion::Changed, _) if answered => self.usage_from.min(soon),
             (Occasion::Changed, _) => self.usage_from,
             // Whoever is away is not asked more often because there is usage. One unit that fails keeps back no other's.
             (Occasion::Due, Outcome::Failed(_)) if !answered => due,
-            // Half: what is reported right after a fetch still counts at the other sidecars within a second.
-            (Occasion::Due, Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged) => {
-                Tick::now() + self.settings.at_most_every / 2
-            }
+            (Occasion::Due, Outcome::Failed(_) | Outcome::Updated | Outcome::Unchanged) => soon,
         }
     }
 

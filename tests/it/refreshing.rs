@@ -279,6 +279,23 @@ async fn usage_asks_no_source_that_is_away_before_its_time() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_server_that_is_activated_while_it_runs_hands_usage_over_at_once() {
+    // It is refused until somebody activates it, which is told as a change.
+    let answers = |ask: &Ask| match ask.occasion {
+        Occasion::Due if ask.usage.is_empty() => Err(SourceError::Refused("not activated".to_owned())).into(),
+        Occasion::Due | Occasion::Changed => Ok(Fetched::All(told(ID))).into(),
+    };
+    let (handle, mut asked) = taking(Duration::from_secs(2), Box::new(answers));
+    assert_eq!(asked.recv().await.unwrap().occasion, Occasion::Due);
+    assert_eq!(asked.recv().await.unwrap().occasion, Occasion::Changed);
+    let mut sync = handle.sync();
+    sync.wait_for(|sync| sync.published_as_of.is_some()).await.unwrap();
+    report(&handle, 0..1).await;
+    let after = handed_over_after(&mut asked).await;
+    assert!(after <= Duration::from_secs(1), "{after:?}");
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_change_of_one_subscription_does_not_end_the_failure_of_another() {
     let answers = |ask: &Ask| {
         let failure = (ask.occasion == Occasion::Due).then(away);

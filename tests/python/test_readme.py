@@ -6,7 +6,8 @@ import sys
 from contextlib import contextmanager
 from pathlib import Path
 
-from sidecar import STOP_WITHIN, binary
+from person import Person
+from sidecar import STOP_WITHIN, Running, binary, eventually
 
 README = (Path(__file__).parents[2] / "README.md").read_text(encoding="utf-8")
 
@@ -75,3 +76,24 @@ def test_the_facts_of_the_readme_are_taken(tmp_path):
     command = [binary(), "matrix", "--facts", path, "--at", "2026-11-22T00:00:00Z"]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     assert done.returncode == 0 and done.stdout.startswith("3A8-WN7-7TD at 2026-11-22T00:00:00Z: OK\n"), done
+
+
+def test_the_first_steps_of_the_readme_lead_to_a_violation_within_seconds(tmp_path):
+    """Without any setting: the backend in the same process, activated while it runs."""
+    data = tmp_path / "data"
+    arguments = ["serve", "--data-dir", data]
+    for kind in ("", "probe-", "licensing-"):
+        arguments += [f"--{kind}listen", "127.0.0.1:0"]
+    with Running(arguments, ["enforcement", "probes", "licensing"], data) as serving:
+        one_time_password = serving.line(r"The owner's account is `owner`, its one-time password (\S+)")[1]
+        owner = Person(tmp_path / "home", serving.licensing, serving.enforcement)
+        owner.signs_in_first("owner", one_time_password, "correct horse battery")
+        key = tmp_path / "license.key"
+        owner.does("licenses", "create", "--seats", "150", "--expires-in", "365d", "--key-output", key)
+        owner.does("activate", "--license-key-file", key, "--data-dir", data)
+        state = lambda: re.findall(r"state +(\w+)", owner.types("authorize", "enable_users").out)  # noqa: E731
+        eventually(lambda: state() == ["ok"], within=2)
+        owner.does("report-usage", "--active-users", "157")
+        eventually(lambda: state() == ["violation_full_functionality"], within=2)
+        owner.does("report-usage", "--active-users", "166")
+        eventually(lambda: state() == ["violation_limited_functionality"], within=2)

@@ -224,7 +224,8 @@ impl Statement {
     }
 }
 
-/// One `SELECT` for each licence, each of which an index answers in order, merged by an outer one.
+/// One `SELECT` for each licence, each of which an index answers in order and by itself, merged by an outer one; only
+/// the units of the page are looked up.
 fn statement(
     caller: &Caller,
     listing: &Listing,
@@ -236,15 +237,20 @@ fn statement(
     let (column, way) = (listing.sort.column(), if listing.descending { "DESC" } else { "ASC" });
     let narrowed = narrowed(&mut statement, caller, listing, after, t);
     let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
-    let order = format!("ORDER BY {column} {way}, unit_id {way} LIMIT {limit}");
     let parts = license_ids.iter().map(|id| {
         let id = statement.bind(Value::Text((*id).to_owned()));
         format!(
-            "SELECT * FROM (SELECT {COLUMNS} FROM units WHERE license_id = {id}{narrowed} {order}) AS part"
+            "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
+             WHERE license_id = {id}{narrowed} ORDER BY {column} {way}, unit_id {way} LIMIT {limit}) AS part"
         )
     });
     let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
-    statement.sql = format!("SELECT * FROM ({parts}) AS merged {order}");
+    let order = format!("ORDER BY value {way}, id {way}");
+    // CROSS keeps SQLite from going through all units to find those of the page.
+    statement.sql = format!(
+        "SELECT {COLUMNS} FROM (SELECT * FROM ({parts}) AS merged {order} LIMIT {limit}) AS page
+         CROSS JOIN units WHERE unit_id = id {order}"
+    );
     statement
 }
 
