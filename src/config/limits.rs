@@ -18,6 +18,9 @@ pub struct Limits {
     pub question_bytes: usize,
     /// `limits.watches`: watches open at a time, default 10,000.
     pub watches: usize,
+    /// `limits.calls`: calls open at a time on each listener, streams and watches among them, default 20,000; health has
+    /// as many places of its own.
+    pub calls: usize,
     /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
     /// `30s`.
     pub call_timeout: Duration,
@@ -50,6 +53,7 @@ impl Limits {
             request_bytes: reader.number("limits.request_bytes", 512 << 10, 1 << 10..=64 << 20),
             question_bytes: reader.number("limits.question_bytes", 64 << 10, 1 << 10..=64 << 20),
             watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
+            calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),

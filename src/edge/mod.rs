@@ -11,6 +11,7 @@ mod first_bytes;
 mod gate;
 pub mod listener;
 pub mod peer;
+pub mod room;
 mod workers;
 
 pub use self::{

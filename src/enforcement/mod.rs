@@ -12,4 +12,4 @@ mod simulate;
 mod table;
 mod watch;
 
-pub use service::Enforcement;
+pub use self::{refusal::DOMAIN, service::Enforcement};

@@ -35,7 +35,7 @@ use tonic::service::{Routes, RoutesBuilder};
 pub use self::{
     accounts::FIRST_ACCOUNT,
     open::{OpenError, Opened},
-    refusal::Refusal,
+    refusal::{DOMAIN, Refusal},
 };
 use self::{
     passwords::Passwords,

@@ -16,8 +16,16 @@ use hyper::{
 use prost::Message;
 use tonic::Status;
 
+use crate::edge::room::OpenCall;
+
+/// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
+pub(super) struct Answer {
+    left: Left,
+    _call: Option<OpenCall>,
+}
+
 /// What is left to be sent of an answer.
-pub(super) enum Answer {
+enum Left {
     /// A message, then its trailers.
     Message(Bytes),
     /// Its trailers.
@@ -44,14 +52,35 @@ impl Answer {
         // No message of ours has 4 GiB.
         frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         message.encode_raw(&mut frame);
-        let mut response = Response::new(Self::Message(frame.freeze()));
+        let mut response = Response::new(Self::from(Left::Message(frame.freeze())));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
 
     /// The answer that is a status alone.
     pub(super) fn of_status(status: &Status) -> Response<Self> {
-        status.clone().into_http::<tonic::body::Body>().map(Self::Routed)
+        status.clone().into_http().map(Self::routed)
+    }
+
+    /// What the routes made.
+    pub(super) fn routed(body: tonic::body::Body) -> Self {
+        Left::Routed(body).into()
+    }
+
+    /// An answer without a body.
+    pub(super) fn nothing() -> Self {
+        Left::Ended.into()
+    }
+
+    /// The same, and `call` is open until it ends.
+    pub(super) fn of_call(self, call: Option<OpenCall>) -> Self {
+        Self { _call: call, ..self }
+    }
+}
+
+impl From<Left> for Answer {
+    fn from(left: Left) -> Self {
+        Self { left, _call: None }
     }
 }
 
@@ -63,29 +92,29 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = self.get_mut();
-        match this {
-            Self::Message(message) => {
+        let left = &mut self.get_mut().left;
+        match left {
+            Left::Message(message) => {
                 let frame = Frame::data(std::mem::take(message));
-                *this = Self::Trailers;
+                *left = Left::Trailers;
                 Poll::Ready(Some(Ok(frame)))
             }
-            Self::Trailers => {
-                *this = Self::Ended;
+            Left::Trailers => {
+                *left = Left::Ended;
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(GRPC_STATUS, OK);
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
-            Self::Ended => Poll::Ready(None),
-            Self::Routed(body) => Pin::new(body).poll_frame(context),
+            Left::Ended => Poll::Ready(None),
+            Left::Routed(body) => Pin::new(body).poll_frame(context),
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Message(_) | Self::Trailers => false,
-            Self::Ended => true,
-            Self::Routed(body) => body.is_end_stream(),
+        match &self.left {
+            Left::Message(_) | Left::Trailers => false,
+            Left::Ended => true,
+            Left::Routed(body) => body.is_end_stream(),
         }
     }
 }

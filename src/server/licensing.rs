@@ -5,12 +5,12 @@
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{ServeError, calls::Calls, end, probes, with_reflection};
+use super::{ServeError, calls::Calls, end, probes, rooms::Rooms, with_reflection};
 use crate::{
     config,
     edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here},
     health::Monitor,
-    licensing::Backend,
+    licensing::{self, Backend},
     proto::health::health_server::HealthServer,
 };
 
@@ -28,7 +28,8 @@ pub async fn run_licensing(
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
     let ending = Ending::default();
     let of_calls = limits.clone();
-    let calls = move |peer: &Peer| Calls::routed(&routes, &of_calls, peer);
+    let rooms = Rooms::new(licensing::DOMAIN, &limits);
+    let calls = move |peer: &Peer| Calls::routed(&routes, &rooms, &of_calls, peer);
     let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls);
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
     let probing = async {

@@ -8,20 +8,21 @@ mod deadline;
 mod licensing;
 mod probes;
 mod question;
+mod rooms;
 
 use std::sync::Arc;
 
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::calls::Calls;
 pub use self::licensing::run_licensing;
+use self::{calls::Calls, rooms::Rooms};
 use crate::{
     cache,
     clock::Clock,
     config::{self, Config},
     edge::{Acceptor, Ending, Workers, WorkersError, listener::Listener, peer::Peer},
-    enforcement::Enforcement,
+    enforcement::{self, Enforcement},
     freshness::Freshness,
     health::{HealthService, Monitor},
     proto::{
@@ -73,8 +74,9 @@ pub async fn run<S: FactsSource>(
         Enforcement::new(cache, clock, freshness, limits.clone(), handle, ending.streams.clone());
     let routes = enforcement_routes(enforcement.clone(), monitor.service(), &limits)?;
     let of_enforcement = limits.clone();
+    let rooms = Rooms::new(enforcement::DOMAIN, &limits);
     let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
-        Calls::routed(&routes, &of_enforcement, peer).with_questions(enforcement.clone())
+        Calls::routed(&routes, &rooms, &of_enforcement, peer).with_questions(enforcement.clone())
     });
     let workers = Workers::start(listeners.enforcement, move |queue| questions.clone().run(queue))?;
     let probes = probes::serve(listeners.probes, &monitor, &limits, &ending);

@@ -19,6 +19,7 @@ mod keys;
 mod layers;
 mod licensing;
 mod names;
+mod overload;
 mod persistence;
 mod publication;
 mod questions;
