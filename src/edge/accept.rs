@@ -124,7 +124,8 @@ where
     where
         I: tokio::io::AsyncRead + tokio::io::AsyncWrite + Unpin + Send + 'static,
     {
-        let Ok(Ok(begun)) = timeout(self.bounds.handshake, Begun::read(io)).await else {
+        let Ok(Ok(begun)) = timeout(self.bounds.handshake, Begun::read(io, self.bounds.turn_bytes)).await
+        else {
             debug!(%origin, "a connection ended before it spoke HTTP/2");
             return;
         };
