@@ -6,6 +6,7 @@ mod accept;
 pub mod address;
 pub mod backend;
 pub mod bounds;
+pub mod budget;
 mod connection;
 mod first_bytes;
 mod gate;

@@ -4,7 +4,8 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -16,6 +17,7 @@ use hyper::{
 use prost::Message;
 use tonic::Status;
 
+use super::rooms::Holding;
 use crate::edge::room::OpenCall;
 
 /// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
@@ -33,8 +35,22 @@ enum Left {
     /// Nothing.
     Ended,
     /// What the routes made.
-    Routed(tonic::body::Body),
+    Routed(Box<Routed>),
 }
+
+/// What the routes made, handed over a piece at a time.
+struct Routed {
+    body: tonic::body::Body,
+    /// What is left of a message.
+    rest: Bytes,
+    held: Holding,
+    /// What is held of the question.
+    _asked: Arc<Holding>,
+}
+
+/// What is handed over at a time: as soon as a caller can take one byte the whole of a piece leaves our hands, counted by
+/// nobody until the rest can be sent.
+const PIECE: usize = 1 << 10;
 
 /// Bytes before each message: whether it is compressed, and its length.
 pub(super) const HEAD: usize = 5;
@@ -59,12 +75,12 @@ impl Answer {
 
     /// The answer that is a status alone.
     pub(super) fn of_status(status: &Status) -> Response<Self> {
-        status.clone().into_http().map(Self::routed)
+        status.clone().into_http().map(|()| Self::nothing())
     }
 
-    /// What the routes made.
-    pub(super) fn routed(body: tonic::body::Body) -> Self {
-        Left::Routed(body).into()
+    /// What the routes made of what was `asked`; the message that waits to be sent is `held`.
+    pub(super) fn routed(body: tonic::body::Body, asked: Arc<Holding>, held: Holding) -> Self {
+        Left::Routed(Box::new(Routed { body, rest: Bytes::new(), held, _asked: asked })).into()
     }
 
     /// An answer without a body.
@@ -82,6 +98,34 @@ impl From<Left> for Answer {
     fn from(left: Left) -> Self {
         Self { left, _call: None }
     }
+}
+
+impl Routed {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            // Whatever there was before has left our hands.
+            self.held.set(0)?;
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(message) => {
+                        self.held.set(message.len())?;
+                        self.rest = message;
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+/// A status in place of what is left: callers understand it, and what had been sent stays good.
+fn trailers_of(status: &Status) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers).ok()?;
+    Some(trailers)
 }
 
 impl Body for Answer {
@@ -106,7 +150,16 @@ impl Body for Answer {
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
             Left::Ended => Poll::Ready(None),
-            Left::Routed(body) => Pin::new(body).poll_frame(context),
+            Left::Routed(routed) => {
+                let frame = ready!(routed.poll_piece(context));
+                if let Some(Err(status)) = &frame
+                    && let Some(trailers) = trailers_of(status)
+                {
+                    *left = Left::Ended;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
@@ -114,7 +167,7 @@ impl Body for Answer {
         match &self.left {
             Left::Message(_) | Left::Trailers => false,
             Left::Ended => true,
-            Left::Routed(body) => body.is_end_stream(),
+            Left::Routed(routed) => routed.rest.is_empty() && routed.body.is_end_stream(),
         }
     }
 }

@@ -6,6 +6,7 @@ use std::{
     convert::Infallible,
     future::{Future, Ready, ready},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,6 +18,7 @@ use tower::Service as _;
 use super::{
     answer::Answer,
     deadline,
+    messages::Messages,
     question::{self, Question},
     rooms::Rooms,
 };
@@ -72,10 +74,12 @@ impl Calls {
     fn routed_call(&self, mut request: Request<Incoming>) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
-        let answered = self.routes.clone().call(request.map(tonic::body::Body::new));
+        let (asked, answer) = (Arc::new(self.rooms.hold(&request)), self.rooms.hold(&request));
+        let messages = |body| tonic::body::Body::new(Messages::new(body, Arc::clone(&asked)));
+        let answered = self.routes.clone().call(request.map(messages));
         Way::Routed(Box::pin(async move {
             match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(response)) => response.map(Answer::routed),
+                Ok(Ok(response)) => response.map(|body| Answer::routed(body, asked, answer)),
                 Ok(Err(impossible)) => match impossible {},
                 Err(_) => Answer::of_status(&Status::deadline_exceeded(format!(
                     "the call was not answered within {}",

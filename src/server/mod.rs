@@ -6,6 +6,7 @@ mod answer;
 mod calls;
 mod deadline;
 mod licensing;
+mod messages;
 mod probes;
 mod question;
 mod rooms;

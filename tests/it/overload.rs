@@ -1,4 +1,5 @@
-//! Calls open at a time: what is too much is refused, health never, and places are free again however calls end.
+//! Calls open at a time and bytes held for them: what is too much is refused, health is not, and places are free again
+//! however calls end.
 
 use std::time::Duration;
 
@@ -14,7 +15,7 @@ use tonic_types::StatusExt as _;
 
 use crate::{
     sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
-    wire::{authorize_call, connect, framed},
+    wire::{authorize_call, call_of, connect, framed},
 };
 
 async fn sidecar(calls: usize) -> Sidecar {
@@ -39,16 +40,22 @@ async fn heard(client: &SendRequest<Bytes>) {
 }
 
 async fn refused(sidecar: &mut Sidecar) -> bool {
-    match sidecar.authorize(question(Operation::EnableUsers)).await {
-        Ok(_) => false,
-        Err(status) => {
-            assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
-            let told = status.get_error_details();
-            let told = told.error_info().unwrap();
-            assert_eq!((told.reason.as_str(), told.domain.as_str()), ("TOO_MANY_CALLS", "esa-sidecar"));
-            true
-        }
-    }
+    let asked = sidecar.authorize(question(Operation::EnableUsers)).await;
+    asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_CALLS"))
+}
+
+async fn batch_refused(sidecar: &mut Sidecar) -> bool {
+    let questions = vec![question(Operation::EnableUsers)];
+    let asked = sidecar.client.batch_authorize(api::BatchAuthorizeRequest { questions }).await;
+    asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_BYTES"))
+}
+
+fn is_refusal(status: &tonic::Status, reason: &str) -> bool {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let told = status.get_error_details();
+    let told = told.error_info().unwrap();
+    assert_eq!((told.reason.as_str(), told.domain.as_str()), (reason, "esa-sidecar"));
+    true
 }
 
 /// The sidecar hears in its own time that somebody has gone.
@@ -144,5 +151,90 @@ async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
     assert!(refused(&mut sidecar).await);
     drop((answer, sender));
     until_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
+
+async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    Sidecar::start_with(source, None, "limits.held_bytes = 1048576").await.ready().await
+}
+
+async fn until_batches_are_taken(sidecar: &mut Sidecar) {
+    let taken = async {
+        while batch_refused(sidecar).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_are_announced_and_do_not_come_take_no_more_than_may_be_held() {
+    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
+    let client = connect(&sidecar.address).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        let mut client = client.clone().ready().await.unwrap();
+        let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
+        // As long as a message may be, and none of it.
+        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
+        unfinished.push((response, sender));
+    }
+    heard(&client).await;
+    assert!(batch_refused(&mut sidecar).await);
+    // Neither questions nor health have to wait for that.
+    assert!(!refused(&mut sidecar).await);
+    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
+    drop(unfinished);
+    until_batches_are_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
+    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    tokio::spawn(connection);
+    let questions = vec![question(Operation::EnableUsers); 1_000];
+    let batch = Bytes::from(framed(&api::BatchAuthorizeRequest { questions }.encode_to_vec()));
+    let mut unread = Vec::new();
+    let mut told = None;
+    // Their answers would have several mebibytes.
+    for _ in 0..30 {
+        let mut client = client.clone().ready().await.unwrap();
+        let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
+        sender.send_data(batch.clone(), true).unwrap();
+        let answer = response.await.unwrap();
+        told = answer.headers().get("grpc-status").cloned().or(told);
+        unread.push((answer, sender));
+    }
+    assert_eq!(told.unwrap(), "8");
+    drop(unread);
+    until_batches_are_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn tools_that_ask_by_reflection_are_few() {
+    let sidecar = sidecar(100).await;
+    let client = connect(&sidecar.address).await;
+    let mut statuses = Vec::new();
+    let mut open = Vec::new();
+    for _ in 0..65 {
+        let mut client = client.clone().ready().await.unwrap();
+        let path = "http://localhost/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        let (response, sender) = client.send_request(call_of(path), false).unwrap();
+        let answer = response.await.unwrap();
+        statuses.push(answer.headers().get("grpc-status").cloned());
+        open.push((answer, sender));
+    }
+    let refused = statuses.pop().unwrap();
+    assert!(statuses.iter().all(Option::is_none), "{statuses:?}");
+    assert_eq!(refused.unwrap(), "8");
+    drop(open);
     sidecar.stop().await;
 }
