@@ -22,7 +22,7 @@ pub struct Limits {
     /// as many places of its own.
     pub calls: usize,
     /// `limits.held_bytes`: bytes held at a time of messages that are not whole or not sent yet, questions not counted, on
-    /// each listener, default 16 MiB; for health as many.
+    /// each listener, default 8 MiB; for health as many.
     pub held_bytes: usize,
     /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
     /// `30s`.
@@ -58,7 +58,7 @@ impl Limits {
             question_bytes: reader.number("limits.question_bytes", 64 << 10, 1 << 10..=64 << 20),
             watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
             calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
-            held_bytes: reader.number("limits.held_bytes", 16 << 20, 1 << 20..=1 << 40),
+            held_bytes: reader.number("limits.held_bytes", 8 << 20, 1 << 20..=1 << 40),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),

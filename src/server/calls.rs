@@ -96,10 +96,10 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let call = match self.rooms.enter(&request) {
-            Ok(call) => call,
-            Err(refusal) => return Answering { way: Way::Refused(ready(refusal)), call: None },
-        };
+        let call = self.rooms.enter(&request);
+        if call.is_none() {
+            return Answering { way: Way::Refused(ready(self.rooms.refusal(&request))), call };
+        }
         let way = match &self.questions {
             Some(enforcement) if question::is_one(&request) => {
                 let asked = Question::new(request.into_body(), enforcement.clone(), &self.peer, self.timeout);
@@ -107,7 +107,7 @@ impl Service<Request<Incoming>> for Calls {
             }
             Some(_) | None => self.routed_call(request),
         };
-        Answering { way, call: Some(call) }
+        Answering { way, call }
     }
 }
 

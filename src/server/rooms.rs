@@ -49,10 +49,9 @@ impl Rooms {
         Self { calls: room(), health: room(), reflection, domain }
     }
 
-    /// A place for one more call, or the answer that says that there is none.
-    pub(super) fn enter<B>(&self, request: &Request<B>) -> Result<OpenCall, Response<Answer>> {
-        let room = self.of(request);
-        room.enter().ok_or_else(|| self.refusal(request, room.most()))
+    /// A place for one more call, if there is one.
+    pub(super) fn enter<B>(&self, request: &Request<B>) -> Option<OpenCall> {
+        self.of(request).enter()
     }
 
     /// Nothing yet, of a call that is open.
@@ -72,14 +71,16 @@ impl Rooms {
         }
     }
 
-    /// A page is refused in its own language: with the status of a call it would look like one that is well.
-    fn refusal<B>(&self, request: &Request<B>, most: usize) -> Response<Answer> {
+    /// What a call is told that finds no place. A page is refused in its own language: with the status of a call it would
+    /// look like one that is well.
+    pub(super) fn refusal<B>(&self, request: &Request<B>) -> Response<Answer> {
         let kind = request.headers().get(CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
             let mut page = Response::new(Answer::nothing());
             *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return page;
         }
+        let most = self.of(request).most();
         let what = format!(
             "as many calls of this kind are open as are allowed ({most}); ask again in a moment, or raise `limits.calls`"
         );
