@@ -20,6 +20,9 @@ fn main() -> Result<(), Box<dyn Error>> {
     let out = PathBuf::from(env::var("OUT_DIR")?);
     fs::write(out.join("descriptors.binpb"), descriptors.encode_to_vec())?;
     // Maps are written in one order, so that the same message is always the same bytes.
-    tonic_prost_build::configure().btree_map(".esa.licensing").compile_fds(descriptors)?;
+    tonic_prost_build::configure()
+        .btree_map(".esa.licensing")
+        .codec_path("crate::wire::codec::Codec")
+        .compile_fds(descriptors)?;
     Ok(())
 }

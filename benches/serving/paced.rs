@@ -69,7 +69,7 @@ async fn ask(client: SendRequest<Bytes>, due: Instant, done: mpsc::UnboundedSend
     while let Some(data) = body.data().await {
         body.flow_control().release_capacity(data.unwrap().len()).unwrap();
     }
-    assert_eq!(body.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+    assert_eq!(body.trailers().await.unwrap().unwrap().get("grpc-status").unwrap(), "0");
     done.send(due.elapsed()).unwrap();
 }
 

@@ -18,6 +18,12 @@ pub struct Limits {
     pub question_bytes: usize,
     /// `limits.watches`: watches open at a time, default 10,000.
     pub watches: usize,
+    /// `limits.calls`: calls open at a time on each listener, streams and watches among them, default 20,000; health has
+    /// as many places of its own.
+    pub calls: usize,
+    /// `limits.held_bytes`: bytes held at a time of messages that are not whole or not sent yet, questions not counted, on
+    /// each listener, default 8 MiB; for health as many.
+    pub held_bytes: usize,
     /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
     /// `30s`.
     pub call_timeout: Duration,
@@ -31,6 +37,7 @@ pub struct Limits {
     /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB;
     /// `limits.pending_resets`: calls taken back before they were begun, default 20;
     /// `limits.malformed_calls`: after which a connection is closed, default 1,024;
+    /// `limits.turn_bytes`: bytes read of a connection before others have their turn, default 2 KiB;
     /// `limits.send_buffer_bytes`: bytes of answers that may wait to be sent in one call, default 400 KiB;
     /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`;
     /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
@@ -50,6 +57,8 @@ impl Limits {
             request_bytes: reader.number("limits.request_bytes", 512 << 10, 1 << 10..=64 << 20),
             question_bytes: reader.number("limits.question_bytes", 64 << 10, 1 << 10..=64 << 20),
             watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
+            calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
+            held_bytes: reader.number("limits.held_bytes", 8 << 20, 1 << 20..=1 << 40),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),
@@ -70,6 +79,7 @@ fn bounds(reader: &mut Reader) -> Bounds {
         header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
         pending_resets: reader.number("limits.pending_resets", 20, 1..=100_000),
         malformed_calls: reader.number("limits.malformed_calls", 1_024, 1..=1_000_000),
+        turn_bytes: reader.number("limits.turn_bytes", 2 << 10, 64..=1 << 20),
         send_buffer_bytes: reader.number("limits.send_buffer_bytes", 400 << 10, 1 << 10..=64 << 20),
         keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
         keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),

@@ -22,6 +22,7 @@ use super::{
     gate::Gate,
     listener::Socket,
     peer::{Origin, Peer},
+    rarely::Rarely,
     tls::{Names, Tls},
 };
 use crate::backoff::Backoff;
@@ -33,10 +34,18 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Acceptor<C> {
     bounds: Arc<Bounds>,
     gate: Arc<Gate>,
+    told: Arc<Told>,
     takes_http1: bool,
     tls: Option<Arc<Tls>>,
     ending: Ending,
     calls: C,
+}
+
+/// What callers can make happen as often as they like.
+#[derive(Debug)]
+struct Told {
+    turned_away: Rarely,
+    not_agreed: Rarely,
 }
 
 /// How a listener's connections end: first their streams, with a last word, then they themselves.
@@ -64,7 +73,8 @@ where
     /// Takes connections within `bounds` until they are to end.
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
         let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
-        Self { bounds: Arc::new(bounds), gate, takes_http1: false, tls: None, ending, calls }
+        let told = Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new() });
+        Self { bounds: Arc::new(bounds), gate, told, takes_http1: false, tls: None, ending, calls }
     }
 
     /// Answers HTTP/1.1 as well, as orchestrators speak it.
@@ -125,8 +135,9 @@ where
                     drop(place);
                 });
             }
-            // Whoever looks for a caller that is turned away finds it; a flood does not fill the log.
-            Err(full) => debug!("a connection was closed at once: {full}"),
+            Err(full) => self.told.turned_away.tell(|untold| {
+                warn!(untold, "a connection was closed at once: {full}");
+            }),
         }
     }
 
@@ -137,7 +148,12 @@ where
             Io::Tcp(io) => match self.tls.clone() {
                 None => self.speak(io, by, origin, None, CancellationToken::new()).await,
                 Some(tls) => {
-                    let (io, names, outdated) = timeout_at(by, tls.accept(io)).await??;
+                    let agreed = timeout_at(by, tls.accept(io)).await?;
+                    let (io, names, outdated) = agreed.inspect_err(|error| {
+                        self.told.not_agreed.tell(|untold| {
+                            warn!(%origin, untold, "TLS was not agreed on with a caller: {error}");
+                        });
+                    })?;
                     self.speak(io, by, origin, names, outdated).await
                 }
             },
@@ -156,7 +172,7 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let begun = timeout_at(by, Begun::read(io)).await??;
+        let begun = timeout_at(by, Begun::read(io, self.bounds.turn_bytes)).await??;
         let peer = Peer::new(origin, names, self.ending.streams.child_token());
         let calls = (self.calls)(&peer);
         let end = async {

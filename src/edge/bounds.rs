@@ -25,6 +25,8 @@ pub struct Bounds {
     pub pending_resets: usize,
     /// Calls of a connection that were malformed, before it is closed.
     pub malformed_calls: usize,
+    /// Bytes read of a connection before others have their turn.
+    pub turn_bytes: usize,
     /// Bytes of answers that may wait to be sent in one call.
     pub send_buffer_bytes: usize,
     /// A silent connection is pinged after.

@@ -4,8 +4,9 @@
 //! Not here: what is done with them.
 
 use std::{
+    future::Future as _,
     io,
-    pin::Pin,
+    pin::{Pin, pin},
     task::{Context, Poll},
 };
 
@@ -18,28 +19,56 @@ const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
 /// The preface and the head of the settings that follow it.
 const ENOUGH: usize = PREFACE.len() + 9;
 
-/// A connection whose first bytes were read, and are read again by whoever serves it.
+/// A connection whose first bytes were read, and are read again by whoever serves it, a turn at a time.
 #[derive(Debug)]
 pub(super) struct Begun<I> {
     first: Bytes,
     io: I,
+    turn: Turn,
+}
+
+/// What is read of a connection before the others of its thread have their turn. What serves a connection reads on for
+/// as long as there is something to read: pings without end would be all that a thread ever hears.
+#[derive(Debug)]
+struct Turn {
+    bytes: usize,
+    left: usize,
 }
 
 impl<I: AsyncRead + Unpin> Begun<I> {
-    /// Reads until it is sure which protocol is spoken.
-    pub(super) async fn read(mut io: I) -> io::Result<Self> {
+    /// Reads until it is sure which protocol is spoken; from then on, `turn` bytes at a time.
+    pub(super) async fn read(mut io: I, turn: usize) -> io::Result<Self> {
         let mut first = Vec::with_capacity(256);
         while first.len() < ENOUGH && is_beginning_of(&first, PREFACE) {
             if io.read_buf(&mut first).await? == 0 {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(Self { first: first.into(), io })
+        Ok(Self { first: first.into(), io, turn: Turn { bytes: turn, left: turn } })
     }
 
     /// Whether it is HTTP/2.
     pub(super) fn is_http2(&self) -> bool {
         self.first.starts_with(PREFACE)
+    }
+}
+
+impl<I: AsyncRead + Unpin> Begun<I> {
+    fn poll_turn(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if self.turn.left == 0 {
+            self.turn.left = self.turn.bytes;
+            // It goes on once it was looked who else has something to say; merely woken, it would come first.
+            let yielded = pin!(tokio::task::yield_now()).poll(context);
+            debug_assert!(yielded.is_pending(), "a turn that does not end");
+            return Poll::Pending;
+        }
+        let most = self.turn.left.min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        let read = Pin::new(&mut self.io).poll_read(context, &mut part);
+        let count = part.filled().len();
+        buffer.advance(count);
+        self.turn.left = if read.is_pending() { self.turn.bytes } else { self.turn.left - count };
+        read
     }
 }
 
@@ -55,7 +84,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
         if self.first.is_empty() {
-            return Pin::new(&mut self.io).poll_read(context, buffer);
+            return self.poll_turn(context, buffer);
         }
         let count = self.first.len().min(buffer.remaining());
         buffer.put_slice(self.first.get(..count).unwrap_or_default());
@@ -96,10 +125,12 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
 
 #[cfg(test)]
 mod tests {
+    use futures_util::FutureExt as _;
+
     use super::*;
 
     async fn begun(bytes: &[u8]) -> Begun<&[u8]> {
-        Begun::read(bytes).await.unwrap()
+        Begun::read(bytes, 4).await.unwrap()
     }
 
     #[tokio::test]
@@ -113,6 +144,18 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn whoever_has_much_to_say_lets_others_speak_after_each_turn() {
+        let said = [PREFACE, &[0; 9], &[1; 300]].concat();
+        let mut begun = begun(&said).await;
+        let mut first = vec![0; begun.first.len()];
+        begun.read_exact(&mut first).await.unwrap();
+        let mut read = [0; 8];
+        assert!(begun.read(&mut read).now_or_never().is_some_and(|read| read.unwrap() == 4));
+        assert!(begun.read(&mut read).now_or_never().is_none());
+        assert!(begun.read(&mut read).now_or_never().is_some());
+    }
+
+    #[tokio::test]
     async fn another_protocol_is_known_by_its_first_byte() {
         assert!(!begun(b"GET /livez HTTP/1.1\r\n").await.is_http2());
         assert!(!begun(b"PRINT").await.is_http2());
@@ -120,7 +163,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_before_it_began_is_an_error() {
-        assert!(Begun::read(PREFACE).await.is_err());
-        assert!(Begun::read(&b""[..]).await.is_err());
+        assert!(Begun::read(PREFACE, 4).await.is_err());
+        assert!(Begun::read(&b""[..], 4).await.is_err());
     }
 }

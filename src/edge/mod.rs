@@ -6,11 +6,14 @@ mod accept;
 pub mod address;
 pub mod backend;
 pub mod bounds;
+pub mod budget;
 mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
 pub mod peer;
+mod rarely;
+pub mod room;
 pub mod tls;
 mod workers;
 

@@ -13,5 +13,4 @@ mod simulate;
 mod table;
 mod watch;
 
-pub use callers::Callers;
-pub use service::Enforcement;
+pub use self::{callers::Callers, refusal::DOMAIN, service::Enforcement};

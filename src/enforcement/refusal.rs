@@ -15,7 +15,7 @@ use crate::{
 };
 
 /// The domain of `google.rpc.ErrorInfo`.
-const DOMAIN: &str = "esa-sidecar";
+pub const DOMAIN: &str = "esa-sidecar";
 
 /// Why there is no answer.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

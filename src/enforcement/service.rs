@@ -5,7 +5,7 @@
 use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
-use futures_util::{Stream, StreamExt as _};
+use futures_util::{Stream, StreamExt as _, stream::Map};
 use tokio::sync::{Semaphore, mpsc};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
@@ -19,7 +19,7 @@ use super::{
     describe::describe,
     refusal::Refusal,
     simulate, table,
-    watch::SubscriptionWatch,
+    watch::{SubscriptionWatch, Told},
 };
 use crate::{
     cache::{Cache, Held, Missing, Snapshot},
@@ -309,7 +309,8 @@ impl EnforcementService for Enforcement {
         Ok(Response::new(api::GetSubscriptionResponse { subscription }))
     }
 
-    type WatchSubscriptionStream = ReceiverStream<Result<api::WatchSubscriptionResponse, Status>>;
+    type WatchSubscriptionStream =
+        Map<ReceiverStream<Told>, fn(Told) -> Result<api::WatchSubscriptionResponse, Status>>;
 
     async fn watch_subscription(
         &self,
@@ -328,7 +329,8 @@ impl EnforcementService for Enforcement {
         };
         let (caller, descriptions) = mpsc::channel(1);
         tokio::spawn(watch.run(caller));
-        Ok(Response::new(ReceiverStream::new(descriptions)))
+        let told: fn(Told) -> _ = |told| *told;
+        Ok(Response::new(ReceiverStream::new(descriptions).map(told)))
     }
 
     async fn report_usage(

@@ -30,6 +30,10 @@ pub(super) struct SubscriptionWatch {
     pub(super) _place: OwnedSemaphorePermit,
 }
 
+/// What is sent to the caller. A channel makes room for 32 of its items at once, so they are small: the room for
+/// descriptions themselves would be most of what an open watch costs.
+pub(super) type Told = Box<Result<api::WatchSubscriptionResponse, Status>>;
+
 /// What makes one description worth sending after another: everything in it but its age.
 #[derive(PartialEq, Eq)]
 struct Essence {
@@ -45,7 +49,7 @@ struct Essence {
 
 impl SubscriptionWatch {
     /// Sends descriptions until the caller goes, the subscription goes, or the sidecar drains.
-    pub(super) async fn run(mut self, caller: mpsc::Sender<Result<api::WatchSubscriptionResponse, Status>>) {
+    pub(super) async fn run(mut self, caller: mpsc::Sender<Told>) {
         let drain = self.drain.clone();
         let gone = caller.clone();
         tokio::select! {
@@ -55,7 +59,7 @@ impl SubscriptionWatch {
         }
     }
 
-    async fn send_changes(&mut self, caller: mpsc::Sender<Result<api::WatchSubscriptionResponse, Status>>) {
+    async fn send_changes(&mut self, caller: mpsc::Sender<Told>) {
         let mut snapshot = Arc::clone(self.watch.seen());
         let mut last = None;
         loop {
@@ -65,7 +69,7 @@ impl SubscriptionWatch {
             if last.as_ref() != Some(&essence) {
                 let subscription = Some(describe(&snapshot, &self.freshness, essence.failure.as_ref(), now));
                 // A slow caller keeps only itself waiting; it then hears the newest, not everything in between.
-                if caller.send(Ok(api::WatchSubscriptionResponse { subscription })).await.is_err() {
+                if caller.send(Box::new(Ok(api::WatchSubscriptionResponse { subscription }))).await.is_err() {
                     return;
                 }
                 last = Some(essence);
@@ -86,7 +90,7 @@ impl SubscriptionWatch {
                     None => {
                         let gone = Refusal::SubscriptionNotHeld(snapshot.facts.subscription_id);
                         // A caller that has gone needs no farewell.
-                        let _ = caller.send(Err(gone.into())).await;
+                        let _ = caller.send(Box::new(Err(gone.into()))).await;
                         return;
                     }
                 }

@@ -36,7 +36,7 @@ use tonic::service::{Routes, RoutesBuilder};
 pub use self::{
     accounts::FIRST_ACCOUNT,
     open::{Anew, OpenError, Opened},
-    refusal::Refusal,
+    refusal::{DOMAIN, Refusal},
 };
 use self::{
     attempts::Attempts,

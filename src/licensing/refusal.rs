@@ -12,7 +12,7 @@ use super::store::{Contended, StoreError};
 use crate::domain::license::ActivationRefusal;
 
 /// The domain of `google.rpc.ErrorInfo`.
-const DOMAIN: &str = "esa-licensing";
+pub const DOMAIN: &str = "esa-licensing";
 
 /// Why a call was not done.
 #[derive(Debug, thiserror::Error)]

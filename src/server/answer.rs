@@ -4,7 +4,8 @@
 
 use std::{
     pin::Pin,
-    task::{Context, Poll},
+    sync::Arc,
+    task::{Context, Poll, ready},
 };
 
 use bytes::{BufMut as _, Bytes, BytesMut};
@@ -16,8 +17,17 @@ use hyper::{
 use prost::Message;
 use tonic::Status;
 
+use super::rooms::Holding;
+use crate::edge::room::OpenCall;
+
+/// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
+pub(super) struct Answer {
+    left: Left,
+    _call: Option<OpenCall>,
+}
+
 /// What is left to be sent of an answer.
-pub(super) enum Answer {
+enum Left {
     /// A message, then its trailers.
     Message(Bytes),
     /// Its trailers.
@@ -25,8 +35,22 @@ pub(super) enum Answer {
     /// Nothing.
     Ended,
     /// What the routes made.
-    Routed(tonic::body::Body),
+    Routed(Box<Routed>),
 }
+
+/// What the routes made, handed over a piece at a time.
+struct Routed {
+    body: tonic::body::Body,
+    /// What is left of a message.
+    rest: Bytes,
+    held: Holding,
+    /// What is held of the question.
+    _asked: Arc<Holding>,
+}
+
+/// What is handed over at a time: as soon as a caller can take one byte the whole of a piece leaves our hands, counted by
+/// nobody until the rest can be sent.
+const PIECE: usize = 1 << 10;
 
 /// Bytes before each message: whether it is compressed, and its length.
 pub(super) const HEAD: usize = 5;
@@ -44,15 +68,64 @@ impl Answer {
         // No message of ours has 4 GiB.
         frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
         message.encode_raw(&mut frame);
-        let mut response = Response::new(Self::Message(frame.freeze()));
+        let mut response = Response::new(Self::from(Left::Message(frame.freeze())));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
         response
     }
 
     /// The answer that is a status alone.
     pub(super) fn of_status(status: &Status) -> Response<Self> {
-        status.clone().into_http::<tonic::body::Body>().map(Self::Routed)
+        status.clone().into_http().map(|()| Self::nothing())
     }
+
+    /// What the routes made of what was `asked`; the message that waits to be sent is `held`.
+    pub(super) fn routed(body: tonic::body::Body, asked: Arc<Holding>, held: Holding) -> Self {
+        Left::Routed(Box::new(Routed { body, rest: Bytes::new(), held, _asked: asked })).into()
+    }
+
+    /// An answer without a body.
+    pub(super) fn nothing() -> Self {
+        Left::Ended.into()
+    }
+
+    /// The same, and `call` is open until it ends.
+    pub(super) fn of_call(self, call: Option<OpenCall>) -> Self {
+        Self { _call: call, ..self }
+    }
+}
+
+impl From<Left> for Answer {
+    fn from(left: Left) -> Self {
+        Self { left, _call: None }
+    }
+}
+
+impl Routed {
+    fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
+        if self.rest.is_empty() {
+            // Whatever there was before has left our hands.
+            self.held.set(0)?;
+            match ready!(Pin::new(&mut self.body).poll_frame(context)) {
+                Some(Ok(frame)) => match frame.into_data() {
+                    Ok(message) => {
+                        self.held.set(message.len())?;
+                        self.rest = message;
+                    }
+                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                },
+                ended => return Poll::Ready(ended),
+            }
+        }
+        let piece = self.rest.split_to(self.rest.len().min(PIECE));
+        Poll::Ready(Some(Ok(Frame::data(piece))))
+    }
+}
+
+/// A status in place of what is left: callers understand it, and what had been sent stays good.
+fn trailers_of(status: &Status) -> Option<HeaderMap> {
+    let mut trailers = HeaderMap::new();
+    status.add_header(&mut trailers).ok()?;
+    Some(trailers)
 }
 
 impl Body for Answer {
@@ -63,29 +136,38 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let this = self.get_mut();
-        match this {
-            Self::Message(message) => {
+        let left = &mut self.get_mut().left;
+        match left {
+            Left::Message(message) => {
                 let frame = Frame::data(std::mem::take(message));
-                *this = Self::Trailers;
+                *left = Left::Trailers;
                 Poll::Ready(Some(Ok(frame)))
             }
-            Self::Trailers => {
-                *this = Self::Ended;
+            Left::Trailers => {
+                *left = Left::Ended;
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(GRPC_STATUS, OK);
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
             }
-            Self::Ended => Poll::Ready(None),
-            Self::Routed(body) => Pin::new(body).poll_frame(context),
+            Left::Ended => Poll::Ready(None),
+            Left::Routed(routed) => {
+                let frame = ready!(routed.poll_piece(context));
+                if let Some(Err(status)) = &frame
+                    && let Some(trailers) = trailers_of(status)
+                {
+                    *left = Left::Ended;
+                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                }
+                Poll::Ready(frame)
+            }
         }
     }
 
     fn is_end_stream(&self) -> bool {
-        match self {
-            Self::Message(_) | Self::Trailers => false,
-            Self::Ended => true,
-            Self::Routed(body) => body.is_end_stream(),
+        match &self.left {
+            Left::Message(_) | Left::Trailers => false,
+            Left::Ended => true,
+            Left::Routed(routed) => routed.rest.is_empty() && routed.body.is_end_stream(),
         }
     }
 }

@@ -4,8 +4,9 @@
 
 use std::{
     convert::Infallible,
-    future::Future,
+    future::{Future, Ready, ready},
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll},
     time::Duration,
 };
@@ -17,31 +18,52 @@ use tower::Service as _;
 use super::{
     answer::Answer,
     deadline,
+    messages::Messages,
     question::{self, Question},
+    rooms::Rooms,
 };
-use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement};
+use crate::{
+    config::Limits,
+    edge::{peer::Peer, room::OpenCall},
+    enforcement::Enforcement,
+};
 
 /// The calls of one connection.
 #[derive(Clone)]
 pub(super) struct Calls {
     routes: Routes,
+    rooms: Rooms,
     questions: Option<Enforcement>,
     peer: Peer,
     timeout: Duration,
 }
 
-/// A call on its way to its answer.
-pub(super) enum Answering {
+/// A call on its way to its answer, and its place until then.
+pub(super) struct Answering {
+    way: Way,
+    call: Option<OpenCall>,
+}
+
+/// How a call comes to its answer.
+enum Way {
     /// One question of `Authorize`.
     Question(Question),
     /// Anything else.
     Routed(Pin<Box<dyn Future<Output = Response<Answer>> + Send>>),
+    /// There was no place for it.
+    Refused(Ready<Response<Answer>>),
 }
 
 impl Calls {
-    /// Calls of `peer`, answered by `routes`.
-    pub(super) fn routed(routes: &Routes, limits: &Limits, peer: &Peer) -> Self {
-        Self { routes: routes.clone(), questions: None, peer: peer.clone(), timeout: limits.call_timeout }
+    /// Calls of `peer`, answered by `routes` as far as `rooms` have room.
+    pub(super) fn routed(routes: &Routes, rooms: &Rooms, limits: &Limits, peer: &Peer) -> Self {
+        Self {
+            routes: routes.clone(),
+            rooms: rooms.clone(),
+            questions: None,
+            peer: peer.clone(),
+            timeout: limits.call_timeout,
+        }
     }
 
     /// The same, but for questions, which `enforcement` answers.
@@ -49,13 +71,15 @@ impl Calls {
         Self { questions: Some(enforcement), ..self }
     }
 
-    fn routed_call(&self, mut request: Request<Incoming>) -> Answering {
+    fn routed_call(&self, mut request: Request<Incoming>) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
-        let answered = self.routes.clone().call(request.map(tonic::body::Body::new));
-        Answering::Routed(Box::pin(async move {
+        let (asked, answer) = (Arc::new(self.rooms.hold(&request)), self.rooms.hold(&request));
+        let messages = |body| tonic::body::Body::new(Messages::new(body, Arc::clone(&asked)));
+        let answered = self.routes.clone().call(request.map(messages));
+        Way::Routed(Box::pin(async move {
             match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(response)) => response.map(Answer::Routed),
+                Ok(Ok(response)) => response.map(|body| Answer::routed(body, asked, answer)),
                 Ok(Err(impossible)) => match impossible {},
                 Err(_) => Answer::of_status(&Status::deadline_exceeded(format!(
                     "the call was not answered within {}",
@@ -72,13 +96,18 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        match &self.questions {
+        let call = self.rooms.enter(&request);
+        if call.is_none() {
+            return Answering { way: Way::Refused(ready(self.rooms.refusal(&request))), call };
+        }
+        let way = match &self.questions {
             Some(enforcement) if question::is_one(&request) => {
                 let asked = Question::new(request.into_body(), enforcement.clone(), &self.peer, self.timeout);
-                Answering::Question(asked)
+                Way::Question(asked)
             }
             Some(_) | None => self.routed_call(request),
-        }
+        };
+        Answering { way, call }
     }
 }
 
@@ -86,9 +115,12 @@ impl Future for Answering {
     type Output = Result<Response<Answer>, Infallible>;
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
-        match self.get_mut() {
-            Self::Question(question) => Pin::new(question).poll(context).map(Ok),
-            Self::Routed(answered) => answered.as_mut().poll(context).map(Ok),
-        }
+        let this = self.get_mut();
+        let answered = match &mut this.way {
+            Way::Question(question) => Pin::new(question).poll(context),
+            Way::Routed(answered) => answered.as_mut().poll(context),
+            Way::Refused(refused) => Pin::new(refused).poll(context),
+        };
+        answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))
     }
 }

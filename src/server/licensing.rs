@@ -7,12 +7,12 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{ServeError, calls::Calls, end, probes, renewed, with_reflection};
+use super::{ServeError, calls::Calls, end, probes, renewed, rooms::Rooms, with_reflection};
 use crate::{
     config,
     edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here, tls::Tls},
     health::Monitor,
-    licensing::Backend,
+    licensing::{self, Backend},
     proto::health::health_server::HealthServer,
 };
 
@@ -32,7 +32,8 @@ pub async fn run_licensing(
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
     let ending = Ending::default();
     let of_calls = limits.clone();
-    let calls = move |peer: &Peer| Calls::routed(&routes, &of_calls, peer);
+    let rooms = Rooms::new(licensing::DOMAIN, &limits);
+    let calls = move |peer: &Peer| Calls::routed(&routes, &rooms, &of_calls, peer);
     let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls).with_tls(tls.clone());
     let renewed = renewed(tls, config.tls.reload_interval);
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));

@@ -6,8 +6,10 @@ mod answer;
 mod calls;
 mod deadline;
 mod licensing;
+mod messages;
 mod probes;
 mod question;
+mod rooms;
 
 use std::{sync::Arc, time::Duration};
 
@@ -15,14 +17,14 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use self::calls::Calls;
 pub use self::licensing::run_licensing;
+use self::{calls::Calls, rooms::Rooms};
 use crate::{
     cache,
     clock::Clock,
     config::{self, Config},
     edge::{Acceptor, Ending, Workers, WorkersError, listener::Listener, peer::Peer, tls::Tls},
-    enforcement::{Callers, Enforcement},
+    enforcement::{self, Callers, Enforcement},
     freshness::Freshness,
     health::{HealthService, Monitor},
     proto::{
@@ -77,9 +79,10 @@ pub async fn run<S: FactsSource>(
         Enforcement::new(cache, clock, freshness, callers, limits.clone(), handle, ending.streams.clone());
     let routes = enforcement_routes(enforcement.clone(), monitor.service(), &limits)?;
     let of_enforcement = limits.clone();
+    let rooms = Rooms::new(enforcement::DOMAIN, &limits);
     let answering = enforcement.clone();
     let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
-        Calls::routed(&routes, &of_enforcement, peer).with_questions(answering.clone())
+        Calls::routed(&routes, &rooms, &of_enforcement, peer).with_questions(answering.clone())
     });
     let questions = questions.with_tls(listeners.tls.clone());
     let renewed = renewed(listeners.tls, tls.reload_interval);

@@ -11,10 +11,11 @@ use axum::{
 use tokio::sync::watch;
 use tonic::{Status, service::Routes};
 
-use super::calls::Calls;
+use super::{calls::Calls, rooms::Rooms};
 use crate::{
     config,
     edge::{Acceptor, Ending, WorkersError, listener::Listener, peer::Peer, serve_here},
+    enforcement,
     health::{HealthService, LIVENESS, Monitor, Statuses},
     proto::health::{health_check_response::ServingStatus, health_server::HealthServer},
 };
@@ -28,7 +29,8 @@ pub(super) async fn serve(
 ) -> Result<(), WorkersError> {
     let (routes, limits) = (routes(monitor.service(), monitor.statuses()), limits.clone());
     let bounds = limits.bounds.clone();
-    let calls = move |peer: &Peer| Calls::routed(&routes, &limits, peer);
+    let rooms = Rooms::new(enforcement::DOMAIN, &limits);
+    let calls = move |peer: &Peer| Calls::routed(&routes, &rooms, &limits, peer);
     let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1();
     serve_here(listener, |queue| acceptor.clone().run(queue)).await
 }

@@ -3,6 +3,7 @@
 //!
 //! Not here: the question and the answer (see `enforcement::convert`), and who vouches for facts (see `signing`).
 
+pub mod codec;
 mod facts;
 
 use std::fmt::Display;

@@ -21,6 +21,7 @@ mod keys;
 mod layers;
 mod licensing;
 mod names;
+mod overload;
 mod persistence;
 mod publication;
 mod questions;

@@ -18,11 +18,12 @@ pub(crate) async fn connect(address: &str) -> SendRequest<Bytes> {
 
 /// The head of a call of `Authorize`.
 pub(crate) fn authorize_call() -> Request<()> {
-    Request::post(AUTHORIZE)
-        .header("content-type", "application/grpc")
-        .header("te", "trailers")
-        .body(())
-        .unwrap()
+    call_of(AUTHORIZE)
+}
+
+/// The head of a call.
+pub(crate) fn call_of(url: &str) -> Request<()> {
+    Request::post(url).header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap()
 }
 
 /// A message as it is sent.

@@ -1,0 +1,240 @@
+//! Calls open at a time and bytes held for them: what is too much is refused, health is not, and places are free again
+//! however calls end.
+
+use std::time::Duration;
+
+use bytes::Bytes;
+use esa_sidecar::proto::{
+    enforcement::{self as api, Operation},
+    health::HealthCheckRequest,
+};
+use h2::{SendStream, client::ResponseFuture, client::SendRequest};
+use prost::Message as _;
+use tonic::Code;
+use tonic_types::StatusExt as _;
+
+use crate::{
+    sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
+    wire::{authorize_call, call_of, connect, framed},
+};
+
+async fn sidecar(calls: usize) -> Sidecar {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    Sidecar::start_with(source, None, &format!("limits.calls = {calls}")).await.ready().await
+}
+
+/// A question that is not whole yet, on its way to the sidecar.
+type Unfinished = (ResponseFuture, SendStream<Bytes>);
+
+async fn begin(client: &SendRequest<Bytes>) -> Unfinished {
+    client.clone().ready().await.unwrap().send_request(authorize_call(), false).unwrap()
+}
+
+/// Returns once the sidecar has heard all that was sent before on this connection.
+async fn heard(client: &SendRequest<Bytes>) {
+    let question = framed(&question(Operation::EnableUsers).encode_to_vec());
+    let (response, mut sender) = begin(client).await;
+    // It may be refused before it is whole.
+    let _ = sender.send_data(question.into(), true);
+    response.await.unwrap();
+}
+
+async fn refused(sidecar: &mut Sidecar) -> bool {
+    let asked = sidecar.authorize(question(Operation::EnableUsers)).await;
+    asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_CALLS"))
+}
+
+async fn batch_refused(sidecar: &mut Sidecar) -> bool {
+    let questions = vec![question(Operation::EnableUsers)];
+    let asked = sidecar.client.batch_authorize(api::BatchAuthorizeRequest { questions }).await;
+    asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_BYTES"))
+}
+
+fn is_refusal(status: &tonic::Status, reason: &str) -> bool {
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    let told = status.get_error_details();
+    let told = told.error_info().unwrap();
+    assert_eq!((told.reason.as_str(), told.domain.as_str()), (reason, "esa-sidecar"));
+    true
+}
+
+/// The sidecar hears in its own time that somebody has gone.
+async fn until_taken(sidecar: &mut Sidecar) {
+    let taken = async {
+        while refused(sidecar).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+}
+
+#[tokio::test]
+async fn beyond_as_many_calls_as_may_be_open_all_are_refused_but_health() {
+    let mut sidecar = sidecar(2).await;
+    let client = connect(&sidecar.address).await;
+    let mut watch = sidecar.watch(ID).await;
+    watch.message().await.unwrap().unwrap();
+    // One place is left, whichever call asks for it.
+    assert!(!refused(&mut sidecar).await);
+    let first = begin(&client).await;
+    heard(&client).await;
+    assert!(refused(&mut sidecar).await);
+    let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+    let status = sidecar.client.get_subscription(request).await.unwrap_err();
+    assert_eq!(status.code(), Code::ResourceExhausted);
+    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
+    let mut statuses = sidecar.health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
+    statuses.message().await.unwrap().unwrap();
+    drop((watch, first));
+    until_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_call_was_answered() {
+    let mut sidecar = sidecar(1).await;
+    let client = connect(&sidecar.address).await;
+    for _ in 0..3 {
+        let (response, mut sender) = begin(&client).await;
+        heard(&client).await;
+        assert!(refused(&mut sidecar).await);
+        let whole = framed(&question(Operation::EnableUsers).encode_to_vec());
+        sender.send_data(whole.into(), true).unwrap();
+        let mut answer = response.await.unwrap().into_body();
+        while let Some(data) = answer.data().await {
+            answer.flow_control().release_capacity(data.unwrap().len()).unwrap();
+        }
+        assert_eq!(answer.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+        until_taken(&mut sidecar).await;
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_caller_gives_up() {
+    let mut sidecar = sidecar(1).await;
+    let client = connect(&sidecar.address).await;
+    let (_response, mut sender) = begin(&client).await;
+    heard(&client).await;
+    assert!(refused(&mut sidecar).await);
+    sender.send_reset(h2::Reason::CANCEL);
+    until_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_place_is_free_again_when_its_connection_is_lost() {
+    let mut sidecar = sidecar(1).await;
+    let (client, connection) =
+        h2::client::handshake(tokio::net::TcpStream::connect(&sidecar.address).await.unwrap()).await.unwrap();
+    let lost = tokio::spawn(connection);
+    let _unfinished = begin(&client).await;
+    heard(&client).await;
+    assert!(refused(&mut sidecar).await);
+    lost.abort();
+    until_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
+    let mut sidecar = sidecar(1).await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    // Nothing may be sent to it in any call.
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    tokio::spawn(connection);
+    let (response, mut sender) = begin(&client).await;
+    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
+    // The head of the answer is not held back.
+    let answer = response.await.unwrap();
+    assert!(refused(&mut sidecar).await);
+    drop((answer, sender));
+    until_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
+
+async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    Sidecar::start_with(source, None, "limits.held_bytes = 1048576").await.ready().await
+}
+
+async fn until_batches_are_taken(sidecar: &mut Sidecar) {
+    let taken = async {
+        while batch_refused(sidecar).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+}
+
+#[tokio::test]
+async fn messages_that_are_announced_and_do_not_come_take_no_more_than_may_be_held() {
+    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
+    let client = connect(&sidecar.address).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..2 {
+        let mut client = client.clone().ready().await.unwrap();
+        let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
+        // As long as a message may be, and none of it.
+        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
+        unfinished.push((response, sender));
+    }
+    heard(&client).await;
+    assert!(batch_refused(&mut sidecar).await);
+    // Neither questions nor health have to wait for that.
+    assert!(!refused(&mut sidecar).await);
+    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
+    drop(unfinished);
+    until_batches_are_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
+    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    tokio::spawn(connection);
+    let questions = vec![question(Operation::EnableUsers); 1_000];
+    let batch = Bytes::from(framed(&api::BatchAuthorizeRequest { questions }.encode_to_vec()));
+    let mut unread = Vec::new();
+    let mut told = None;
+    // Their answers would have several mebibytes.
+    for _ in 0..30 {
+        let mut client = client.clone().ready().await.unwrap();
+        let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
+        sender.send_data(batch.clone(), true).unwrap();
+        let answer = response.await.unwrap();
+        told = answer.headers().get("grpc-status").cloned().or(told);
+        unread.push((answer, sender));
+    }
+    assert_eq!(told.unwrap(), "8");
+    drop(unread);
+    until_batches_are_taken(&mut sidecar).await;
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn tools_that_ask_by_reflection_are_few() {
+    let sidecar = sidecar(100).await;
+    let client = connect(&sidecar.address).await;
+    let mut statuses = Vec::new();
+    let mut open = Vec::new();
+    for _ in 0..65 {
+        let mut client = client.clone().ready().await.unwrap();
+        let path = "http://localhost/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+        let (response, sender) = client.send_request(call_of(path), false).unwrap();
+        let answer = response.await.unwrap();
+        statuses.push(answer.headers().get("grpc-status").cloned());
+        open.push((answer, sender));
+    }
+    let refused = statuses.pop().unwrap();
+    assert!(statuses.iter().all(Option::is_none), "{statuses:?}");
+    assert_eq!(refused.unwrap(), "8");
+    drop(open);
+    sidecar.stop().await;
+}
