@@ -19,8 +19,8 @@ pub(super) struct Rarely {
 impl Rarely {
     /// A few at once, then one a minute.
     pub(super) fn new() -> Self {
-        const FEW: NonZeroU32 = NonZeroU32::new(5).unwrap_or(NonZeroU32::MIN);
-        let quota = Quota::per_minute(NonZeroU32::MIN).allow_burst(FEW);
+        let few = NonZeroU32::MIN.saturating_add(4);
+        let quota = Quota::per_minute(NonZeroU32::MIN).allow_burst(few);
         Self { limit: RateLimiter::direct(quota), untold: AtomicU64::new(0) }
     }
 
