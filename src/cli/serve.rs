@@ -12,7 +12,7 @@ use super::{CommandError, CommandResult, licensing, reread::Reread, run_server::
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, FactsFile, Flag},
-    edge::{address::ListenAddress, backend::BackendAddress, tls::Tls},
+    edge::{address::ListenAddress, remote::RemoteAddress, tls::Tls},
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
@@ -121,7 +121,7 @@ fn trusted_now(configured: TrustedKeys, file: PathBuf) -> impl Fn() -> TrustedKe
 /// A source that asks a licensing backend, and the store of what it tells.
 fn remote(
     config: &Config,
-    urls: Vec<BackendAddress>,
+    urls: Vec<RemoteAddress>,
     now: Trusted,
     at_start: TrustedKeys,
 ) -> Result<(RemoteSource, Store), CommandError> {

@@ -4,13 +4,13 @@
 
 mod accept;
 pub mod address;
-pub mod backend;
 pub mod bounds;
 mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
 pub mod peer;
+pub mod remote;
 pub mod tls;
 mod workers;
 
