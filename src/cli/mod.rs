@@ -23,6 +23,7 @@ mod reread;
 mod run_server;
 mod serve;
 mod status;
+mod systemd;
 mod unit_management;
 mod units;
 mod whole_file;

@@ -8,11 +8,13 @@ use std::{
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, licensing, reread::Reread, run_server::Process};
+use super::{
+    CommandError, CommandResult, licensing, reread::Reread, run_server::Process, systemd::listening_on,
+};
 use crate::{
     clock::{Clock, SystemClock},
     config::{Config, FactsFile, Flag},
-    edge::{address::ListenAddress, remote::RemoteAddress, tls::Tls},
+    edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress, tls::Tls},
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
@@ -68,8 +70,10 @@ impl Serve {
         let mut flags = self.listen.flags();
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
+        let passed = Passed::take().map_err(CommandError::configuration)?;
+        let flags = listening_on(&passed, flags);
         let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
-        Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
+        Process::run(passed, Reread::new(self.config, flags, config), |mut process, config| async move {
             let ended = serve(&mut process, config).await;
             process.ended(ended)
         })

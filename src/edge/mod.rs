@@ -9,6 +9,7 @@ mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
+pub mod passed;
 pub mod peer;
 pub mod remote;
 pub mod tls;
