@@ -17,6 +17,7 @@ mod keys;
 mod licenses;
 mod licensing;
 mod matrix;
+mod open_files;
 mod output;
 mod report_usage;
 mod reread;

@@ -11,7 +11,7 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, CommandResult, FAILED, output, reread::Reread, systemd::Systemd};
+use super::{CommandError, CommandResult, FAILED, open_files, output, reread::Reread, systemd::Systemd};
 use crate::{
     config::{self, Config},
     edge::{
@@ -56,6 +56,7 @@ impl Process {
     {
         let config = reread.read().clone();
         let telemetry = Telemetry::start(&config.log);
+        open_files::raise(config.limits.bounds.connections);
         let runtime: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (opened, ended) = runtime.block_on(async {
             // Before anything is printed: whoever reads an address may stop us at once.

@@ -1,6 +1,8 @@
 """The sidecar as a service of systemd, which these tests play: a socket that is told how it is, and listening sockets
 that are open before it starts."""
 
+import re
+import resource
 import shutil
 import signal
 import socket
@@ -209,6 +211,29 @@ def test_what_is_checked_of_an_address_is_checked_of_a_socket_that_was_passed(se
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as passed:
         passed.bind(("127.0.0.1", 0))
         assert "passed as `probes` cannot be served on" in refused(service, probes=passed)
+
+
+def limited(soft, hard):
+    return lambda: resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
+
+
+class Limited(Running):
+    """A `serve` that may have few files open."""
+
+    def process_options(self):
+        return {"preexec_fn": limited(64, 512)}
+
+
+def test_the_limit_of_open_files_is_raised_and_what_it_does_not_allow_is_warned_of(tmp_path):
+    put(tmp_path / "facts.json", facts(time.time_ns()))
+    arguments = ["serve", "--facts", tmp_path / "facts.json", "--data-dir", tmp_path / "data"]
+    arguments += ["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
+    for connections, warned in [("512", False), ("513", True)]:
+        home = tmp_path / connections
+        with Limited(arguments, ["enforcement", "probes"], home, LIMITS__CONNECTIONS=connections) as running:
+            with open(f"/proc/{running.process.pid}/limits", encoding="ascii") as limits:
+                assert re.search(r"Max open files +512 +512 ", limits.read())
+        assert ("`limits.connections` is 513, but the system lets" in running.log()) == warned
 
 
 def test_the_units_read(tmp_path):
