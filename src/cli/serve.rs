@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, FactsFile, Flag},
+    config::{self, Config, FactsFile, Flag},
     edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress, tls::Tls},
     health::Monitor,
     licensing::{Anew, Opened},
@@ -89,6 +89,7 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
         return sidecar(process, config, source, store).await;
     }
     if config.licensing.urls.is_empty() {
+        refuse_to_be_overheard(&config)?;
         let opened = licensing::open(process, &config, Anew::default()).await?;
         return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
     }
@@ -104,6 +105,18 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
     let (source, store) = remote(&config, config.licensing.urls.clone(), now, trusted)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     sidecar(process, config, source, store).await
+}
+
+/// A backend beside its sidecar is asked in the clear, so nobody else's passwords may come in from other machines.
+fn refuse_to_be_overheard(config: &Config) -> Result<(), CommandError> {
+    let config::Listen { licensing, trust_network, .. } = &config.listen;
+    if licensing.is_on_this_machine() || *trust_network {
+        return Ok(());
+    }
+    Err(CommandError::configuration(format!(
+        "`listen.licensing`: `{licensing}` can be reached from other machines, and a licensing backend beside its sidecar \
+         speaks no TLS; run it by itself with `esa-sidecar licensing`, and name it in `licensing.urls`"
+    )))
 }
 
 /// Tells the keys that are trusted now, those of the configuration and those pinned meanwhile. A file that cannot be read

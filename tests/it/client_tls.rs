@@ -212,3 +212,17 @@ async fn people_ask_a_sidecar_that_wants_their_certificate() {
     assert!(refused.contains("--key <FILE>"), "{refused}");
     sidecar.stop().await;
 }
+
+#[test]
+fn a_backend_beside_its_sidecar_takes_no_passwords_from_other_machines() {
+    let authority = authority_of(|authority| authority.issue("localhost", 1));
+    authority.revoke(&[]);
+    let file = authority.path("esa-sidecar.toml");
+    // No folder: whoever goes on from there does not get far.
+    let data = authority.path("ca.pem");
+    let toml =
+        format!("data_dir = '{}'\n[listen]\nlicensing = '0.0.0.0:0'\n{}", data.display(), authority.table());
+    std::fs::write(&file, toml).unwrap();
+    let said = shown(&command(&["serve", "--config", file.to_str().unwrap()]).output().unwrap());
+    assert!(said.starts_with("exit status 64\n") && said.contains("speaks no TLS"), "{said}");
+}
