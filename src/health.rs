@@ -171,7 +171,9 @@ impl Statuses {
         }
     }
 
-    const fn in_words(self) -> &'static str {
+    /// Whether it is ready, and if not, why.
+    #[must_use]
+    pub const fn in_words(self) -> &'static str {
         match (self.ready, self.serves) {
             (true, Serves::Enforcement) => "ready",
             (true, Serves::Licensing) => "the licensing backend is ready",

@@ -11,18 +11,18 @@ use std::{
 };
 
 use clap::Args;
-use tonic::{Code, Request, Status, metadata::MetadataValue};
+use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
 
 use super::{
     CommandError, CommandResult,
-    client::{failed, runtime},
+    client::{Believed, broken_off, failed, runtime},
     output, serve,
     unit_management::caller::token_of,
 };
 use crate::{
     config::{self, Config},
     domain::SubscriptionId,
-    edge::backend::BackendAddress,
+    edge::{remote::RemoteAddress, tls::Trust},
     proto::licensing::{
         ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
     },
@@ -35,10 +35,12 @@ use crate::{
 /// goes on with it at once. Cut off half way, the same command again is the same activation.
 #[derive(Args)]
 pub(super) struct Activate {
-    /// The licensing backend: `http://host:port`, an address and port, or `unix:PATH`; if it is left out, the first of
+    /// The licensing backend: `https://host:port`, an address and port, or `unix:PATH`; if it is left out, the first of
     /// `licensing.urls`, or 127.0.0.1:50052
     #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_LICENSING")]
-    licensing: Option<BackendAddress>,
+    licensing: Option<RemoteAddress>,
+    #[command(flatten)]
+    believed: Believed,
     #[command(flatten)]
     with: With,
     /// How the device is called in Unit Management; if it is left out, the name of this host
@@ -85,19 +87,18 @@ enum Authority {
 
 impl Activate {
     pub(super) fn run(self) -> CommandResult {
-        let flags = self
-            .data_dir
-            .into_iter()
-            .filter_map(|folder| serve::flag("--data-dir", "data_dir", Some(folder)));
-        let config = Config::read(self.config, flags.collect()).map_err(CommandError::faults)?;
+        let flags = serve::flag("--data-dir", "data_dir", self.data_dir).into_iter().collect();
+        let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
+        let trust = Trust { ca: self.believed.ca.or(config.licensing.trust.ca), shown: None };
         let backend = match (self.licensing, config.licensing.urls.first()) {
             (Some(named), _) => named,
             (None, Some(configured)) => configured.clone(),
-            (None, None) => BackendAddress::Http { host: "127.0.0.1".to_owned(), port: 50052 },
+            (None, None) => RemoteAddress::loopback(50052),
         };
-        if !config.licensing.plaintext && !backend.is_on_this_machine() {
+        if !config.licensing.plaintext && backend.is_overheard() {
             return Err(CommandError::configuration(config::beyond_this_machine(&backend)));
         }
+        let endpoint = backend.endpoint(&trust, self.timeout)?.timeout(self.timeout);
         let authority = self.with.authority(&backend)?;
         let device_name = self.device_name.unwrap_or_else(host_name);
         let purpose = Purpose::of(&authority.license(), &device_name, &self.installation);
@@ -112,7 +113,7 @@ impl Activate {
         let version = version_or_own(&self.product_version);
         let begun = file.change(|units| units.begin(&purpose, version))??;
         let request = request(&authority, device_name, &self.installation, &begun);
-        let answered = runtime()?.block_on(ask(&backend, request, &authority, self.timeout));
+        let answered = runtime()?.block_on(ask(&backend, endpoint, request, &authority));
         let activated = match answered {
             Ok(unit) => read(&unit, begun, self.installation, self.product_version)?,
             Err(Failure::Refused(status)) => {
@@ -143,10 +144,9 @@ impl Activate {
 }
 
 impl With {
-    fn authority(self, backend: &BackendAddress) -> Result<Authority, CommandError> {
+    fn authority(self, backend: &RemoteAddress) -> Result<Authority, CommandError> {
         if let Some(license) = self.license {
-            // Sessions are kept by the address alone, as the other commands take it.
-            let token = token_of(backend.to_string().trim_start_matches("http://"))?.text;
+            let token = token_of(&backend.to_string())?.text;
             return Ok(Authority::Account { license, token });
         }
         let mut text = String::new();
@@ -204,14 +204,12 @@ fn request(
 }
 
 async fn ask(
-    backend: &BackendAddress,
+    backend: &RemoteAddress,
+    endpoint: Endpoint,
     request: ActivateUnitRequest,
     authority: &Authority,
-    timeout: Duration,
 ) -> Result<ApiUnit, Failure> {
     let no_answer = |what: String| Failure::NoAnswer(format!("licensing backend {backend}: {what}"));
-    let endpoint = backend.endpoint(timeout, timeout).map_err(|error| no_answer(error.to_string()))?;
-    let channel = endpoint.timeout(timeout).connect_lazy();
     let mut request = Request::new(request);
     if let Authority::Account { token, .. } = authority {
         let bearer = MetadataValue::try_from(format!("Bearer {token}"));
@@ -221,13 +219,13 @@ async fn ask(
         bearer.set_sensitive(true);
         request.metadata_mut().insert("authorization", bearer);
     }
-    match UnitServiceClient::new(channel).activate_unit(request).await {
+    match UnitServiceClient::new(endpoint.connect_lazy()).activate_unit(request).await {
         Ok(response) => {
             let ActivateUnitResponse { unit } = response.into_inner();
             unit.ok_or_else(|| no_answer("it names no unit".to_owned()))
         }
         Err(status) if is_refusal(&status) => Err(Failure::Refused(status)),
-        Err(status) => Err(no_answer(said(&status))),
+        Err(status) => Err(no_answer(broken_off(&status).unwrap_or_else(|| status.message().to_owned()))),
     }
 }
 
@@ -252,16 +250,6 @@ fn is_refusal(status: &Status) -> bool {
         | Code::Unavailable
         | Code::DataLoss => false,
     }
-}
-
-fn said(status: &Status) -> String {
-    let mut cause = std::error::Error::source(status);
-    let mut said = status.message().to_owned();
-    while let Some(deeper) = cause {
-        said = deeper.to_string();
-        cause = deeper.source();
-    }
-    said
 }
 
 fn read(

@@ -5,7 +5,10 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{CommandError, CommandResult, output};
-use crate::{config::Config, edge::tls::Tls};
+use crate::{
+    config::{Config, Licensing},
+    edge::tls::Tls,
+};
 
 /// Say all that is wrong with a configuration, without starting
 ///
@@ -22,6 +25,8 @@ impl CheckConfig {
         let shown = self.file.display().to_string();
         let config = Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
         config.tls.files.map(Tls::read).transpose()?;
+        let Licensing { urls, trust, timeout, .. } = config.licensing;
+        urls.iter().try_for_each(|url| url.endpoint(&trust, timeout).map(drop))?;
         output::print(&format!("{shown}: nothing is wrong with it\n"))?;
         Ok(ExitCode::SUCCESS)
     }

@@ -2,27 +2,43 @@
 //!
 //! Not here: what is asked.
 
-use std::time::Duration;
+use std::{path::PathBuf, time::Duration};
 
 use clap::Args;
 use tokio::runtime::{self, Runtime};
-use tonic::{
-    Status,
-    transport::{Channel, Endpoint},
-};
+use tonic::{ConnectError, Status, TimeoutExpired, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::CommandError;
-use crate::edge::address::ListenAddress;
+use crate::edge::{
+    remote::{RemoteAddress, cause},
+    tls::Trust,
+};
 
 /// Which sidecar to ask, and for how long.
 #[derive(Args)]
 pub(super) struct Server {
-    /// Where the sidecar listens: an address and port, or `unix:PATH`
+    /// Where the sidecar listens: an address and port, `https://host:port`, or `unix:PATH`
     #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_SERVER", default_value = "127.0.0.1:50051")]
-    server: ListenAddress,
+    server: RemoteAddress,
+    #[command(flatten)]
+    believed: Believed,
+    /// Certificate to show over https (PEM), where the sidecar wants one
+    #[arg(long, value_name = "FILE", env = "ESA_SIDECAR_CERTIFICATE", requires = "key")]
+    certificate: Option<PathBuf>,
+    /// Its private key (PEM)
+    #[arg(long, value_name = "FILE", env = "ESA_SIDECAR_KEY", requires = "certificate")]
+    key: Option<PathBuf>,
     #[command(flatten)]
     patience: Patience,
+}
+
+/// Whom to believe.
+#[derive(Args)]
+pub(super) struct Believed {
+    /// Authorities that are believed over https (PEM), in place of those of this machine
+    #[arg(long, value_name = "FILE", env = "ESA_SIDECAR_CA")]
+    pub(super) ca: Option<PathBuf>,
 }
 
 /// How long to wait.
@@ -61,27 +77,39 @@ const LICENSING: Called =
 impl Server {
     /// Connects; calls of the channel have the time that was asked for.
     pub(super) async fn connect(&self) -> Result<Channel, CommandError> {
-        connect(&self.server, Some(self.patience.timeout), &SIDECAR).await
+        connect(&self.server, &self.trust(), Some(self.patience.timeout), &SIDECAR).await
     }
 
     /// Connects for a call that stays open.
     pub(super) async fn connect_to_watch(&self) -> Result<Channel, CommandError> {
-        connect(&self.server, None, &SIDECAR).await
+        connect(&self.server, &self.trust(), None, &SIDECAR).await
+    }
+
+    fn trust(&self) -> Trust {
+        Trust { shown: self.certificate.clone().zip(self.key.clone()), ..self.believed.trust() }
+    }
+}
+
+impl Believed {
+    /// The same, showing nothing.
+    pub(super) fn trust(&self) -> Trust {
+        Trust { ca: self.ca.clone(), shown: None }
     }
 }
 
 impl Patience {
-    /// Connects to the sidecar at `address`.
-    pub(super) async fn connect(&self, address: &ListenAddress) -> Result<Channel, CommandError> {
-        connect(address, Some(self.timeout), &SIDECAR).await
+    /// Connects to the sidecar's listener of probes at `address`.
+    pub(super) async fn connect(&self, address: RemoteAddress) -> Result<Channel, CommandError> {
+        connect(&address, &Trust::default(), Some(self.timeout), &SIDECAR).await
     }
 
     /// Connects to the licensing backend at `address`.
     pub(super) async fn connect_to_licensing(
         &self,
-        address: &ListenAddress,
+        address: &RemoteAddress,
+        trust: &Trust,
     ) -> Result<Channel, CommandError> {
-        connect(address, Some(self.timeout), &LICENSING).await
+        connect(address, trust, Some(self.timeout), &LICENSING).await
     }
 }
 
@@ -92,6 +120,9 @@ pub(super) fn runtime() -> Result<Runtime, CommandError> {
 
 /// A call that failed, for people.
 pub(super) fn failed(status: &Status) -> CommandError {
+    if let Some(what) = unanswered(status, "sidecar") {
+        return CommandError::new(what);
+    }
     let reason =
         status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
     let hint = if reason.contains("SUBSCRIPTION_ID_REQUIRED") { ": use --subscription" } else { "" };
@@ -106,33 +137,47 @@ pub(super) fn lost(status: &Status) -> CommandError {
     CommandError::new(format!("the connection to the sidecar was lost ({})", status.message()))
 }
 
+/// What became of a call that nobody answered, for people; nothing if an answer came.
+pub(super) fn unanswered(status: &Status, name: &str) -> Option<String> {
+    let why = broken_off(status)?;
+    if why == TimeoutExpired(()).to_string() {
+        return Some("no answer came in time; give it longer with --timeout".to_owned());
+    }
+    Some(format!("the connection to the {name} was lost ({why})"))
+}
+
+/// Why a call was not answered; nothing if it was.
+pub(super) fn broken_off(status: &Status) -> Option<String> {
+    let why = cause(status)?;
+    let errors = std::iter::successors(std::error::Error::source(status), |error| error.source());
+    let mut of_connecting = errors.filter(|error| error.is::<ConnectError>() || error.is::<TimeoutExpired>());
+    if of_connecting.next().is_some() {
+        return Some(why);
+    }
+    // Neither end says so when one of them alone speaks TLS; and whoever is refused for want of a certificate hears it
+    // late, or only sees the connection closed.
+    Some(format!(
+        "{why}; where TLS is spoken write `https://`, and where a certificate is wanted show one with --certificate and \
+         --key"
+    ))
+}
+
 async fn connect(
-    address: &ListenAddress,
+    address: &RemoteAddress,
+    trust: &Trust,
     timeout: Option<Duration>,
     called: &Called,
 ) -> Result<Channel, CommandError> {
-    let uri = match address {
-        ListenAddress::Tcp(tcp) => format!("http://{tcp}"),
-        ListenAddress::Unix(path) => format!("unix:{}", path.display()),
-    };
-    let mut endpoint = Endpoint::from_shared(uri)?.connect_timeout(timeout.unwrap_or(Duration::from_secs(5)));
+    let mut endpoint = address.endpoint(trust, timeout.unwrap_or(Duration::from_secs(5)))?;
     if let Some(timeout) = timeout {
         endpoint = endpoint.timeout(timeout);
     }
     endpoint.connect().await.map_err(|error| {
-        let why = std::error::Error::source(&error).map_or_else(|| error.to_string(), innermost);
+        let why = cause(&error).unwrap_or_else(|| error.to_string());
         let Called { name, start, flag } = called;
         CommandError::new(format!(
             "no {name} answers at {address} ({why}); start one with `esa-sidecar demo` or `{start}`, or name another \
              with {flag}"
         ))
     })
-}
-
-fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    let mut error = error;
-    while let Some(source) = error.source() {
-        error = source;
-    }
-    error.to_string()
 }

@@ -31,7 +31,7 @@ pub(super) struct Healthcheck {
 impl Healthcheck {
     pub(super) fn run(self) -> CommandResult {
         let status = client::runtime()?.block_on(async {
-            let mut client = HealthClient::new(self.patience.connect(&self.server).await?);
+            let mut client = HealthClient::new(self.patience.connect(self.server.clone().into()).await?);
             let request = HealthCheckRequest { service: self.service.clone() };
             client.check(request).await.map_err(|status| client::failed(&status))
         });

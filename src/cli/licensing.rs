@@ -4,13 +4,17 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, output, reread::Reread, run_server::Process, serve::flag};
+use super::{
+    CommandError, CommandResult, output, reread::Reread, run_server::Process, serve::flag,
+    systemd::listening_on,
+};
 use crate::{
     clock::WallClock,
     config::Config,
     edge::{
         address::ListenAddress,
         listener::Listener,
+        passed::Passed,
         tls::{Files, Tls},
     },
     health::Monitor,
@@ -57,9 +61,10 @@ impl Licensing {
             flag("--data-dir", "data_dir", self.data_dir),
             flag("--database", "backend.database", self.database),
         ];
-        let flags: Vec<_> = flags.into_iter().flatten().collect();
+        let passed = Passed::take().map_err(CommandError::configuration)?;
+        let flags = listening_on(&passed, flags.into_iter().flatten().collect());
         let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
-        Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
+        Process::run(passed, Reread::new(self.config, flags, config), |mut process, config| async move {
             let anew = Anew { owner: self.reset_owner, key: self.replace_key };
             let ended = serve(&mut process, config, anew).await;
             process.ended(ended)

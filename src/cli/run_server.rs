@@ -11,12 +11,13 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, CommandResult, FAILED, output, reread::Reread};
+use super::{CommandError, CommandResult, FAILED, open_files, output, reread::Reread, systemd::Systemd};
 use crate::{
     config::{self, Config},
     edge::{
         address::ListenAddress,
         listener::{Listener, Opening},
+        passed::{Passed, PassedSocket},
     },
     health::Monitor,
     server::ServeError,
@@ -32,7 +33,10 @@ pub(super) struct Process {
     hangup: Signal,
     /// What SIGHUP reads again.
     reread: Reread,
+    /// Sockets to serve on that are open already.
+    passed: Passed,
     opened: Vec<ListenAddress>,
+    systemd: Systemd,
 }
 
 struct Signals {
@@ -41,13 +45,18 @@ struct Signals {
 }
 
 impl Process {
-    /// Runs `work` in a process of its own runtime and log.
-    pub(super) fn run<F>(reread: Reread, work: impl FnOnce(Self, Config) -> F) -> CommandResult
+    /// Runs `work` in a process of its own runtime and log, on the sockets that were `passed`.
+    pub(super) fn run<F>(
+        passed: Passed,
+        reread: Reread,
+        work: impl FnOnce(Self, Config) -> F,
+    ) -> CommandResult
     where
         F: Future<Output = (Vec<ListenAddress>, CommandResult)>,
     {
         let config = reread.read().clone();
         let telemetry = Telemetry::start(&config.log);
+        open_files::raise(config.limits.bounds.connections);
         let runtime: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (opened, ended) = runtime.block_on(async {
             // Before anything is printed: whoever reads an address may stop us at once.
@@ -57,7 +66,9 @@ impl Process {
                 (_, Err(error)) => return (Vec::new(), Err(error.into())),
             };
             let stop = CancellationToken::new();
-            work(Self { stop, telemetry, signals, hangup, reread, opened: Vec::new() }, config).await
+            let (opened, systemd) = (Vec::new(), Systemd::default());
+            let process = Self { stop, telemetry, signals, hangup, reread, passed, opened, systemd };
+            work(process, config).await
         });
         // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
         runtime.shutdown_background();
@@ -71,7 +82,7 @@ impl Process {
         self.reread.settings(present)
     }
 
-    /// Opens `address` with so many accept queues and says so.
+    /// Opens `address` with so many accept queues, or takes the socket that was passed for it, and says so.
     pub(super) async fn open(
         &mut self,
         what: &str,
@@ -79,8 +90,14 @@ impl Process {
         queues: NonZeroUsize,
     ) -> Result<(Listener, ListenAddress), CommandError> {
         let config::Listen { socket_mode: mode, socket_owner: owner, .. } = self.reread.read().listen;
-        let listener = Listener::open(address, Opening { queues, mode, owner }).await?;
-        self.opened.push(address.clone());
+        let listener = match self.passed.remove(what) {
+            Some(passed) => Listener::of(passed, queues)?,
+            None => {
+                let listener = Listener::open(address, Opening { queues, mode, owner }).await?;
+                self.opened.push(address.clone());
+                listener
+            }
+        };
         let taken = listener.address().clone();
         output::print(&format!("{what} listening on {taken}\n"))?;
         Ok((listener, taken))
@@ -93,6 +110,11 @@ impl Process {
         monitor: &Monitor,
         greeting: String,
     ) -> CommandResult {
+        for PassedSocket { name, address, .. } in self.passed.rest() {
+            tracing::warn!(
+                "nothing is served on the socket that was passed as `{name}`, {address}: it is closed"
+            );
+        }
         tokio::pin!(run);
         let mut statuses = monitor.statuses();
         let greeted = async {
@@ -105,7 +127,7 @@ impl Process {
         let hung_up = async {
             loop {
                 self.hangup.recv().await;
-                self.reread.again();
+                self.systemd.reloading(|| self.reread.again());
             }
         };
         tokio::select! {
@@ -113,10 +135,14 @@ impl Process {
             Err(error) = greeted => return Err(error),
             () = self.telemetry.tell_dropped() => {}
             () = hung_up => {}
+            () = self.systemd.follow(monitor.statuses()) => {}
+            never = self.systemd.keep_watchdog() => match never {},
             () = self.signals.next() => {}
         }
+        self.systemd.stopping();
         self.stop.cancel();
         tokio::select! {
+            never = self.systemd.keep_watchdog() => match never {},
             ended = &mut run => ended.map(|()| ExitCode::SUCCESS).map_err(CommandError::from),
             () = self.signals.next() => {
                 tracing::warn!("a second signal: stopping at once, open calls are cut off");

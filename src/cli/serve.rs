@@ -8,11 +8,13 @@ use std::{
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, licensing, reread::Reread, run_server::Process};
+use super::{
+    CommandError, CommandResult, licensing, reread::Reread, run_server::Process, systemd::listening_on,
+};
 use crate::{
     clock::{Clock, SystemClock},
-    config::{Config, FactsFile, Flag},
-    edge::{address::ListenAddress, backend::BackendAddress, tls::Tls},
+    config::{self, Config, FactsFile, Flag},
+    edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress, tls::Tls},
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
@@ -68,8 +70,10 @@ impl Serve {
         let mut flags = self.listen.flags();
         flags.extend(flag("--facts", "file.path", self.facts));
         flags.extend(flag("--data-dir", "data_dir", self.data_dir));
+        let passed = Passed::take().map_err(CommandError::configuration)?;
+        let flags = listening_on(&passed, flags);
         let config = Config::read(self.config.clone(), flags.clone()).map_err(CommandError::faults)?;
-        Process::run(Reread::new(self.config, flags, config), |mut process, config| async move {
+        Process::run(passed, Reread::new(self.config, flags, config), |mut process, config| async move {
             let ended = serve(&mut process, config).await;
             process.ended(ended)
         })
@@ -85,6 +89,7 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
         return sidecar(process, config, source, store).await;
     }
     if config.licensing.urls.is_empty() {
+        refuse_to_be_overheard(&config)?;
         let opened = licensing::open(process, &config, Anew::default()).await?;
         return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
     }
@@ -100,6 +105,18 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
     let (source, store) = remote(&config, config.licensing.urls.clone(), now, trusted)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     sidecar(process, config, source, store).await
+}
+
+/// A backend beside its sidecar is asked in the clear, so nobody else's passwords may come in from other machines.
+fn refuse_to_be_overheard(config: &Config) -> Result<(), CommandError> {
+    let config::Listen { licensing, trust_network, .. } = &config.listen;
+    if licensing.is_on_this_machine() || *trust_network {
+        return Ok(());
+    }
+    Err(CommandError::configuration(format!(
+        "`listen.licensing`: `{licensing}` can be reached from other machines, and a licensing backend beside its sidecar \
+         speaks no TLS; run it by itself with `esa-sidecar licensing`, and name it in `licensing.urls`"
+    )))
 }
 
 /// Tells the keys that are trusted now, those of the configuration and those pinned meanwhile. A file that cannot be read
@@ -121,7 +138,7 @@ fn trusted_now(configured: TrustedKeys, file: PathBuf) -> impl Fn() -> TrustedKe
 /// A source that asks a licensing backend, and the store of what it tells.
 fn remote(
     config: &Config,
-    urls: Vec<BackendAddress>,
+    urls: Vec<RemoteAddress>,
     now: Trusted,
     at_start: TrustedKeys,
 ) -> Result<(RemoteSource, Store), CommandError> {

@@ -5,19 +5,25 @@ use std::time::Duration;
 use super::Reader;
 use crate::{
     domain::SubscriptionId,
-    edge::backend::{BackendAddress, BackendAddressError},
+    edge::{
+        remote::{RemoteAddress, RemoteAddressError},
+        tls::Trust,
+    },
     signing::{NotAPublicKey, PublicKey, TrustedKeys},
 };
 
 /// The licensing backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Licensing {
-    /// `licensing.urls`: replicas of one backend in order of preference, as `http://127.0.0.1:50052` or as a Unix socket,
-    /// written `unix:PATH`; default none.
-    pub urls: Vec<BackendAddress>,
+    /// `licensing.urls`: replicas of one backend in order of preference, as `https://licensing.example.org:50052`, `http://…`
+    /// or as a Unix socket, written `unix:PATH`; default none.
+    pub urls: Vec<RemoteAddress>,
     /// `licensing.plaintext`: whether a backend on another machine may be asked without TLS, so that whoever is on the way
     /// reads this server's secret, default false.
     pub plaintext: bool,
+    /// `licensing.ca`: the authorities of the backend's certificate (PEM), read at each connection, default those of this
+    /// machine.
+    pub trust: Trust,
     /// `licensing.keys`: public keys facts may be signed with, two at the most, default none. Those pinned in
     /// `data_dir/trusted-keys` count, too.
     pub keys: TrustedKeys,
@@ -45,10 +51,10 @@ impl Licensing {
             TrustedKeys::default()
         });
         let urls = reader.list("licensing.urls", |text| {
-            text.parse::<BackendAddress>().map_err(|error: BackendAddressError| error.to_string())
+            text.parse::<RemoteAddress>().map_err(|error: RemoteAddressError| error.to_string())
         });
         let plaintext = reader.truth("licensing.plaintext");
-        for url in urls.iter().filter(|url| !plaintext && !url.is_on_this_machine()) {
+        for url in urls.iter().filter(|url| !plaintext && url.is_overheard()) {
             reader.fault("licensing.urls", beyond_this_machine(url));
         }
         let id = |text: &str| {
@@ -58,6 +64,7 @@ impl Licensing {
         Self {
             urls,
             plaintext,
+            trust: Trust { ca: reader.path("licensing.ca"), shown: None },
             keys,
             subscription: reader.parsed("licensing.subscription", None, id),
             sync_interval: reader.duration("licensing.sync_interval", Duration::from_hours(4)),
@@ -71,9 +78,9 @@ impl Licensing {
 
 /// Why `url` is not called without TLS.
 #[must_use]
-pub fn beyond_this_machine(url: &BackendAddress) -> String {
+pub fn beyond_this_machine(url: &RemoteAddress) -> String {
     format!(
-        "`{url}` is another machine, and without TLS whoever is on the way reads the secret of this server; set \
-         `licensing.plaintext = true` if the way is safe, as in a tunnel"
+        "`{url}` is another machine, and without TLS whoever is on the way reads the secret of this server; write \
+         `https://`, or set `licensing.plaintext = true` if the way is safe, as in a tunnel"
     )
 }

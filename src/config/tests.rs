@@ -59,8 +59,7 @@ fn the_example_configuration_sets_every_key_to_its_default() {
 fn what_is_wrong_with_the_backend_is_said() {
     for (toml, what) in [
         ("[licensing]\nurls = ['http://10.0.0.1:1']", "licensing.plaintext = true"),
-        ("[licensing]\nurls = ['https://localhost:1']", "TLS"),
-        ("[licensing]\nurls = ['nonsense']", "http://host:50052"),
+        ("[licensing]\nurls = ['nonsense']", "https://host:port"),
         ("[licensing]\nurls = ['http://localhost:1']\n[file]\npath = 'f'", "one source"),
         ("[licensing]\nsubscription = '1'", "public license ID"),
         ("[licensing]\nplaintext = 'perhaps'", "neither `true` nor `false`"),
@@ -74,9 +73,11 @@ fn what_is_wrong_with_the_backend_is_said() {
         let faults = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap_err().to_string();
         assert!(faults.contains(what), "{toml}: {faults}");
     }
-    let file = tempfile::NamedTempFile::new().unwrap();
-    std::fs::write(file.path(), "[licensing]\nurls = ['http://10.0.0.1:1']\nplaintext = true").unwrap();
-    assert!(Config::read(Some(file.path().to_owned()), Vec::new()).is_ok());
+    for toml in ["urls = ['http://10.0.0.1:1']\nplaintext = true", "urls = ['https://10.0.0.1:1']"] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("[licensing]\n{toml}")).unwrap();
+        assert!(Config::read(Some(file.path().to_owned()), Vec::new()).is_ok(), "{toml}");
+    }
 }
 
 #[test]

@@ -17,7 +17,7 @@ use std::{
 use socket2::{Domain, Protocol, Type};
 use tokio::net::UnixStream;
 
-use super::address::ListenAddress;
+use super::{address::ListenAddress, passed::PassedSocket};
 
 /// A listener that is open.
 #[derive(Debug)]
@@ -74,6 +74,11 @@ impl Listener {
             ListenError { address: address.clone(), error, hint }
         })?;
         Ok(Self { address, queues })
+    }
+
+    /// Goes on with one that is open already: so many threads take connections from its one queue.
+    pub fn of(PassedSocket { address, socket, .. }: PassedSocket, queues: NonZeroUsize) -> io::Result<Self> {
+        Ok(Self { address, queues: shared(socket, queues)? })
     }
 
     /// Where it listens, with the port that was taken.
@@ -144,6 +149,20 @@ async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
         return Err(error);
     }
     listener.set_nonblocking(true)?;
-    let more = (1..how.queues.get()).map(|_| listener.try_clone()).collect::<io::Result<Vec<_>>>()?;
-    Ok(std::iter::once(listener).chain(more).map(Socket::Unix).collect())
+    shared(Socket::Unix(listener), how.queues)
+}
+
+/// One queue for several threads.
+fn shared(socket: Socket, threads: NonZeroUsize) -> io::Result<Vec<Socket>> {
+    let more = (1..threads.get()).map(|_| socket.try_clone()).collect::<io::Result<Vec<_>>>()?;
+    Ok(std::iter::once(socket).chain(more).collect())
+}
+
+impl Socket {
+    fn try_clone(&self) -> io::Result<Self> {
+        Ok(match self {
+            Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
+            Self::Unix(listener) => Self::Unix(listener.try_clone()?),
+        })
+    }
 }

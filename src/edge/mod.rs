@@ -4,15 +4,16 @@
 
 mod accept;
 pub mod address;
-pub mod backend;
 pub mod bounds;
 pub mod budget;
 mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
+pub mod passed;
 pub mod peer;
 mod rarely;
+pub mod remote;
 pub mod room;
 pub mod tls;
 mod workers;

@@ -28,15 +28,15 @@ use crate::{
 const OTHER: &str = "ZZZ-ZZZ-ZZZ";
 
 /// A sidecar that tells its callers apart, and where it listens.
-struct Guarded {
+pub(crate) struct Guarded {
     settings: watch::Sender<Config>,
-    address: ListenAddress,
+    pub(crate) address: ListenAddress,
     stop: CancellationToken,
     ended: JoinHandle<()>,
 }
 
 impl Guarded {
-    async fn start(toml: &str, address: &ListenAddress) -> Self {
+    pub(crate) async fn start(toml: &str, address: &ListenAddress) -> Self {
         let config = config(toml);
         let enforcement = Listener::open(address, opening(config.listen.threads)).await.unwrap();
         let probes = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
@@ -80,7 +80,7 @@ impl Guarded {
         Endpoint::from_shared(uri).unwrap().connect().await.unwrap()
     }
 
-    async fn stop(self) {
+    pub(crate) async fn stop(self) {
         self.stop.cancel();
         self.ended.await.unwrap();
     }

@@ -42,7 +42,17 @@ impl Authority {
 
     /// A certificate for this DNS name or URI.
     pub(crate) fn issue(&self, name: &str, serial: u64) -> Issued {
+        self.issue_until(name, serial, 2096)
+    }
+
+    /// One that is not valid any more.
+    pub(crate) fn issue_expired(&self, name: &str) -> Issued {
+        self.issue_until(name, 1, 2026)
+    }
+
+    fn issue_until(&self, name: &str, serial: u64, year: i32) -> Issued {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.not_after = date_time_ymd(year, 1, 1);
         params.serial_number = Some(SerialNumber::from(serial));
         params.extended_key_usages =
             vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];

@@ -13,6 +13,7 @@ mod backend;
 mod callers;
 mod certificates;
 mod cli;
+mod client_tls;
 mod connections;
 mod crashes;
 mod drain;

@@ -51,7 +51,7 @@ fn configured(replicas: &[&str], more: &str) -> Config {
 }
 
 /// A sidecar on the data folder `folder` that asks `replicas`.
-async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
+pub(crate) async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
     let config = configured(replicas, more);
     let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone());
     let source = remote_source(&config, trusted, folder);

@@ -76,16 +76,25 @@ class Running:
         """Starts it and waits for nothing."""
         environment = {key: value for key, value in os.environ.items() if not key.startswith("ESA_SIDECAR__")}
         environment |= {f"ESA_SIDECAR__{key}": value for key, value in self.settings.items()}
-        command = [binary(), *map(str, self.arguments)]
         with self._log.open("ab") as log:
             stderr = log if self.stderr is None else self.stderr
-            self.process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=stderr, env=environment)
+            self.process = subprocess.Popen(
+                self.command(), stdout=subprocess.PIPE, stderr=stderr, env=environment, **self.process_options()
+            )
         threading.Thread(target=self._read, daemon=True).start()
+
+    def command(self):
+        """What is run."""
+        return [binary(), *map(str, self.arguments)]
+
+    def process_options(self):
+        """What its process gets beside that."""
+        return {}
 
     def __enter__(self):
         self.begin()
         try:
-            self._wait_for_addresses()
+            self.wait_for_addresses()
         except BaseException:
             self._end()
             raise
@@ -150,7 +159,8 @@ class Running:
                 self._lines.put(line.decode("utf-8").strip())
         self._lines.put(None)
 
-    def _wait_for_addresses(self):
+    def wait_for_addresses(self):
+        """Returns once it has said where it listens."""
         deadline = time.monotonic() + START_WITHIN
         while not self.listeners <= self.addresses.keys():
             line = self._next_line(deadline, "an address")
@@ -169,6 +179,10 @@ class Running:
     def _end(self):
         self.kill()
         print(self._tail())
+
+    def log(self):
+        """What it has logged, the end of it."""
+        return self._tail()
 
     def _tail(self):
         return self._log.read_text(encoding="utf-8", errors="replace")[-4000:]

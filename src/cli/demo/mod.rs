@@ -18,7 +18,7 @@ use crate::{
     clock::{Clock, ManualClock, SystemClock, WallClock},
     config::{self, Config, Flag},
     domain::Instant,
-    edge::address::ListenAddress,
+    edge::{address::ListenAddress, passed::Passed},
     licensing::{Anew, Opened},
     rfc3339,
 };
@@ -42,7 +42,7 @@ impl Demo {
         flags.push(Flag { flag: "--data-dir", key: "data_dir", value: data_dir });
         let mut config = Config::read(None, flags.clone()).map_err(CommandError::faults)?;
         config.licensing.subscription = Some(company::not_activated()?);
-        Process::run(Reread::new(None, flags, config), |mut process, config| async move {
+        Process::run(Passed::default(), Reread::new(None, flags, config), |mut process, config| async move {
             let ended = serve_company(&mut process, config, folder.path()).await;
             process.ended(ended)
         })

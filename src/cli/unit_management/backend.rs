@@ -18,11 +18,11 @@ use uuid::{ContextV7, Uuid};
 use crate::{
     cli::{
         CommandError,
-        client::{self, Patience},
+        client::{self, Believed, Patience},
     },
     clock::{Clock as _, SystemClock},
     domain::Instant,
-    edge::address::ListenAddress,
+    edge::remote::RemoteAddress,
     enforcement::convert,
     proto::licensing::{
         account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
@@ -34,14 +34,16 @@ use crate::{
 /// Which licensing backend to call, and for how long.
 #[derive(Args)]
 pub(in crate::cli) struct Licensing {
-    /// Where the licensing backend listens: an address and port, or `unix:PATH`
+    /// Where the licensing backend listens: an address and port of this machine, `https://host:port`, or `unix:PATH`
     #[arg(
         long = "licensing",
         value_name = "ADDR",
         env = "ESA_SIDECAR_LICENSING",
         default_value = "127.0.0.1:50052"
     )]
-    pub(in crate::cli) address: ListenAddress,
+    pub(in crate::cli) address: RemoteAddress,
+    #[command(flatten)]
+    believed: Believed,
     #[command(flatten)]
     patience: Patience,
 }
@@ -62,7 +64,14 @@ const LARGEST_ANSWER: usize = 64 * 1024 * 1024;
 impl Licensing {
     /// Connects as nobody.
     pub(in crate::cli) async fn connect(&self) -> Result<Backend, CommandError> {
-        let channel = self.patience.connect_to_licensing(&self.address).await?;
+        if self.address.is_overheard() {
+            return Err(CommandError::configuration(format!(
+                "`{}` is another machine, and without TLS whoever is on the way reads passwords and tokens; write \
+                 `https://`, or go there through a tunnel",
+                self.address
+            )));
+        }
+        let channel = self.patience.connect_to_licensing(&self.address, &self.believed.trust()).await?;
         Ok(Backend { channel, authorization: None })
     }
 }
@@ -115,13 +124,7 @@ impl Backend {
     /// A call that failed, for people. Where a token was refused, another comes from signing in; where none was sent, it
     /// was a license key or a password that was.
     pub(in crate::cli) fn failed(&self, status: &Status) -> CommandError {
-        // The client's own words for its own troubles say nothing of what to do.
-        if std::error::Error::source(status).is_some() {
-            let what = if status.code() == Code::Cancelled {
-                "no answer came in time; give it longer with --timeout".to_owned()
-            } else {
-                format!("the connection to the licensing backend was lost ({})", status.message())
-            };
+        if let Some(what) = client::unanswered(status, "licensing backend") {
             return CommandError::new(format!("{what}; if this was a change, look whether it was done"));
         }
         let mut error = client::failed(status);

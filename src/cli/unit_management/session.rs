@@ -18,7 +18,7 @@ use crate::{
         CommandError,
         whole_file::{Readers, WholeFile},
     },
-    edge::address::ListenAddress,
+    edge::remote::RemoteAddress,
 };
 
 /// One session.
@@ -68,7 +68,7 @@ impl Sessions {
     /// Keeps a session in place of the one with the same backend; none forgets it.
     pub(in crate::cli) fn keep(
         &self,
-        address: &ListenAddress,
+        address: &RemoteAddress,
         session: Option<Session>,
     ) -> Result<(), CommandError> {
         let folder = self.path.parent().unwrap_or(&self.path);

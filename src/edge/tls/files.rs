@@ -42,9 +42,12 @@ pub enum TlsError {
     /// Certificate and key do not belong together, or their kind is not known.
     #[error("`{0}` and `{1}` do not go together: {2}")]
     Pair(PathBuf, PathBuf, rustls::Error),
-    /// Callers' certificates cannot be judged by these.
+    /// Certificates cannot be judged by these.
     #[error("`{0}`: {1}")]
     Trust(PathBuf, VerifierBuilderError),
+    /// There is no calling over TLS.
+    #[error("TLS cannot be spoken: {0}")]
+    Client(String),
 }
 
 impl Contents {
@@ -104,7 +107,7 @@ impl Contents {
     }
 }
 
-fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
     if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "certificate")) } else { Ok(read) }

@@ -1,9 +1,10 @@
-//! TLS on a listener: the certificate it shows, and whose certificates it believes.
+//! TLS on a listener: the certificate it shows, and whose certificates it believes; and towards those we call.
 //!
 //! Files are looked at again while it runs, so that a certificate that is renewed counts without a restart. Not here:
 //! what a caller who is believed may ask.
 
 mod files;
+mod trust;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -15,7 +16,8 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 use self::files::Contents;
-pub use self::files::TlsError;
+pub(in crate::edge) use self::trust::in_words;
+pub use self::{files::TlsError, trust::Trust};
 
 /// The files, and the oldest version that is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]

@@ -26,7 +26,10 @@ use super::{
 use crate::{
     config,
     domain::SubscriptionId,
-    edge::backend::{BackendAddress, BackendAddressError},
+    edge::{
+        remote::{EndpointError, RemoteAddress},
+        tls::Trust,
+    },
     folder::Marks,
     signing::TrustedKeys,
 };
@@ -45,6 +48,8 @@ pub type Trusted = Arc<dyn Fn() -> TrustedKeys + Send + Sync>;
 pub struct Settings {
     /// The subscription a server that is not activated is meant for.
     pub subscription: Option<SubscriptionId>,
+    /// Whom it is trusted to be, where it is called over TLS.
+    pub trust: Trust,
     /// How long one replica may take to connect, or to answer.
     pub timeout: Duration,
     /// A connection that is silent for so long is asked whether it is still there.
@@ -72,12 +77,12 @@ struct Shared {
 impl RemoteSource {
     /// Asks `replicas` of one backend, in order of preference, as the units of `units_file`.
     pub fn new(
-        replicas: Vec<BackendAddress>,
+        replicas: Vec<RemoteAddress>,
         trusted: Trusted,
         units_file: UnitsFile,
         settings: Settings,
-    ) -> Result<Self, BackendAddressError> {
-        let replicas = Replicas::new(replicas, settings.timeout, settings.keepalive)?;
+    ) -> Result<Self, EndpointError> {
+        let replicas = Replicas::new(replicas, &settings)?;
         let end = CancellationToken::new();
         let mut memory = Memory::default();
         // Usage that is reported before the first sync is to be handed over. What is wrong with the file is told then.
@@ -99,6 +104,7 @@ impl Settings {
             config.licensing;
         Self {
             subscription,
+            trust: config.licensing.trust.clone(),
             timeout,
             keepalive,
             retry_first: config.refresh.retry_first,

@@ -3,7 +3,6 @@
 //! Not here: what is asked of them.
 
 use std::{
-    error::Error,
     sync::{Mutex, MutexGuard, OnceLock, PoisonError},
     time::Duration,
 };
@@ -14,7 +13,8 @@ use tonic::{
     transport::{Channel, Endpoint},
 };
 
-use crate::edge::backend::{BackendAddress, BackendAddressError};
+use super::Settings;
+use crate::edge::remote::{EndpointError, RemoteAddress, cause, kept_alive};
 
 /// The replicas, in order of preference.
 #[derive(Debug)]
@@ -28,7 +28,7 @@ pub(super) struct Replicas {
 #[derive(Debug)]
 pub(super) struct Replica {
     position: usize,
-    pub(super) address: BackendAddress,
+    pub(super) address: RemoteAddress,
     endpoint: Endpoint,
     /// Made when it is first called: that needs a runtime.
     channel: OnceLock<Channel>,
@@ -56,16 +56,14 @@ pub(super) enum Trouble {
 const BACK_TO_PREFERRED: Duration = Duration::from_mins(5);
 
 impl Replicas {
-    pub(super) fn new(
-        addresses: Vec<BackendAddress>,
-        timeout: Duration,
-        keepalive: Duration,
-    ) -> Result<Self, BackendAddressError> {
-        let replica = |(position, address): (usize, BackendAddress)| {
-            let endpoint = address.endpoint(timeout, keepalive)?;
+    pub(super) fn new(addresses: Vec<RemoteAddress>, settings: &Settings) -> Result<Self, EndpointError> {
+        let Settings { trust, timeout, keepalive, .. } = settings;
+        let replica = |(position, address): (usize, RemoteAddress)| {
+            let endpoint = kept_alive(address.endpoint(trust, *timeout)?, *keepalive, *timeout);
             Ok(Replica { position, address, endpoint, channel: OnceLock::new() })
         };
-        let all = addresses.into_iter().enumerate().map(replica).collect::<Result<_, _>>()?;
+        let all = addresses.into_iter().enumerate().map(replica);
+        let all = all.collect::<Result<_, EndpointError>>()?;
         let current = Mutex::new(Current { position: 0, since: Tick::now() });
         Ok(Self { all, current, answers: watch::Sender::new(()) })
     }
@@ -118,7 +116,7 @@ impl Replica {
     /// What a failed call means. `who` asked.
     pub(super) fn trouble(&self, status: &Status, who: &str) -> Trouble {
         let Self { address, .. } = self;
-        let said = innermost(status).unwrap_or_else(|| status.message().to_owned());
+        let said = cause(status).unwrap_or_else(|| status.message().to_owned());
         let unreachable = || Trouble::Unreachable(format!("licensing backend {address}: {said}"));
         match status.code() {
             Code::Unauthenticated => Trouble::Refused(format!(
@@ -157,18 +155,17 @@ impl Replica {
     }
 }
 
-/// The cause of a connection that failed, such as "connection refused".
-fn innermost(status: &Status) -> Option<String> {
-    let mut cause = status.source()?;
-    while let Some(deeper) = cause.source() {
-        cause = deeper;
-    }
-    Some(cause.to_string())
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::config::Config;
+
+    impl Replicas {
+        pub(in crate::source::remote) fn of(addresses: Vec<RemoteAddress>) -> Self {
+            let config = Config::read(None, Vec::new()).unwrap();
+            Self::new(addresses, &Settings::of(&config)).unwrap()
+        }
+    }
 
     fn order(replicas: &Replicas) -> Vec<usize> {
         replicas.in_order().map(|replica| replica.position).collect()
@@ -178,7 +175,7 @@ mod tests {
     async fn the_next_is_called_when_one_fails_and_the_preferred_one_again_later() {
         let addresses = ["http://a:1", "http://b:1", "http://c:1"].map(|text| text.parse().unwrap());
         let second = Duration::from_secs(1);
-        let replicas = Replicas::new(addresses.to_vec(), second, second).unwrap();
+        let replicas = Replicas::of(addresses.to_vec());
         assert_eq!(order(&replicas), [0, 1, 2]);
         replicas.failed(&replicas.all[0]);
         assert_eq!(order(&replicas), [1, 2, 0]);

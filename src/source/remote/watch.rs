@@ -101,7 +101,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_stream_is_opened_soon_after_a_replica_has_answered_a_sync_and_with_back_off_before() {
         let (first, most) = (Duration::from_secs(1), Duration::from_mins(5));
-        let replicas = Replicas::new(vec!["http://a:1".parse().unwrap()], first, first).unwrap();
+        let replicas = Replicas::of(vec!["http://a:1".parse().unwrap()]);
         let mut answers = replicas.answers();
         let mut backoff = Backoff::new(first, most);
         let mut paused = async |answers: &mut watch::Receiver<()>| {
