@@ -357,3 +357,53 @@ async fn a_certificate_that_does_not_read_changes_nothing_and_one_that_is_renewe
     tokio::time::timeout(std::time::Duration::from_secs(10), renewed).await.unwrap();
     sidecar.stop().await;
 }
+
+/// How often a certificate is renewed under load; `tests/run --long` does it two hundred times.
+fn rotations() -> usize {
+    std::env::var("ESA_SIDECAR_ROTATIONS").map_or(10, |rotations| rotations.parse().unwrap())
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn no_call_fails_while_certificates_are_renewed() {
+    let authorities = [Authority::new(), Authority::new()];
+    let [first, _] = &authorities;
+    let sidecar = Guarded::over_tls(first, TABLE).await;
+    let caller = first.issue("spiffe://example.org/authentication", 7);
+    let ended = CancellationToken::new();
+    let mut load = Vec::new();
+    for _ in 0..2 {
+        let channel = sidecar.connect(first, Some(&caller)).await.unwrap();
+        let (mut client, ended) = (EnforcementServiceClient::new(channel), ended.clone());
+        load.push(tokio::spawn(async move {
+            let mut answered = 0_u32;
+            while !ended.is_cancelled() {
+                client.authorize(question(Operation::EnableUsers)).await.unwrap();
+                answered += 1;
+            }
+            answered
+        }));
+    }
+    for (rotation, authority) in (0..rotations()).zip(authorities.iter().rev().cycle()) {
+        first.serve(&authority.issue("sidecar.test", 2));
+        // Whoever believes this authority alone comes through once its certificate is shown.
+        let renewed = async {
+            loop {
+                if let Some(channel) = sidecar.connect(authority, Some(&caller)).await {
+                    break channel;
+                }
+                tokio::task::yield_now().await;
+            }
+        };
+        let channel = tokio::time::timeout(std::time::Duration::from_secs(10), renewed).await;
+        let mut client =
+            EnforcementServiceClient::new(channel.unwrap_or_else(|_| panic!("rotation {rotation}")));
+        client.authorize(question(Operation::EnableUsers)).await.unwrap();
+    }
+    ended.cancel();
+    let mut answered = 0;
+    for load in load {
+        answered += load.await.unwrap();
+    }
+    println!("{} certificates, {answered} calls answered, none failed", rotations());
+    sidecar.stop().await;
+}
