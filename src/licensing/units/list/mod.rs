@@ -2,27 +2,24 @@
 //!
 //! A page goes on after the last unit of the one before, by its sorted value and its ID, so that nothing is told twice or
 //! missed whatever changes in between. Each licence has an index for each attribute; a page reads as many units of each
-//! licence as it has room for and merges them, so the first page costs the same for a hundred units and a million. Not
-//! here: what a request looks like (see `service::units`).
+//! licence as it has room for and merges them, so the first page costs the same for a hundred units and a million. What few
+//! units pass is looked up first and then sorted. Not here: what a request looks like (see `service::units`).
+
+mod statement;
 
 use std::collections::BTreeSet;
 
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
-use super::{COLUMNS, Scope, Unit, deactivate::list, read};
+use self::statement::{Few, Statement, Value};
+use super::{Scope, Unit, read};
 use crate::{
     domain::{
         Instant,
         license::LicenseStatus,
         unit::{Connection, UnitState},
     },
-    licensing::{
-        Backend,
-        caller::Caller,
-        refusal::Refusal,
-        store::{StoreError, nanos},
-        wire,
-    },
+    licensing::{Backend, caller::Caller, refusal::Refusal, store::StoreError, wire},
     proto::licensing as api,
 };
 
@@ -68,6 +65,9 @@ pub(in crate::licensing) struct Place {
     pub(in crate::licensing) license_id: String,
     pub(in crate::licensing) unit_id: String,
 }
+
+/// As many units are few: sorting them takes a few milliseconds.
+const FEW: i64 = 20_000;
 
 /// Licences in one statement.
 const LICENSES: usize = 50;
@@ -174,16 +174,38 @@ impl Backend {
         after: Option<&Place>,
         t: Instant,
     ) -> Result<Vec<(Unit, Place)>, StoreError> {
-        let Statement { sql, values } = statement(caller, listing, license_ids, after, t);
         if license_ids.is_empty() {
             return Ok(Vec::new());
         }
+        let Filter { states, own, .. } = &listing.filter;
+        let few = Few {
+            states: !states.is_empty()
+                && self.are_few(license_ids, |few| statement::in_states(few, states)).await?,
+            own: *own && self.are_few(license_ids, |few| statement::by_caller(few, caller)).await?,
+        };
+        let statement = statement::page(caller, listing, license_ids, after, t, few);
+        let rows = self.rows(statement).await?;
+        rows.iter().map(|row| placed(row, listing.sort)).collect()
+    }
+
+    /// Whether few units of these licences pass a condition, which an index answers.
+    async fn are_few(
+        &self,
+        license_ids: &[&str],
+        condition: impl Fn(&mut Statement) -> String,
+    ) -> Result<bool, StoreError> {
+        let statement = statement::count(license_ids, FEW + 1, condition);
+        let rows = self.rows(statement).await?;
+        let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("units"))?;
+        Ok(count <= FEW)
+    }
+
+    async fn rows(&self, Statement { sql, values }: Statement) -> Result<Vec<AnyRow>, StoreError> {
         let query = values.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, value| match value {
             Value::Text(text) => query.bind(text),
             Value::Number(number) => query.bind(number),
         });
-        let rows = query.fetch_all(self.store.reads()).await?;
-        rows.iter().map(|row| placed(row, listing.sort)).collect()
+        Ok(query.fetch_all(self.store.reads()).await?)
     }
 }
 
@@ -203,103 +225,6 @@ impl Sort {
         };
         by_value.then_with(|| one.unit_id.cmp(&other.unit_id))
     }
-}
-
-/// A statement and what is bound to it.
-struct Statement {
-    sql: String,
-    values: Vec<Value>,
-}
-
-enum Value {
-    Text(String),
-    Number(i64),
-}
-
-impl Statement {
-    /// The placeholder of one more value.
-    fn bind(&mut self, value: Value) -> String {
-        self.values.push(value);
-        format!("${}", self.values.len())
-    }
-}
-
-/// One `SELECT` for each licence, each of which an index answers in order and by itself, merged by an outer one; only
-/// the units of the page are looked up.
-fn statement(
-    caller: &Caller,
-    listing: &Listing,
-    license_ids: &[&str],
-    after: Option<&Place>,
-    t: Instant,
-) -> Statement {
-    let mut statement = Statement { sql: String::new(), values: Vec::new() };
-    let (column, way) = (listing.sort.column(), if listing.descending { "DESC" } else { "ASC" });
-    let narrowed = narrowed(&mut statement, caller, listing, after, t);
-    let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
-    let parts = license_ids.iter().map(|id| {
-        let id = statement.bind(Value::Text((*id).to_owned()));
-        format!(
-            "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
-             WHERE license_id = {id}{narrowed} ORDER BY {column} {way}, unit_id {way} LIMIT {limit}) AS part"
-        )
-    });
-    let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
-    let order = format!("ORDER BY value {way}, id {way}");
-    // CROSS keeps SQLite from going through all units to find those of the page.
-    statement.sql = format!(
-        "SELECT {COLUMNS} FROM (SELECT * FROM ({parts}) AS merged {order} LIMIT {limit}) AS page
-         CROSS JOIN units WHERE unit_id = id {order}"
-    );
-    statement
-}
-
-/// What narrows a licence's units down.
-fn narrowed(
-    statement: &mut Statement,
-    caller: &Caller,
-    listing: &Listing,
-    after: Option<&Place>,
-    t: Instant,
-) -> String {
-    let mut narrowed = String::new();
-    let Filter { connections, states, own, .. } = &listing.filter;
-    if let Some(place) = after {
-        let sign = if listing.descending { "<" } else { ">" };
-        let unit_id = statement.bind(Value::Text(place.unit_id.clone()));
-        let value = match listing.sort {
-            Sort::Text(_) => Value::Text(place.value.clone()),
-            Sort::Number(_) => Value::Number(place.value.parse().unwrap_or_default()),
-            Sort::License | Sort::Status => Value::Text(place.unit_id.clone()),
-        };
-        let value = statement.bind(value);
-        narrowed += &format!(" AND ({}, unit_id) {sign} ({value}, {unit_id})", listing.sort.column());
-    }
-    let first = statement.values.len() + 1;
-    if !states.is_empty() {
-        narrowed += &format!(" AND state IN ({})", list(first, states.len()));
-        statement.values.extend(states.iter().map(|state| Value::Number(wire::unit_state_kept(*state))));
-    }
-    if *own {
-        let own = statement.bind(Value::Text(caller.account_id.clone()));
-        narrowed += &format!(" AND activated_by = {own}");
-    }
-    let mut ranges = Vec::new();
-    for connection in connections {
-        let (more, most) = connection.away();
-        let mut range = vec!["1 = 1".to_owned()];
-        if let Some(more) = more {
-            range.push(format!("last_connected_at < {}", statement.bind(Value::Number(nanos(t - more)))));
-        }
-        if let Some(most) = most {
-            range.push(format!("{} <= last_connected_at", statement.bind(Value::Number(nanos(t - most)))));
-        }
-        ranges.push(format!("({})", range.join(" AND ")));
-    }
-    if !ranges.is_empty() {
-        narrowed += &format!(" AND ({})", ranges.join(" OR "));
-    }
-    narrowed
 }
 
 /// A unit and its place in the list.
