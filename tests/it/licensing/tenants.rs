@@ -543,6 +543,7 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "limit",
         "column",
         "narrowed",
+        "inner",
         "parts",
         "value",
         "unit_id",

@@ -57,11 +57,16 @@ pub(super) fn page(
     let (column, way) = (listing.sort.ordered(few), if listing.descending { "DESC" } else { "ASC" });
     let narrowed = narrowed(&mut statement, caller, listing, after, t, few);
     let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
+    // Told twice to sort by the ID, SQLite sorts what an index has in order already.
+    let inner = match listing.sort {
+        Sort::License | Sort::Status => format!("{column} {way}"),
+        Sort::Text(_) | Sort::Number(_) => format!("{column} {way}, unit_id {way}"),
+    };
     let parts = license_ids.iter().map(|id| {
         let id = statement.bind(Value::Text((*id).to_owned()));
         format!(
             "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
-             WHERE license_id = {id}{narrowed} ORDER BY {column} {way}, unit_id {way} LIMIT {limit}) AS part"
+             WHERE license_id = {id}{narrowed} ORDER BY {inner} LIMIT {limit}) AS part"
         )
     });
     let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
