@@ -46,6 +46,13 @@ impl Reread {
                 return;
             }
         };
+        if self.read.callers.is_some() && read.callers.is_none() {
+            // The listeners that are open were allowed because callers are told apart on them.
+            error!(
+                "the configuration is not read again: that there are no `[[callers]]` any more takes a restart"
+            );
+            return;
+        }
         let later = self.read.differs_in(&read);
         if !later.is_empty() {
             warn!("what changed in {} counts from the next start on", later.join(", "));

@@ -18,6 +18,7 @@ use crate::{
         address::ListenAddress,
         listener::{Listener, Opening},
         passed::{Passed, PassedSocket},
+        socket_file::SocketFile,
     },
     health::Monitor,
     server::ServeError,
@@ -35,7 +36,7 @@ pub(super) struct Process {
     reread: Reread,
     /// Sockets to serve on that are open already.
     passed: Passed,
-    opened: Vec<ListenAddress>,
+    opened: Vec<SocketFile>,
     systemd: Systemd,
 }
 
@@ -52,7 +53,7 @@ impl Process {
         work: impl FnOnce(Self, Config) -> F,
     ) -> CommandResult
     where
-        F: Future<Output = (Vec<ListenAddress>, CommandResult)>,
+        F: Future<Output = (Vec<SocketFile>, CommandResult)>,
     {
         let config = reread.read().clone();
         let telemetry = Telemetry::start(&config.log);
@@ -73,7 +74,7 @@ impl Process {
         // Work that blocks, such as keeping facts on disk, is safe at every instant and need not be waited for.
         runtime.shutdown_background();
         // Only what was opened here: a socket that could not be opened may be another sidecar's.
-        opened.iter().for_each(ListenAddress::tidy_up);
+        opened.iter().for_each(SocketFile::remove);
         ended
     }
 
@@ -94,7 +95,7 @@ impl Process {
             Some(passed) => Listener::of(passed, queues)?,
             None => {
                 let listener = Listener::open(address, Opening { queues, mode, owner }).await?;
-                self.opened.push(address.clone());
+                self.opened.extend(SocketFile::of(address));
                 listener
             }
         };
@@ -152,7 +153,7 @@ impl Process {
     }
 
     /// What was opened, and how it ended.
-    pub(super) fn ended(self, ended: CommandResult) -> (Vec<ListenAddress>, CommandResult) {
+    pub(super) fn ended(self, ended: CommandResult) -> (Vec<SocketFile>, CommandResult) {
         (self.opened, ended)
     }
 }

@@ -173,12 +173,12 @@ where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
         let begun = timeout_at(by, Begun::read(io, self.bounds.turn_bytes)).await??;
-        let peer = Peer::new(origin, names, self.ending.streams.child_token());
+        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
         let calls = (self.calls)(&peer);
         let end = async {
             tokio::select! {
-                () = self.ending.connections.cancelled() => {}
-                () = outdated.cancelled() => {}
+                () = self.ending.connections.cancelled() => connection::UNTIL_THE_PROCESS_ENDS,
+                () = outdated.cancelled() => self.bounds.connection_grace,
             }
         };
         if begun.is_http2() {

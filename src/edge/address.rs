@@ -49,14 +49,6 @@ impl ListenAddress {
             Self::Unix(_) => true,
         }
     }
-
-    /// Removes what listening here leaves behind.
-    pub fn tidy_up(&self) {
-        if let Self::Unix(path) = self {
-            // One that is left behind is taken over at the next start.
-            let _ = std::fs::remove_file(path);
-        }
-    }
 }
 
 impl FromStr for ListenAddress {

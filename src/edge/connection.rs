@@ -29,7 +29,7 @@ use crate::backoff::jittered;
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
 
 /// How long a connection stays that is asked to end because the process stops, which has a deadline of its own.
-const UNTIL_THE_PROCESS_ENDS: Duration = Duration::from_hours(24);
+pub(super) const UNTIL_THE_PROCESS_ENDS: Duration = Duration::from_hours(24);
 
 /// How many percent sooner or later connections grow old, so that those that began together do not end together.
 const AGES_APART: u32 = 10;
@@ -73,7 +73,7 @@ pub(super) async fn serve_http2<I, S, B>(
     calls: S,
     bounds: &Bounds,
     peer: &Peer,
-    end: impl Future<Output = ()>,
+    end: impl Future<Output = Duration>,
 ) -> Result<(), BoxError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -105,7 +105,7 @@ pub(super) async fn serve_http1<I, S, B>(
     calls: S,
     bounds: &Bounds,
     peer: &Peer,
-    end: impl Future<Output = ()>,
+    end: impl Future<Output = Duration>,
 ) -> Result<(), BoxError>
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
@@ -132,7 +132,7 @@ async fn until_it_ends(
     connection: impl Connection,
     bounds: &Bounds,
     peer: &Peer,
-    end: impl Future<Output = ()>,
+    end: impl Future<Output = Duration>,
 ) -> Result<(), BoxError> {
     let mut connection = pin!(connection);
     let mut old = pin!(sleep(jittered(bounds.connection_age, AGES_APART)));
@@ -142,7 +142,7 @@ async fn until_it_ends(
         let left = tokio::select! {
             biased;
             ended = connection.as_mut() => return ended.map_err(BoxError::from),
-            () = asked_to_end.as_mut(), if is_open => UNTIL_THE_PROCESS_ENDS,
+            left = asked_to_end.as_mut(), if is_open => left,
             () = old.as_mut() => {
                 if !is_open {
                     return Err(format!("calls were still open {:?} after it was to end", bounds.connection_grace).into());

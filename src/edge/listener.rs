@@ -139,6 +139,8 @@ async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
     }
     // Nobody connects before it is known who may: it gets its name last.
     let unnamed = path.with_added_extension(format!("{}.new", std::process::id()));
+    // A crash may have left one behind: in a container every process has the same number.
+    let _ = std::fs::remove_file(&unnamed);
     let listener = UnixListener::bind(&unnamed)?;
     let named = std::fs::set_permissions(&unnamed, Permissions::from_mode(how.mode))
         .and_then(|()| how.owner.map_or(Ok(()), |(user, group)| chown(&unnamed, Some(user), Some(group))))

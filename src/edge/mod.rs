@@ -15,6 +15,7 @@ pub mod peer;
 mod rarely;
 pub mod remote;
 pub mod room;
+pub mod socket_file;
 pub mod tls;
 mod workers;
 

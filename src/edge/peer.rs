@@ -17,6 +17,7 @@ struct Inner {
     origin: Origin,
     names: Option<Names>,
     streams_end: CancellationToken,
+    outdated: CancellationToken,
 }
 
 /// Where a connection comes from, as far as the operating system vouches for it.
@@ -29,8 +30,20 @@ pub enum Origin {
 }
 
 impl Peer {
-    pub(super) fn new(origin: Origin, names: Option<Names>, streams_end: CancellationToken) -> Self {
-        Self(Arc::new(Inner { origin, names, streams_end }))
+    pub(super) fn new(
+        origin: Origin,
+        names: Option<Names>,
+        streams_end: CancellationToken,
+        outdated: CancellationToken,
+    ) -> Self {
+        Self(Arc::new(Inner { origin, names, streams_end, outdated }))
+    }
+
+    /// Whether others are trusted than when its certificate was believed: it has to come again, and until then it is
+    /// nobody, however long it keeps its connection.
+    #[must_use]
+    pub fn is_outdated(&self) -> bool {
+        self.0.outdated.is_cancelled()
     }
 
     /// The names in its certificate, if it showed one that is believed.

@@ -61,7 +61,9 @@ impl<'a> Asked<'a> {
     ) -> Result<api::AuthorizeResponse, Refusal> {
         let answer = match held {
             Ok(snapshot) => {
-                self.caller.may_name(&snapshot.facts.subscription_id)?;
+                if self.subscription_id.is_none() {
+                    self.caller.may_hear_of(&snapshot.facts.subscription_id)?;
+                }
                 self.by_snapshot(snapshot, freshness, now)?
             }
             Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts)?,

@@ -137,6 +137,11 @@ impl Caller {
         }
     }
 
+    /// The same of one it did not name; a refusal says no more than it knows.
+    pub fn may_hear_of(&self, subscription_id: &SubscriptionId) -> Result<(), Refusal> {
+        self.may_name(subscription_id).map_err(|_| self.refused("the subscription that is held"))
+    }
+
     /// Whether it has this right.
     pub fn may(&self, right: Right) -> Result<(), Refusal> {
         let (has, name) = match right {

@@ -20,6 +20,7 @@ pub struct Callers {
     by_user: HashMap<u32, Caller, RandomState>,
     loopback: Option<Caller>,
     other: Caller,
+    nobody: Caller,
 }
 
 impl Callers {
@@ -31,6 +32,7 @@ impl Callers {
             by_user: HashMap::default(),
             loopback: None,
             other: if table.is_some() { Caller::unknown() } else { Caller::trusted() },
+            nobody: Caller::unknown(),
         };
         for row in table.unwrap_or_default() {
             let caller = Caller::of_row(row);
@@ -46,6 +48,9 @@ impl Callers {
     /// Who this is. A certificate says more than the address it is shown from.
     #[must_use]
     pub fn find(&self, peer: &Peer) -> &Caller {
+        if peer.is_outdated() {
+            return &self.nobody;
+        }
         let found = match (peer.names(), peer.origin()) {
             (Some(names), _) => names.0.iter().find_map(|name| self.by_name.get(name)),
             (None, Origin::User(user)) => self.by_user.get(&user),

@@ -6,7 +6,7 @@ use std::{collections::HashMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream::Map};
-use tokio::sync::{Semaphore, mpsc};
+use tokio::sync::{Semaphore, mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -42,6 +42,8 @@ struct Inner {
     clock: Arc<dyn Clock>,
     freshness: Arc<Freshness>,
     callers: ArcSwap<Callers>,
+    /// Says that the callers are others.
+    recognized: watch::Sender<()>,
     limits: config::Limits,
     refresh: refresh::Handle,
     watches: Arc<Semaphore>,
@@ -68,7 +70,17 @@ impl Enforcement {
         let watches = Arc::new(Semaphore::new(limits.watches));
         let freshness = Arc::new(freshness);
         let callers = ArcSwap::from_pointee(callers);
-        Self(Arc::new(Inner { cache, clock, freshness, callers, limits, refresh, watches, drain }))
+        Self(Arc::new(Inner {
+            cache,
+            clock,
+            freshness,
+            callers,
+            recognized: watch::Sender::new(()),
+            limits,
+            refresh,
+            watches,
+            drain,
+        }))
     }
 
     /// The answer to one question of `peer`.
@@ -92,6 +104,20 @@ impl Enforcement {
     /// From now on these are its callers, on connections that are open as well.
     pub fn recognize(&self, callers: Callers) {
         self.0.callers.store(Arc::new(callers));
+        self.0.recognized.send_replace(());
+    }
+
+    /// Says when the callers are others.
+    pub(super) fn recognized(&self) -> watch::Receiver<()> {
+        self.0.recognized.subscribe()
+    }
+
+    /// Whether whoever is at the other end may go on watching.
+    pub(super) fn may_watch(&self, peer: Option<&Peer>, id: &SubscriptionId) -> Result<(), Refusal> {
+        let callers = self.0.callers.load();
+        let caller = peer.map_or(callers.ourselves(), |peer| callers.find(peer));
+        caller.may(Right::Read)?;
+        caller.may_hear_of(id)
     }
 
     /// Does `work` for whoever sent `request`. Without a connection it comes from this process.
@@ -105,10 +131,17 @@ impl Enforcement {
     fn require<T>(&self, request: &Request<T>, right: Right, subscription_id: &str) -> Result<(), Refusal> {
         let id = convert::subscription_id(subscription_id)?;
         self.with_caller(request, |caller| {
+            caller.spend(1)?;
             caller.may(right)?;
-            // The only one that is held need not be named.
-            let held = self.0.cache.load(id.as_ref()).ok().map(|held| held.facts.subscription_id);
-            id.or(held).as_ref().map_or(Ok(()), |id| caller.may_name(id))
+            match &id {
+                Some(id) => caller.may_name(id),
+                // The only one that is held need not be named.
+                None => self
+                    .0
+                    .cache
+                    .load(None)
+                    .map_or(Ok(()), |held| caller.may_hear_of(&held.facts.subscription_id)),
+            }
         })
     }
 
@@ -325,6 +358,9 @@ impl EnforcementService for Enforcement {
             freshness: Arc::clone(&self.0.freshness),
             sync: self.0.refresh.sync(),
             drain: self.streams_end(&request),
+            enforcement: self.clone(),
+            peer: request.extensions().get::<Peer>().cloned(),
+            recognized: self.recognized(),
             _place: place.map_err(|_| Refusal::TooManyWatches(self.0.limits.watches))?,
         };
         let (caller, descriptions) = mpsc::channel(1);

@@ -12,7 +12,8 @@ use crate::{
     cache::{self, Snapshot},
     clock::Clock,
     domain::{Conditions, Facts, Instant, Operation, SubscriptionState},
-    enforcement::{describe::describe, refusal::Refusal},
+    edge::peer::Peer,
+    enforcement::{Enforcement, describe::describe, refusal::Refusal},
     freshness::Freshness,
     proto::enforcement as api,
     refresh::Sync,
@@ -26,6 +27,10 @@ pub(super) struct SubscriptionWatch {
     pub(super) freshness: Arc<Freshness>,
     pub(super) sync: tokio::sync::watch::Receiver<Sync>,
     pub(super) drain: CancellationToken,
+    /// Whether the caller may go on is asked again whenever callers are others.
+    pub(super) enforcement: Enforcement,
+    pub(super) peer: Option<Peer>,
+    pub(super) recognized: tokio::sync::watch::Receiver<()>,
     /// Given back when the watch ends.
     pub(super) _place: OwnedSemaphorePermit,
 }
@@ -63,6 +68,12 @@ impl SubscriptionWatch {
         let mut snapshot = Arc::clone(self.watch.seen());
         let mut last = None;
         loop {
+            let id = snapshot.facts.subscription_id;
+            if let Err(refusal) = self.enforcement.may_watch(self.peer.as_ref(), &id) {
+                // A caller that has gone needs no farewell.
+                let _ = caller.send(Box::new(Err(refusal.into()))).await;
+                return;
+            }
             // One instant for the description and for the turn that is waited for, so that none falls between.
             let now = self.clock.now();
             let essence = self.essence(&snapshot, now);
@@ -83,6 +94,7 @@ impl SubscriptionWatch {
             };
             tokio::select! {
                 () = turned => {}
+                Ok(()) = self.recognized.changed() => {}
                 // Without a refresher nothing more will fail, or succeed.
                 Ok(()) = self.sync.changed() => {}
                 changed = self.watch.changed() => match changed {

@@ -1,6 +1,6 @@
 //! Who may ask what, on every transport; and certificates that are renewed and revoked while calls are under way.
 
-use std::num::NonZeroUsize;
+use std::{num::NonZeroUsize, sync::Arc};
 
 use esa_sidecar::{
     config::Config,
@@ -12,7 +12,12 @@ use esa_sidecar::{
     },
     server::{self, Listeners},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use prost::Message as _;
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    sync::watch,
+    task::JoinHandle,
+};
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Code, Status,
@@ -22,6 +27,7 @@ use tonic::{
 use crate::{
     certificates::{Authority, Issued},
     sidecar::{ID, START, ScriptedSource, administrator, config, healthy, opening, question},
+    wire::framed,
 };
 
 /// Another subscription that is held.
@@ -37,6 +43,10 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) async fn start(toml: &str, address: &ListenAddress) -> Self {
+        Self::start_with(toml, address, &[ID, OTHER]).await
+    }
+
+    async fn start_with(toml: &str, address: &ListenAddress, ids: &[&str]) -> Self {
         let config = config(toml);
         let enforcement = Listener::open(address, opening(config.listen.threads)).await.unwrap();
         let probes = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
@@ -48,10 +58,10 @@ impl Guarded {
         let mut statuses = monitor.statuses();
         let run = server::run(
             receiver,
-            ScriptedSource::telling(vec![healthy(ID), healthy(OTHER)]),
+            ScriptedSource::telling(ids.iter().copied().map(healthy).collect()),
             None,
             Listeners { enforcement, probes, tls },
-            std::sync::Arc::new(esa_sidecar::clock::ManualClock::at(START)),
+            Arc::new(esa_sidecar::clock::ManualClock::at(START)),
             monitor,
             stop.clone(),
         );
@@ -61,9 +71,15 @@ impl Guarded {
     }
 
     async fn over_tls(authority: &Authority, callers: &str) -> Self {
+        Self::holding(authority, callers, &[ID, OTHER]).await
+    }
+
+    /// The same with these subscriptions.
+    async fn holding(authority: &Authority, callers: &str, ids: &[&str]) -> Self {
         authority.serve(&authority.issue("sidecar.test", 1));
         authority.revoke(&[]);
-        Self::start(&format!("{}{callers}", authority.table()), &ListenAddress::loopback(0)).await
+        let toml = format!("{}{callers}", authority.table());
+        Self::start_with(&toml, &ListenAddress::loopback(0), ids).await
     }
 
     /// A connection of its own; nothing when it is refused.
@@ -276,6 +292,41 @@ async fn a_right_that_is_taken_away_is_gone_on_connections_that_are_open() {
 }
 
 #[tokio::test]
+async fn a_watch_ends_with_the_right_to_it() {
+    let table = "[[callers]]\nname = 'it'\nrole = 'authentication_server'\nloopback = true";
+    let sidecar = Guarded::start(table, &ListenAddress::loopback(0)).await;
+    let mut client = EnforcementServiceClient::new(sidecar.plain().await);
+    let request = api::WatchSubscriptionRequest { subscription_id: ID.to_owned() };
+    let mut watch = client.watch_subscription(request).await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
+    sidecar.settings.send_modify(|settings| {
+        for caller in settings.callers.iter_mut().flatten() {
+            caller.reads = false;
+        }
+    });
+    assert_eq!(watch.message().await.unwrap_err().code(), Code::PermissionDenied);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_that_may_not_ask_does_not_learn_what_is_held() {
+    let authority = Authority::new();
+    let sidecar = Guarded::holding(&authority, TABLE, &[ID]).await;
+    let channel =
+        sidecar.connect(&authority, Some(&authority.issue("untrusted.example.org", 7))).await.unwrap();
+    let mut client = EnforcementServiceClient::new(channel);
+    let unnamed =
+        api::AuthorizeRequest { subscription_id: String::new(), ..question(Operation::EnableUsers) };
+    let asked = client.authorize(unnamed).await.unwrap_err();
+    let read = client.get_subscription(api::GetSubscriptionRequest::default()).await.unwrap_err();
+    for denied in [asked, read] {
+        assert_eq!(denied.code(), Code::PermissionDenied);
+        assert!(!denied.message().contains(ID), "{denied}");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_over_its_quota_is_told_when_to_ask_again_and_others_are_not_touched() {
     let authority = Authority::new();
     let table = format!("{TABLE}questions_per_second = 1\nburst = 3\n");
@@ -406,4 +457,90 @@ async fn no_call_fails_while_certificates_are_renewed() {
     }
     println!("{} certificates, {answered} calls answered, none failed", rotations());
     sidecar.stop().await;
+}
+
+/// A connection over TLS that does not do as it is asked.
+async fn rude(
+    sidecar: &Guarded,
+    config: Arc<rustls::ClientConfig>,
+) -> tokio_rustls::client::TlsStream<tokio::net::TcpStream> {
+    let io = tokio::net::TcpStream::connect(sidecar.address.to_string()).await.unwrap();
+    let name = "sidecar.test".try_into().unwrap();
+    tokio_rustls::TlsConnector::from(config).connect(name, io).await.unwrap()
+}
+
+#[tokio::test]
+async fn a_session_is_not_resumed_where_a_certificate_is_asked_for() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let issued = authority.issue("spiffe://example.org/authentication", 7);
+    let config = authority.rustls(&issued);
+    for _ in 0..3 {
+        let mut io = rude(&sidecar, Arc::clone(&config)).await;
+        // Tickets would come with the first words of the server.
+        io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n\0\0\0\x04\0\0\0\0\0").await.unwrap();
+        assert_eq!(io.read_u8().await.unwrap(), 0);
+        assert_eq!(io.get_ref().1.handshake_kind(), Some(rustls::HandshakeKind::Full));
+    }
+    sidecar.stop().await;
+}
+
+/// HTTP/2 by hand: a frame.
+fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The head and body of one question, its header fields written out in full.
+fn asked(stream: u32) -> Vec<u8> {
+    let field = |name: &str, value: &str| {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [vec![0], text(name), text(value)].concat()
+    };
+    let head = [
+        field(":method", "POST"),
+        field(":scheme", "https"),
+        field(":authority", "sidecar.test"),
+        field(":path", "/esa.enforcement.v1.EnforcementService/Authorize"),
+        field("content-type", "application/grpc"),
+    ];
+    let body = framed(&question(Operation::EnableUsers).encode_to_vec());
+    [frame(1, 4, stream, &head.concat()), frame(0, 1, stream, &body)].concat()
+}
+
+#[tokio::test]
+async fn whoever_was_revoked_is_nobody_on_a_connection_it_does_not_let_go_of() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let issued = authority.issue("spiffe://example.org/authentication", 8);
+    let mut io = rude(&sidecar, authority.rustls(&issued)).await;
+    io.write_all(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n").await.unwrap();
+    io.write_all(&frame(4, 0, 0, &[])).await.unwrap();
+    let mut read = Vec::new();
+    let mut stream = 1;
+    // It never acknowledges what the server waits for before it closes.
+    let mut ask = async |io: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>| {
+        io.write_all(&asked(stream)).await.unwrap();
+        stream += 2;
+        loop {
+            let mut head = [0; 9];
+            io.read_exact(&mut head).await.unwrap();
+            let length = u32::from_be_bytes([0, head[0], head[1], head[2]]);
+            read.resize(usize::try_from(length).unwrap(), 0);
+            io.read_exact(&mut read).await.unwrap();
+            // An answer has its message, then trailers; a refusal is a head alone.
+            match head[3] {
+                0 => return true,
+                1 if head[4] & 1 == 1 => return false,
+                _ => {}
+            }
+        }
+    };
+    assert!(ask(&mut io).await);
+    authority.revoke(&[8]);
+    let refused = async { while ask(&mut io).await {} };
+    tokio::time::timeout(std::time::Duration::from_secs(10), refused).await.unwrap();
+    sidecar.stop.cancel();
+    drop(io);
+    sidecar.ended.await.unwrap();
 }

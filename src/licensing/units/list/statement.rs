@@ -133,15 +133,17 @@ fn narrowed(
         narrowed +=
             &if few.own { format!(" AND {condition}") } else { format!(" AND ({condition}) IS TRUE") };
     }
+    // Those of few are looked up by what few pass, not by when they connected.
+    let connected = if few.states || few.own { "(last_connected_at + 0)" } else { "last_connected_at" };
     let mut ranges = Vec::new();
     for connection in connections {
         let (more, most) = connection.away();
         let mut range = vec!["1 = 1".to_owned()];
         if let Some(more) = more {
-            range.push(format!("last_connected_at < {}", statement.bind(Value::Number(nanos(t - more)))));
+            range.push(format!("{connected} < {}", statement.bind(Value::Number(nanos(t - more)))));
         }
         if let Some(most) = most {
-            range.push(format!("{} <= last_connected_at", statement.bind(Value::Number(nanos(t - most)))));
+            range.push(format!("{} <= {connected}", statement.bind(Value::Number(nanos(t - most)))));
         }
         ranges.push(format!("({})", range.join(" AND ")));
     }
