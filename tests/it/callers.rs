@@ -522,6 +522,7 @@ async fn whoever_was_revoked_is_nobody_on_a_connection_it_does_not_let_go_of() {
     let mut ask = async |io: &mut tokio_rustls::client::TlsStream<tokio::net::TcpStream>| {
         io.write_all(&asked(stream)).await.unwrap();
         stream += 2;
+        let mut answered = false;
         loop {
             let mut head = [0; 9];
             io.read_exact(&mut head).await.unwrap();
@@ -530,8 +531,8 @@ async fn whoever_was_revoked_is_nobody_on_a_connection_it_does_not_let_go_of() {
             io.read_exact(&mut read).await.unwrap();
             // An answer has its message, then trailers; a refusal is a head alone.
             match head[3] {
-                0 => return true,
-                1 if head[4] & 1 == 1 => return false,
+                0 => answered = true,
+                1 if head[4] & 1 == 1 => return answered,
                 _ => {}
             }
         }
