@@ -544,6 +544,8 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "column",
         "narrowed",
         "inner",
+        "license",
+        "connected",
         "parts",
         "value",
         "unit_id",

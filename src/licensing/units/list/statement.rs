@@ -62,11 +62,13 @@ pub(super) fn page(
         Sort::License | Sort::Status => format!("{column} {way}"),
         Sort::Text(_) | Sort::Number(_) => format!("{column} {way}, unit_id {way}"),
     };
+    // An account's few units are found by the account alone.
+    let license = if few.own { "(license_id || '')" } else { "license_id" };
     let parts = license_ids.iter().map(|id| {
         let id = statement.bind(Value::Text((*id).to_owned()));
         format!(
             "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
-             WHERE license_id = {id}{narrowed} ORDER BY {inner} LIMIT {limit}) AS part"
+             WHERE {license} = {id}{narrowed} ORDER BY {inner} LIMIT {limit}) AS part"
         )
     });
     let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
