@@ -1,0 +1,81 @@
+//! Who sent a request, and whether it may.
+//!
+//! Not here: what a caller may ask (see `caller`).
+
+use std::sync::Arc;
+
+use tokio::sync::watch;
+use tokio_util::sync::CancellationToken;
+use tonic::Request;
+
+use super::Enforcement;
+use crate::{
+    domain::SubscriptionId,
+    edge::peer::Peer,
+    enforcement::{
+        caller::{Caller, Right},
+        callers::Callers,
+        convert,
+        refusal::Refusal,
+    },
+};
+
+impl Enforcement {
+    /// From now on these are its callers, on connections that are open as well.
+    pub fn recognize(&self, callers: Callers) {
+        self.0.callers.store(Arc::new(callers));
+        self.0.recognized.send_replace(());
+    }
+
+    /// Says when the callers are others.
+    pub(super) fn recognized(&self) -> watch::Receiver<()> {
+        self.0.recognized.subscribe()
+    }
+
+    /// Whether whoever is at the other end may go on watching.
+    pub(in crate::enforcement) fn may_watch(
+        &self,
+        peer: Option<&Peer>,
+        id: &SubscriptionId,
+    ) -> Result<(), Refusal> {
+        let callers = self.0.callers.load();
+        let caller = peer.map_or(callers.ourselves(), |peer| callers.find(peer));
+        caller.may(Right::Read)?;
+        caller.may_hear_of(id)
+    }
+
+    /// Does `work` for whoever sent `request`. Without a connection it comes from this process.
+    pub(super) fn with_caller<T, R>(&self, request: &Request<T>, work: impl FnOnce(&Caller) -> R) -> R {
+        let callers = self.0.callers.load();
+        let peer = request.extensions().get::<Peer>();
+        work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
+    }
+
+    /// Refuses a request whose sender lacks a right, or may not know of this subscription.
+    pub(super) fn require<T>(
+        &self,
+        request: &Request<T>,
+        right: Right,
+        subscription_id: &str,
+    ) -> Result<(), Refusal> {
+        let id = convert::subscription_id(subscription_id)?;
+        self.with_caller(request, |caller| {
+            caller.spend(1)?;
+            caller.may(right)?;
+            match &id {
+                Some(id) => caller.may_name(id),
+                // The only one that is held need not be named.
+                None => self
+                    .0
+                    .cache
+                    .load(None)
+                    .map_or(Ok(()), |held| caller.may_hear_of(&held.facts.subscription_id)),
+            }
+        })
+    }
+
+    /// When the streams of a request are to end.
+    pub(super) fn streams_end<T>(&self, request: &Request<T>) -> CancellationToken {
+        request.extensions().get::<Peer>().map_or(&self.0.drain, Peer::streams_end).clone()
+    }
+}
