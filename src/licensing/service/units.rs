@@ -162,7 +162,7 @@ fn sort_by(sort: i32) -> Result<Sort, Refusal> {
         UnitSort::Product => Sort::Text("product"),
         UnitSort::ProductVersion => Sort::Text("product_version"),
         UnitSort::ActivatedAt => Sort::Number("activated_at"),
-        UnitSort::LastConnectedAt => Sort::Number("last_connected_at"),
+        UnitSort::LastConnectedAt => Sort::LAST_CONNECTED,
         UnitSort::Subunits => Sort::Number("subunits"),
         UnitSort::ActivatedBy => Sort::Text("activated_by_name"),
         UnitSort::FromRemoteManagement => Sort::Number("from_remote"),

@@ -20,6 +20,7 @@ on_every_store!(
     a_page_token_belongs_to_its_list_and_caller,
     a_page_goes_on_after_a_name_that_looks_like_an_escaped_nul,
     more_licenses_than_one_statement_looks_at_are_one_list,
+    what_more_units_pass_than_are_few_is_told_in_the_same_order,
     licenses_are_sorted_filtered_and_paged,
 );
 
@@ -390,8 +391,17 @@ async fn more_licenses_than_one_statement_looks_at_are_one_list(office: Office) 
         names.push(name);
     }
     names.sort();
-    for (sort, descending) in [(1, false), (1, true), (6, false), (6, true), (10, false), (10, true)] {
-        let request = api::ListUnitsRequest { page_size: 7, sort, descending, ..Default::default() };
+    let all = api::ListUnitsRequest { page_size: 7, ..Default::default() };
+    let filters = [
+        all.clone(),
+        api::ListUnitsRequest { states: vec![api::UnitState::Active.into()], ..all.clone() },
+        api::ListUnitsRequest { connections: vec![api::Connection::Recent.into()], ..all.clone() },
+    ];
+    let orders = [(1, false), (1, true), (6, false), (6, true), (10, false), (10, true)];
+    for (filter, (sort, descending)) in
+        filters.iter().flat_map(|filter| orders.map(move |order| (filter, order)))
+    {
+        let request = api::ListUnitsRequest { sort, descending, ..filter.clone() };
         let told = units(&office, &office.owner, request).await;
         let mut expected = told.clone();
         expected.sort_by_key(|unit| match sort {
@@ -406,6 +416,62 @@ async fn more_licenses_than_one_statement_looks_at_are_one_list(office: Office) 
         let mut told: Vec<_> = told.into_iter().map(|unit| unit.device_name).collect();
         told.sort();
         assert_eq!(told, names, "{sort} {descending}");
+    }
+}
+
+/// One unit in so many copies that no index is told to look them up.
+async fn what_more_units_pass_than_are_few_is_told_in_the_same_order(office: Office) {
+    let licenses = vec![a_license(); 60];
+    let request = api::ImportLicensesRequest { request_id: unique(), licenses };
+    let made = office.licenses(&office.owner).import_licenses(request).await.unwrap().into_inner().licenses;
+    let license_key = made[0].license_key.clone();
+    let license_id = made[0].license.as_ref().unwrap().license_id.clone();
+    let new = api::ActivateUnitRequest { device_name: "a".to_owned(), ..Default::default() };
+    let by_owner = (api::ActivateUnitRequest { license_id, ..new.clone() }, office.owner.as_str());
+    let by_key = (api::ActivateUnitRequest { license_key, ..new }, "");
+    for (request, token) in [by_owner, by_key] {
+        let one = activate(&office, token, request).await;
+        let copies = format!(
+            "INSERT INTO units SELECT unit_id || n, of_license, subscription_id, 'copy ' || ((n * 7919) % 30011), product,
+                 product_version, activated_at, last_connected_at, n, activated_by, activated_by_name, from_remote, state,
+                 deactivated_at, secret_sha256, installation || n, counted_at, active_users, all_users, components,
+                 changed_in
+             FROM (WITH RECURSIVE series (n) AS (SELECT 10001 UNION ALL SELECT n + 1 FROM series WHERE n < 35000)
+                   SELECT n FROM series) AS numbers
+             JOIN (SELECT license_id AS of_license, ROW_NUMBER() OVER (ORDER BY license_id) AS number
+                   FROM licenses) AS licenses ON number = n % 60 + 1,
+             units WHERE unit_id = '{}'",
+            one.id
+        );
+        office.execute(&copies).await.unwrap();
+    }
+    let all = api::ListUnitsRequest { page_size: 5, ..Default::default() };
+    let filters = [
+        api::ListUnitsRequest { states: vec![api::UnitState::Active.into()], ..all.clone() },
+        api::ListUnitsRequest { connections: vec![api::Connection::Recent.into()], ..all.clone() },
+        api::ListUnitsRequest { own: true, ..all.clone() },
+    ];
+    let mut names: Vec<_> = (10_001..=35_000).map(|n| format!("copy {}", n * 7919 % 30_011)).collect();
+    names.sort();
+    for (filter, descending) in filters.iter().flat_map(|filter| [(filter, false), (filter, true)]) {
+        let sort = api::UnitSort::DeviceName.into();
+        let mut request = api::ListUnitsRequest { sort, descending, ..filter.clone() };
+        let mut told = Vec::new();
+        for _ in 0..3 {
+            let page = office.units(&office.owner).list_units(request.clone()).await.unwrap().into_inner();
+            told.extend(page.units.into_iter().map(|unit| unit.device_name));
+            request.page_token = page.next_page_token;
+        }
+        // Two units have each name, but those of one's own.
+        let each = if filter.own { 1 } else { 2 };
+        let ascending = std::iter::repeat_n("a".to_owned(), each);
+        let ascending =
+            ascending.chain(names.iter().flat_map(|name| std::iter::repeat_n(name.clone(), each)));
+        let mut expected: Vec<_> = ascending.collect();
+        if descending {
+            expected.reverse();
+        }
+        assert_eq!(told, expected[..15], "{filter:?} {descending}");
     }
 }
 

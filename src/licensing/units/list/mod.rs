@@ -2,12 +2,13 @@
 //!
 //! A page goes on after the last unit of the one before, by its sorted value and its ID, so that nothing is told twice or
 //! missed whatever changes in between. Each licence has an index for each attribute; a page reads as many units of each
-//! licence as it has room for and merges them, so the first page costs the same for a hundred units and a million. What few
-//! units pass is looked up first and then sorted. Not here: what a request looks like (see `service::units`).
+//! licence as it has room for and merges them, so the first page costs the same for a hundred units and a million; of many
+//! licences it reads only those whose first units come first. What few units pass is looked up and then sorted.
+//! Not here: what a request looks like (see `service::units`).
 
 mod statement;
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeSet, HashSet};
 
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
@@ -69,8 +70,11 @@ pub(in crate::licensing) struct Place {
 /// As many units are few: sorting them takes a few milliseconds.
 const FEW: i64 = 20_000;
 
-/// Licences in one statement.
+/// Licences in one statement that reads the units of each: SQLite ends at 500.
 const LICENSES: usize = 50;
+
+/// Licences in one statement that names them: both stores take 32,000 values.
+const NAMED: usize = 10_000;
 
 /// A page, and where it ended if there is more.
 pub(in crate::licensing) type Page = (Vec<api::Unit>, Option<Place>);
@@ -89,9 +93,11 @@ impl Backend {
             (statuses.is_empty() || statuses.contains(status))
                 && (license_ids.is_empty() || license_ids.contains(&license.id))
         });
+        let few = self.few(caller, listing, &scope, t).await?;
+        let leading = self.leading(caller, listing, &scope, t, few).await?;
         let mut found = match listing.sort {
-            Sort::Text(_) | Sort::Number(_) => self.merged(caller, listing, &scope, t).await?,
-            Sort::License | Sort::Status => self.by_license(caller, listing, scope.clone(), t).await?,
+            Sort::Text(_) | Sort::Number(_) => self.merged(caller, listing, &leading, t, few).await?,
+            Sort::License | Sort::Status => self.by_license(caller, listing, leading, t, few).await?,
         };
         let more = listing.size < found.len();
         found.truncate(listing.size);
@@ -108,16 +114,17 @@ impl Backend {
         &self,
         caller: &Caller,
         listing: &Listing,
-        scope: &[Scope],
+        scope: &[&Scope],
         t: Instant,
+        few: Few,
     ) -> Result<Vec<(Unit, Place)>, Refusal> {
         let mut found = Vec::new();
-        for scope in scope.chunks(LICENSES) {
-            let ids = scope.iter().map(|scope| scope.license.id.as_str()).collect::<Vec<_>>();
-            let rows = self.select(caller, listing, &ids, listing.after.as_ref(), t).await?;
-            found.extend(rows);
+        let at_once = if few.any() { NAMED } else { LICENSES };
+        for scope in scope.chunks(at_once) {
+            let ids = ids(scope.iter().copied());
+            found.extend(self.select(caller, listing, &ids, listing.after.as_ref(), t, few).await?);
         }
-        if LICENSES < scope.len() {
+        if at_once < scope.len() {
             found.sort_by(|(_, one), (_, other)| {
                 let order = listing.sort.compare(one, other);
                 if listing.descending { order.reverse() } else { order }
@@ -131,15 +138,16 @@ impl Backend {
         &self,
         caller: &Caller,
         listing: &Listing,
-        mut scope: Vec<Scope>,
+        mut scope: Vec<&Scope>,
         t: Instant,
+        few: Few,
     ) -> Result<Vec<(Unit, Place)>, Refusal> {
         let value = |scope: &Scope| match listing.sort {
             Sort::Status => i32::from(wire::license_status(scope.status)).to_string(),
             Sort::License | Sort::Text(_) | Sort::Number(_) => String::new(),
         };
         let key = |scope: &Scope| (value(scope), scope.license.id.clone());
-        scope.sort_by_key(key);
+        scope.sort_by_cached_key(|scope| key(scope));
         if listing.descending {
             scope.reverse();
         }
@@ -147,17 +155,16 @@ impl Backend {
         for scope in scope {
             let mut after = None;
             if let Some(place) = &listing.after {
-                let (here, there) = (key(&scope), (place.value.clone(), place.license_id.clone()));
+                let (here, there) = (key(scope), (place.value.clone(), place.license_id.clone()));
                 let passed = if listing.descending { there < here } else { here < there };
                 if passed {
                     continue;
                 }
                 after = (here == there).then_some(place);
             }
-            let rows = self.select(caller, listing, &[&scope.license.id], after, t).await?;
-            found.extend(
-                rows.into_iter().map(|(unit, place)| (unit, Place { value: value(&scope), ..place })),
-            );
+            let rows = self.select(caller, listing, &[&scope.license.id], after, t, few).await?;
+            found
+                .extend(rows.into_iter().map(|(unit, place)| (unit, Place { value: value(scope), ..place })));
             if listing.size < found.len() {
                 break;
             }
@@ -173,31 +180,79 @@ impl Backend {
         license_ids: &[&str],
         after: Option<&Place>,
         t: Instant,
+        few: Few,
     ) -> Result<Vec<(Unit, Place)>, StoreError> {
-        if license_ids.is_empty() {
-            return Ok(Vec::new());
-        }
-        let Filter { states, own, .. } = &listing.filter;
-        let few = Few {
-            states: !states.is_empty()
-                && self.are_few(license_ids, |few| statement::in_states(few, states)).await?,
-            own: *own && self.are_few(license_ids, |few| statement::by_caller(few, caller)).await?,
-        };
         let statement = statement::page(caller, listing, license_ids, after, t, few);
         let rows = self.rows(statement).await?;
         rows.iter().map(|row| placed(row, listing.sort)).collect()
     }
 
-    /// Whether few units of these licences pass a condition, which an index answers.
+    /// Of many licences, those the page can hold units of.
+    async fn leading<'s>(
+        &self,
+        caller: &Caller,
+        listing: &Listing,
+        scope: &'s [Scope],
+        t: Instant,
+        few: Few,
+    ) -> Result<Vec<&'s Scope>, StoreError> {
+        let by_license = matches!(listing.sort, Sort::License | Sort::Status);
+        if scope.len() <= listing.size + 1 || by_license != few.any() {
+            return Ok(scope.iter().collect());
+        }
+        let mut leading = HashSet::new();
+        for scope in scope.chunks(NAMED) {
+            let ids = ids(scope);
+            let statement = if by_license {
+                statement::holding(caller, listing, &ids, t, few)
+            } else {
+                statement::leading(caller, listing, &ids, t)
+            };
+            for row in self.rows(statement).await? {
+                leading.insert(row.try_get::<String, _>("license_id")?);
+            }
+        }
+        Ok(scope.iter().filter(|scope| leading.contains(&scope.license.id)).collect())
+    }
+
+    /// Which parts of the filter few units of these licences pass, which an index answers for each.
+    async fn few(
+        &self,
+        caller: &Caller,
+        listing: &Listing,
+        scope: &[Scope],
+        t: Instant,
+    ) -> Result<Few, StoreError> {
+        let Filter { states, own, connections, .. } = &listing.filter;
+        let in_order = listing.sort == Sort::LAST_CONNECTED;
+        let connected =
+            |few: &mut _| format!("({})", statement::connected(few, connections, "last_connected_at", t));
+        let by_account = Few { own: true, ..Few::default() };
+        Ok(Few {
+            states: !states.is_empty()
+                && self.are_few(scope, Few::default(), |few| statement::in_states(few, states)).await?,
+            own: *own && self.are_few(scope, by_account, |few| statement::by_caller(few, caller)).await?,
+            connections: !connections.is_empty()
+                && !in_order
+                && self.are_few(scope, Few::default(), connected).await?,
+        })
+    }
+
     async fn are_few(
         &self,
-        license_ids: &[&str],
+        scope: &[Scope],
+        by: Few,
         condition: impl Fn(&mut Statement) -> String,
     ) -> Result<bool, StoreError> {
-        let statement = statement::count(license_ids, FEW + 1, condition);
-        let rows = self.rows(statement).await?;
-        let count = rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("units"))?;
-        Ok(count <= FEW)
+        let mut left = FEW;
+        for scope in scope.chunks(NAMED) {
+            let rows = self.rows(statement::count(&ids(scope), left + 1, by, &condition)).await?;
+            left -= rows.first().map_or(Ok(0), |row| row.try_get::<i64, _>("units"))?;
+            if left < 0 {
+                break;
+            }
+        }
+        Ok(0 <= left)
     }
 
     async fn rows(&self, Statement { sql, values }: Statement) -> Result<Vec<AnyRow>, StoreError> {
@@ -209,7 +264,14 @@ impl Backend {
     }
 }
 
+fn ids<'s>(scope: impl IntoIterator<Item = &'s Scope>) -> Vec<&'s str> {
+    scope.into_iter().map(|scope| scope.license.id.as_str()).collect()
+}
+
 impl Sort {
+    /// When the unit connected last, which one filter goes by as well.
+    pub(in crate::licensing) const LAST_CONNECTED: Self = Self::Number("last_connected_at");
+
     fn column(self) -> &'static str {
         match self {
             Self::Text(column) | Self::Number(column) => column,

@@ -6,7 +6,10 @@ use std::collections::BTreeSet;
 
 use super::{Filter, Listing, Place, Sort};
 use crate::{
-    domain::{Instant, unit::UnitState},
+    domain::{
+        Instant,
+        unit::{Connection, UnitState},
+    },
     licensing::{
         caller::Caller,
         store::nanos,
@@ -21,9 +24,22 @@ use crate::{
 pub(super) struct Few {
     pub(super) states: bool,
     pub(super) own: bool,
+    pub(super) connections: bool,
+}
+
+impl Few {
+    pub(super) fn any(self) -> bool {
+        self.states || self.own || self.connections
+    }
+
+    /// What is compared with a licence's ID: an account's few units are found by the account alone.
+    fn license(self) -> &'static str {
+        if self.own { "(license_id || '')" } else { "license_id" }
+    }
 }
 
 /// A statement and what is bound to it.
+#[derive(Default)]
 pub(super) struct Statement {
     pub(super) sql: String,
     pub(super) values: Vec<Value>,
@@ -41,10 +57,17 @@ impl Statement {
         self.values.push(value);
         format!("${}", self.values.len())
     }
+
+    /// The placeholders of some IDs.
+    fn bind_all(&mut self, ids: &[&str]) -> String {
+        let first = self.values.len() + 1;
+        self.values.extend(ids.iter().map(|id| Value::Text((*id).to_owned())));
+        list(first, ids.len())
+    }
 }
 
 /// One `SELECT` for each licence, each of which an index answers in order and by itself, merged by an outer one; only
-/// the units of the page are looked up.
+/// the units of the page are looked up. The few that pass a filter are found for all licences at once.
 pub(super) fn page(
     caller: &Caller,
     listing: &Listing,
@@ -53,25 +76,23 @@ pub(super) fn page(
     t: Instant,
     few: Few,
 ) -> Statement {
-    let mut statement = Statement { sql: String::new(), values: Vec::new() };
-    let (column, way) = (listing.sort.ordered(few), if listing.descending { "DESC" } else { "ASC" });
+    let mut statement = Statement::default();
     let narrowed = narrowed(&mut statement, caller, listing, after, t, few);
     let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
-    // Told twice to sort by the ID, SQLite sorts what an index has in order already.
-    let inner = match listing.sort {
-        Sort::License | Sort::Status => format!("{column} {way}"),
-        Sort::Text(_) | Sort::Number(_) => format!("{column} {way}, unit_id {way}"),
+    let (column, way, inner) = (listing.sort.ordered(few), listing.way(), listing.inner(few));
+    let units = format!("SELECT {column} AS value, unit_id AS id FROM units");
+    let parts = if few.any() {
+        let (license, ids) = (few.license(), statement.bind_all(license_ids));
+        format!("{units} WHERE {license} IN ({ids}){narrowed}")
+    } else {
+        let parts = license_ids.iter().map(|id| {
+            let id = statement.bind(Value::Text((*id).to_owned()));
+            format!(
+                "SELECT * FROM ({units} WHERE license_id = {id}{narrowed} ORDER BY {inner} LIMIT {limit}) AS part"
+            )
+        });
+        parts.collect::<Vec<_>>().join(" UNION ALL ")
     };
-    // An account's few units are found by the account alone.
-    let license = if few.own { "(license_id || '')" } else { "license_id" };
-    let parts = license_ids.iter().map(|id| {
-        let id = statement.bind(Value::Text((*id).to_owned()));
-        format!(
-            "SELECT * FROM (SELECT {column} AS value, unit_id AS id FROM units
-             WHERE {license} = {id}{narrowed} ORDER BY {inner} LIMIT {limit}) AS part"
-        )
-    });
-    let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
     let order = format!("ORDER BY value {way}, id {way}");
     // CROSS keeps SQLite from going through all units to find those of the page.
     statement.sql = format!(
@@ -81,24 +102,53 @@ pub(super) fn page(
     statement
 }
 
-/// How many units of these licences pass a condition, up to `most`.
+/// The licences whose first units come first, as many as a page has room for: the page holds units of no others.
+pub(super) fn leading(caller: &Caller, listing: &Listing, license_ids: &[&str], t: Instant) -> Statement {
+    let mut statement = Statement::default();
+    let narrowed = narrowed(&mut statement, caller, listing, listing.after.as_ref(), t, Few::default());
+    let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
+    let ids = statement.bind_all(license_ids);
+    let (column, way, inner) = (listing.sort.column(), listing.way(), listing.inner(Few::default()));
+    statement.sql = format!(
+        "SELECT units.license_id AS license_id FROM (
+             SELECT (SELECT unit_id FROM units
+                     WHERE license_id = one.license_id{narrowed} ORDER BY {inner} LIMIT 1) AS id
+             FROM licenses AS one WHERE license_id IN ({ids})) AS firsts
+         CROSS JOIN units WHERE unit_id = id ORDER BY {column} {way}, unit_id {way} LIMIT {limit}"
+    );
+    statement
+}
+
+/// The licences that have any of the few that pass the filter.
+pub(super) fn holding(
+    caller: &Caller,
+    listing: &Listing,
+    license_ids: &[&str],
+    t: Instant,
+    few: Few,
+) -> Statement {
+    let mut statement = Statement::default();
+    let narrowed = narrowed(&mut statement, caller, listing, None, t, few);
+    let (license, ids) = (few.license(), statement.bind_all(license_ids));
+    statement.sql =
+        format!("SELECT DISTINCT license_id AS license_id FROM units WHERE {license} IN ({ids}){narrowed}");
+    statement
+}
+
+/// How many units of these licences pass a condition, up to `most`; looked up by what `few` has.
 pub(super) fn count(
     license_ids: &[&str],
     most: i64,
+    few: Few,
     condition: impl Fn(&mut Statement) -> String,
 ) -> Statement {
-    let mut statement = Statement { sql: String::new(), values: Vec::new() };
-    let limit = statement.bind(Value::Number(most));
-    let parts = license_ids.iter().map(|id| {
-        let id = statement.bind(Value::Text((*id).to_owned()));
-        let condition = condition(&mut statement);
-        format!(
-            "SELECT * FROM (SELECT unit_id FROM units WHERE license_id = {id} AND {condition} LIMIT {limit}) AS part"
-        )
-    });
-    let parts = parts.collect::<Vec<_>>().join(" UNION ALL ");
-    statement.sql =
-        format!("SELECT COUNT(*) AS units FROM (SELECT * FROM ({parts}) AS all_parts LIMIT {limit}) AS few");
+    let mut statement = Statement::default();
+    let (limit, condition) = (statement.bind(Value::Number(most)), condition(&mut statement));
+    let (license, ids) = (few.license(), statement.bind_all(license_ids));
+    statement.sql = format!(
+        "SELECT COUNT(*) AS units FROM (
+             SELECT unit_id FROM units WHERE {license} IN ({ids}) AND {condition} LIMIT {limit}) AS few"
+    );
     statement
 }
 
@@ -135,24 +185,35 @@ fn narrowed(
         narrowed +=
             &if few.own { format!(" AND {condition}") } else { format!(" AND ({condition}) IS TRUE") };
     }
-    // Those of few are looked up by what few pass, not by when they connected.
-    let connected = if few.states || few.own { "(last_connected_at + 0)" } else { "last_connected_at" };
-    let mut ranges = Vec::new();
-    for connection in connections {
+    if !connections.is_empty() {
+        // Looked up by when they connected only where that tells few of them, or their order.
+        let by_it = few.connections || !few.any() && listing.sort == Sort::LAST_CONNECTED;
+        let column = if by_it { "last_connected_at" } else { "(last_connected_at + 0)" };
+        let condition = connected(statement, connections, column, t);
+        narrowed += &format!(" AND ({condition})");
+    }
+    narrowed
+}
+
+/// Units whose last connection lies as long ago as one of these has it (semantics 6.3).
+pub(super) fn connected(
+    statement: &mut Statement,
+    connections: &BTreeSet<Connection>,
+    column: &str,
+    t: Instant,
+) -> String {
+    let ranges = connections.iter().map(|connection| {
         let (more, most) = connection.away();
         let mut range = vec!["1 = 1".to_owned()];
         if let Some(more) = more {
-            range.push(format!("{connected} < {}", statement.bind(Value::Number(nanos(t - more)))));
+            range.push(format!("{column} < {}", statement.bind(Value::Number(nanos(t - more)))));
         }
         if let Some(most) = most {
-            range.push(format!("{} <= {connected}", statement.bind(Value::Number(nanos(t - most)))));
+            range.push(format!("{} <= {column}", statement.bind(Value::Number(nanos(t - most)))));
         }
-        ranges.push(format!("({})", range.join(" AND ")));
-    }
-    if !ranges.is_empty() {
-        narrowed += &format!(" AND ({})", ranges.join(" OR "));
-    }
-    narrowed
+        format!("({})", range.join(" AND "))
+    });
+    ranges.collect::<Vec<_>>().join(" OR ")
 }
 
 pub(super) fn in_states(statement: &mut Statement, states: &BTreeSet<UnitState>) -> String {
@@ -165,12 +226,27 @@ pub(super) fn by_caller(statement: &mut Statement, caller: &Caller) -> String {
     format!("activated_by = {}", statement.bind(Value::Text(caller.account_id.clone())))
 }
 
+impl Listing {
+    fn way(&self) -> &'static str {
+        if self.descending { "DESC" } else { "ASC" }
+    }
+
+    /// How one licence's units are sorted. Told twice to sort by the ID, SQLite sorts what an index has in order already.
+    fn inner(&self, few: Few) -> String {
+        let (column, way) = (self.sort.ordered(few), self.way());
+        match self.sort {
+            Sort::License | Sort::Status => format!("{column} {way}"),
+            Sort::Text(_) | Sort::Number(_) => format!("{column} {way}, unit_id {way}"),
+        }
+    }
+}
+
 impl Sort {
     /// What is sorted by. An expression is in no index, so that the one that finds the few is used.
     fn ordered(self, few: Few) -> String {
         let column = self.column();
         match self {
-            _ if !few.states && !few.own => column.to_owned(),
+            _ if !few.any() => column.to_owned(),
             Self::Number(_) => format!("({column} + 0)"),
             Self::Text(_) | Self::License | Self::Status => format!("({column} || '')"),
         }
