@@ -21,9 +21,11 @@ pub struct Limits {
     /// `limits.calls`: calls open at a time on each listener, streams and watches among them, default 20,000; health has
     /// as many places of its own.
     pub calls: usize,
-    /// `limits.held_bytes`: bytes held at a time of messages that are not whole or not sent yet, questions not counted, on
-    /// each listener, default 8 MiB; for health as many.
+    /// `limits.held_bytes`: bytes held at a time of messages that are not whole or not sent yet, on each listener, default
+    /// 8 MiB; for health as many.
     pub held_bytes: usize,
+    /// `limits.caller_percent`: how much of `calls` and `held_bytes` one caller may have, default 50.
+    pub caller_percent: usize,
     /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
     /// `30s`.
     pub call_timeout: Duration,
@@ -50,6 +52,13 @@ pub struct Limits {
 }
 
 impl Limits {
+    /// What one caller may have of `whole`; something, however little it is.
+    #[must_use]
+    pub fn share(&self, whole: usize) -> usize {
+        // No `usize` of ours comes near its end: the largest whole is 2^40.
+        (whole.saturating_mul(self.caller_percent) / 100).max(1)
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             batch_questions: reader.number("limits.batch_questions", 1_000, 1..=100_000),
@@ -59,6 +68,7 @@ impl Limits {
             watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
             calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
             held_bytes: reader.number("limits.held_bytes", 8 << 20, 1 << 20..=1 << 40),
+            caller_percent: reader.number("limits.caller_percent", 50, 1..=100),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),

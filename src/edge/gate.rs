@@ -52,13 +52,13 @@ impl Gate {
         if self.most <= open.all {
             return Err(Full::All(self.most));
         }
-        let of_peer = open.of_peer.entry(origin).or_default();
+        let of_peer = open.of_peer.entry(origin.neighbourhood()).or_default();
         if self.most_per_peer <= *of_peer {
             return Err(Full::Peer(origin, self.most_per_peer));
         }
         *of_peer += 1;
         open.all += 1;
-        Ok(Place { gate: Arc::clone(self), origin })
+        Ok(Place { gate: Arc::clone(self), origin: origin.neighbourhood() })
     }
 }
 

@@ -5,7 +5,6 @@
 mod accept;
 pub mod address;
 pub mod bounds;
-pub mod budget;
 mod connection;
 mod first_bytes;
 mod gate;

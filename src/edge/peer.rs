@@ -2,7 +2,11 @@
 //!
 //! Not here: what they may ask.
 
-use std::{fmt, net::IpAddr, sync::Arc};
+use std::{
+    fmt,
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
 
 use tokio_util::sync::CancellationToken;
 
@@ -27,6 +31,33 @@ pub enum Origin {
     Address(IpAddr),
     /// A user of this machine, on a Unix socket.
     User(u32),
+}
+
+/// Whom the edge takes for one caller: whoever shows a certificate by its first name, all others by where they come
+/// from.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum Who {
+    /// A name in a certificate that is believed.
+    Named(String),
+    /// A place, as wide as one end commonly has it.
+    At(Origin),
+}
+
+/// Bits of an IPv6 address that tell one end from another: whoever has one address has 2^64 of them.
+const IPV6_PREFIX: u128 = u128::MAX << 64;
+
+impl Origin {
+    /// Where one end commonly has all its addresses.
+    #[must_use]
+    pub fn neighbourhood(self) -> Self {
+        match self {
+            Self::Address(ip) => match ip.to_canonical() {
+                IpAddr::V6(ip) => Self::Address(Ipv6Addr::from_bits(ip.to_bits() & IPV6_PREFIX).into()),
+                ip @ IpAddr::V4(_) => Self::Address(ip),
+            },
+            Self::User(_) => self,
+        }
+    }
 }
 
 impl Peer {
@@ -58,6 +89,13 @@ impl Peer {
         self.0.origin
     }
 
+    /// Whom it is taken for where callers are kept apart.
+    #[must_use]
+    pub fn who(&self) -> Who {
+        let name = self.names().and_then(|names| names.0.first());
+        name.map_or_else(|| Who::At(self.origin().neighbourhood()), |name| Who::Named(name.clone()))
+    }
+
     /// Cancelled when this connection's streams are to end: it has grown old, or the process is stopping.
     #[must_use]
     pub fn streams_end(&self) -> &CancellationToken {
@@ -72,5 +110,23 @@ impl fmt::Display for Origin {
             Self::Address(ip) => ip.to_canonical().fmt(formatter),
             Self::User(uid) => write!(formatter, "user {uid}"),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(ip: &str) -> Origin {
+        Origin::Address(ip.parse().unwrap())
+    }
+
+    #[test]
+    fn addresses_of_one_ipv6_network_are_one_neighbourhood_and_those_of_ipv4_are_not() {
+        assert_eq!(at("2001:db8:1:2::1").neighbourhood(), at("2001:db8:1:2:ffff::9").neighbourhood());
+        assert_ne!(at("2001:db8:1:2::1").neighbourhood(), at("2001:db8:1:3::1").neighbourhood());
+        assert_ne!(at("192.0.2.1").neighbourhood(), at("192.0.2.2").neighbourhood());
+        assert_eq!(at("::ffff:192.0.2.1").neighbourhood(), at("192.0.2.1"));
+        assert_eq!(Origin::User(7).neighbourhood(), Origin::User(7));
     }
 }

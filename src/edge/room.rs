@@ -1,72 +1,212 @@
-//! How many calls are open at a time, whatever connections they are on, and how many bytes are held for them.
+//! How many calls are open at a time, whatever connections they are on, and how many bytes are held for them: in all,
+//! and of each caller, so that none takes the room of others.
 //!
-//! Not here: which calls share a room, and what one is told that finds no place (see `server`).
+//! Not here: which calls share a room, who is one caller, and what one is told that finds no place (see `server`).
 
-use std::sync::Arc;
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering},
+};
 
-use super::budget::Budget;
-
-/// Room for so many open calls.
+/// Room for so much.
 #[derive(Clone, Debug)]
-pub struct Room(Arc<Inner>);
+pub struct Room(Arc<Count>);
+
+/// One caller's share of a room.
+#[derive(Clone, Debug)]
+pub struct Share(Arc<Part>);
 
 #[derive(Debug)]
-struct Inner {
-    most: usize,
-    /// Held once by the room and once by each open call: the count of its holders is the count of calls, so that a
-    /// call costs an addition and a subtraction and nothing else.
-    open: Arc<()>,
-    bytes: Budget,
+struct Part {
+    own: Count,
+    room: Room,
+}
+
+/// How much there is room for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Size {
+    /// Calls open at a time.
+    pub calls: usize,
+    /// Bytes held of their messages.
+    pub bytes: usize,
+}
+
+#[derive(Debug)]
+struct Count {
+    size: Size,
+    calls: AtomicUsize,
+    bytes: AtomicUsize,
 }
 
 /// The place of one open call; it is free again when this is dropped.
 #[derive(Debug)]
-pub struct OpenCall {
-    _open: Arc<()>,
+pub struct OpenCall(Share);
+
+/// What is held for one call; nothing any more when this is dropped.
+#[derive(Debug)]
+pub struct Held {
+    share: Share,
+    bytes: AtomicUsize,
+}
+
+/// What is full, and how much it takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Full {
+    /// The room.
+    Room(usize),
+    /// The caller's share of it.
+    Share(usize),
 }
 
 impl Room {
-    /// Room for `most` calls at a time, and `bytes` of their messages.
+    /// Room for so much.
     #[must_use]
-    pub fn new(most: usize, bytes: usize) -> Self {
-        Self(Arc::new(Inner { most, open: Arc::new(()), bytes: Budget::new(bytes) }))
+    pub fn new(size: Size) -> Self {
+        Self(Arc::new(Count::new(size)))
     }
 
-    /// How many find a place in it.
+    /// The share of one more caller.
     #[must_use]
-    pub fn most(&self) -> usize {
-        self.0.most
+    pub fn share(&self, size: Size) -> Share {
+        Share(Arc::new(Part { own: Count::new(size), room: self.clone() }))
     }
+}
 
-    /// What is held for its calls.
-    #[must_use]
-    pub fn bytes(&self) -> &Budget {
-        &self.0.bytes
+impl Share {
+    /// A place for one more call, if there is any.
+    pub fn enter(&self) -> Result<OpenCall, Full> {
+        let Part { own, room: Room(all) } = &*self.0;
+        if !take(&own.calls, 1, own.size.calls) {
+            return Err(Full::Share(own.size.calls));
+        }
+        if !take(&all.calls, 1, all.size.calls) {
+            give_back(&own.calls, 1);
+            return Err(Full::Room(all.size.calls));
+        }
+        Ok(OpenCall(self.clone()))
     }
+}
 
-    /// A place for one more call, if there is any. Of several that come at once for the last place none may get it;
-    /// there are never more than `most`.
+impl OpenCall {
+    /// Nothing yet, of what the call sends or hears.
     #[must_use]
-    pub fn enter(&self) -> Option<OpenCall> {
-        let call = OpenCall { _open: Arc::clone(&self.0.open) };
-        // The room itself holds one.
-        (Arc::strong_count(&self.0.open) <= self.0.most.saturating_add(1)).then_some(call)
+    pub fn hold(&self) -> Held {
+        Held { share: self.0.clone(), bytes: AtomicUsize::new(0) }
     }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        let Part { own, room: Room(all) } = &*self.0.0;
+        give_back(&own.calls, 1);
+        give_back(&all.calls, 1);
+    }
+}
+
+impl Held {
+    /// From now on `bytes` are held, in place of those before. Where there is no room for them nothing is held.
+    pub fn set(&self, bytes: usize) -> Result<(), Full> {
+        let Part { own, room: Room(all) } = &*self.share.0;
+        let before = self.bytes.swap(0, Ordering::Relaxed);
+        if 0 < before {
+            give_back(&own.bytes, before);
+            give_back(&all.bytes, before);
+        }
+        if bytes == 0 {
+            return Ok(());
+        }
+        if !take(&own.bytes, bytes, own.size.bytes) {
+            return Err(Full::Share(own.size.bytes));
+        }
+        if !take(&all.bytes, bytes, all.size.bytes) {
+            give_back(&own.bytes, bytes);
+            return Err(Full::Room(all.size.bytes));
+        }
+        // Of two that set it at once neither may be forgotten.
+        let other = self.bytes.fetch_add(bytes, Ordering::Relaxed);
+        debug_assert_eq!(other, 0, "one message at a time");
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        let _nothing_is_always_held = self.set(0);
+    }
+}
+
+impl Count {
+    fn new(size: Size) -> Self {
+        Self { size, calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+}
+
+/// Whether there is room for `more`. Of several that come at once for the last of it none may get it; there is never
+/// more than `most`. Nothing else is read or written by it: the number alone counts.
+fn take(taken: &AtomicUsize, more: usize, most: usize) -> bool {
+    if most < more {
+        return false;
+    }
+    let before = taken.fetch_add(more, Ordering::Relaxed);
+    let fits = before <= most - more;
+    if !fits {
+        give_back(taken, more);
+    }
+    fits
+}
+
+fn give_back(taken: &AtomicUsize, less: usize) {
+    taken.fetch_sub(less, Ordering::Relaxed);
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
+    const fn size(calls: usize, bytes: usize) -> Size {
+        Size { calls, bytes }
+    }
+
     #[test]
     fn there_are_as_many_places_as_it_says_and_each_is_free_again() {
-        let room = Room::new(2, 0);
-        let first = room.enter().unwrap();
-        let _second = room.clone().enter().unwrap();
+        let share = Room::new(size(2, 0)).share(size(9, 0));
+        let first = share.enter().unwrap();
+        let _second = share.clone().enter().unwrap();
         // One that is refused leaves nothing behind.
-        assert!(room.enter().is_none() && room.enter().is_none());
+        assert_eq!(share.enter().unwrap_err(), Full::Room(2));
+        assert_eq!(share.enter().unwrap_err(), Full::Room(2));
         drop(first);
-        let _third = room.enter().unwrap();
-        assert!(room.enter().is_none());
+        let _third = share.enter().unwrap();
+        assert!(share.enter().is_err());
+    }
+
+    #[test]
+    fn a_caller_that_has_its_share_leaves_the_rest_to_others() {
+        let room = Room::new(size(3, 10));
+        let (greedy, other) = (room.share(size(2, 6)), room.share(size(2, 6)));
+        let calls = [greedy.enter().unwrap(), greedy.enter().unwrap()];
+        assert_eq!(greedy.enter().unwrap_err(), Full::Share(2));
+        let call = other.enter().unwrap();
+        assert_eq!(other.enter().unwrap_err(), Full::Room(3));
+        let (first, second) = (calls[0].hold(), calls[1].hold());
+        assert_eq!((first.set(4), second.set(3)), (Ok(()), Err(Full::Share(6))));
+        assert_eq!((second.set(2), call.hold().set(5)), (Ok(()), Err(Full::Room(10))));
+        assert_eq!(call.hold().set(4), Ok(()));
+        drop((first, second));
+        drop(calls);
+        assert!(other.enter().is_ok() && call.hold().set(6).is_ok());
+    }
+
+    #[test]
+    fn bytes_are_held_up_to_the_bound_and_free_again() {
+        let call = Room::new(size(1, 10)).share(size(1, 99)).enter().unwrap();
+        let (first, second) = (call.hold(), call.hold());
+        assert!(first.set(6).is_ok());
+        assert!(second.set(4).is_ok() && second.set(5).is_err() && second.set(4).is_ok());
+        assert!(call.hold().set(1).is_err() && call.hold().set(0).is_ok());
+        assert!(first.set(3).is_ok() && call.hold().set(3).is_ok());
+        drop(second);
+        assert!(call.hold().set(7).is_ok());
+        assert!(call.hold().set(8).is_err() && call.hold().set(usize::MAX).is_err());
     }
 }

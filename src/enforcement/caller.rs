@@ -3,7 +3,7 @@
 //! The decision takes what is settled here as an input and never looks at the transport. Not here: how a caller is told
 //! apart (see `callers`).
 
-use std::{collections::BTreeSet, num::NonZeroU32, time::Duration};
+use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 
@@ -24,7 +24,7 @@ pub struct Caller {
     reads: bool,
     reports_usage: bool,
     refreshes: bool,
-    quota: Option<(config::Quota, DefaultDirectRateLimiter)>,
+    quota: Option<(config::Quota, Arc<DefaultDirectRateLimiter>)>,
 }
 
 /// A set of operations.
@@ -97,7 +97,7 @@ impl Caller {
         let named = Operation::ALL.into_iter().filter(|operation| operations.contains(operation.name()));
         let limited = |quota: config::Quota| {
             let limiter = RateLimiter::direct(Quota::per_second(quota.per_second).allow_burst(quota.burst));
-            (quota, limiter)
+            (quota, Arc::new(limiter))
         };
         Self {
             name: name.clone(),
@@ -111,6 +111,16 @@ impl Caller {
         }
     }
 
+    /// The same, having asked what `earlier` has asked, if it may ask as much.
+    pub(super) fn having_asked(mut self, earlier: &Self) -> Self {
+        if let (Some((quota, limiter)), Some((earlier, asked))) = (&mut self.quota, &earlier.quota)
+            && quota == earlier
+        {
+            *limiter = Arc::clone(asked);
+        }
+        self
+    }
+
     /// The role that counts when this caller claims `role` (semantics 4.4).
     #[must_use]
     pub const fn vouch(&self, role: Role) -> VouchedRole {
@@ -120,6 +130,13 @@ impl Caller {
             }
             Role::User | Role::Administrator | Role::Service => VouchedRole { role, not_vouched: false },
         }
+    }
+
+    /// Whether there is anything it may ask about.
+    pub fn may_ask_anything(&self) -> Result<(), Refusal> {
+        let nothing = self.operations == Operations::of([])
+            || self.subscriptions.as_ref().is_some_and(BTreeSet::is_empty);
+        if nothing { Err(self.refused("any operation")) } else { Ok(()) }
     }
 
     /// Whether it may ask about `operation`.

@@ -45,6 +45,29 @@ impl Callers {
         callers
     }
 
+    /// The same, each having asked what it has asked by `earlier`: a table that is read again gives nobody a quota anew.
+    #[must_use]
+    pub fn having_asked(self, earlier: &Self) -> Self {
+        let Self { by_name, by_user, loopback, other, nobody } = self;
+        let again = |caller: Caller, earlier: Option<&Caller>| match earlier {
+            Some(earlier) => caller.having_asked(earlier),
+            None => caller,
+        };
+        Self {
+            by_name: by_name
+                .into_iter()
+                .map(|(name, caller)| (name.clone(), again(caller, earlier.by_name.get(&name))))
+                .collect(),
+            by_user: by_user
+                .into_iter()
+                .map(|(user, caller)| (user, again(caller, earlier.by_user.get(&user))))
+                .collect(),
+            loopback: loopback.map(|caller| again(caller, earlier.loopback.as_ref())),
+            other,
+            nobody,
+        }
+    }
+
     /// Who this is. A certificate says more than the address it is shown from.
     #[must_use]
     pub fn find(&self, peer: &Peer) -> &Caller {
@@ -64,5 +87,41 @@ impl Callers {
     #[must_use]
     pub const fn ourselves(&self) -> &Caller {
         &self.other
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::num::NonZeroU32;
+
+    use super::*;
+    use crate::config::Quota;
+
+    /// A program on this machine with a quota.
+    fn table(per_second: u32, burst: u32) -> Callers {
+        let [per_second, burst] = [per_second, burst].map(|number| NonZeroU32::new(number).unwrap());
+        let row = config::Caller {
+            name: "it".to_owned(),
+            identity: Identity::Loopback,
+            operations: std::collections::BTreeSet::new(),
+            subscriptions: None,
+            vouches_for_administrators: false,
+            reads: true,
+            reports_usage: false,
+            refreshes: false,
+            quota: Some(Quota { per_second, burst }),
+        };
+        Callers::of(Some(&[row]))
+    }
+
+    #[test]
+    fn a_table_that_is_read_again_gives_nobody_its_quota_anew() {
+        let first = table(1, 3);
+        let spends = |callers: &Callers, count| callers.loopback.as_ref().unwrap().spend(count).is_ok();
+        assert!(spends(&first, 3));
+        let again = table(1, 3).having_asked(&first);
+        assert!(!spends(&again, 3));
+        // Another quota is a new one.
+        assert!(spends(&table(2, 3).having_asked(&again), 3));
     }
 }

@@ -17,13 +17,12 @@ use hyper::{
 use prost::Message;
 use tonic::Status;
 
-use super::rooms::Holding;
-use crate::edge::room::OpenCall;
+use super::rooms::{Call, Holding};
 
 /// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
 pub(super) struct Answer {
     left: Left,
-    _call: Option<OpenCall>,
+    _call: Option<Call>,
 }
 
 /// What is left to be sent of an answer.
@@ -89,7 +88,7 @@ impl Answer {
     }
 
     /// The same, and `call` is open until it ends.
-    pub(super) fn of_call(self, call: Option<OpenCall>) -> Self {
+    pub(super) fn of_call(self, call: Option<Call>) -> Self {
         Self { _call: call, ..self }
     }
 }

@@ -20,19 +20,15 @@ use super::{
     deadline,
     messages::Messages,
     question::{self, Question},
-    rooms::Rooms,
+    rooms::{Call, Rooms, Shares},
 };
-use crate::{
-    config::Limits,
-    edge::{peer::Peer, room::OpenCall},
-    enforcement::Enforcement,
-};
+use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement};
 
 /// The calls of one connection.
 #[derive(Clone)]
 pub(super) struct Calls {
     routes: Routes,
-    rooms: Rooms,
+    shares: Arc<Shares>,
     questions: Option<Enforcement>,
     peer: Peer,
     timeout: Duration,
@@ -41,7 +37,7 @@ pub(super) struct Calls {
 /// A call on its way to its answer, and its place until then.
 pub(super) struct Answering {
     way: Way,
-    call: Option<OpenCall>,
+    call: Option<Call>,
 }
 
 /// How a call comes to its answer.
@@ -59,7 +55,7 @@ impl Calls {
     pub(super) fn routed(routes: &Routes, rooms: &Rooms, limits: &Limits, peer: &Peer) -> Self {
         Self {
             routes: routes.clone(),
-            rooms: rooms.clone(),
+            shares: rooms.of(peer),
             questions: None,
             peer: peer.clone(),
             timeout: limits.call_timeout,
@@ -71,10 +67,10 @@ impl Calls {
         Self { questions: Some(enforcement), ..self }
     }
 
-    fn routed_call(&self, mut request: Request<Incoming>) -> Way {
+    fn routed_call(&self, mut request: Request<Incoming>, call: &Call) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
-        let (asked, answer) = (Arc::new(self.rooms.hold(&request)), self.rooms.hold(&request));
+        let (asked, answer) = (Arc::new(call.hold()), call.hold());
         let messages = |body| tonic::body::Body::new(Messages::new(body, Arc::clone(&asked)));
         let answered = self.routes.clone().call(request.map(messages));
         Way::Routed(Box::pin(async move {
@@ -96,18 +92,21 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let call = self.rooms.enter(&request);
-        if call.is_none() {
-            return Answering { way: Way::Refused(ready(self.rooms.refusal(&request))), call };
-        }
+        let call = match self.shares.enter(&request) {
+            Ok(call) => call,
+            Err(full) => {
+                let refusal = self.shares.refusal(&request, full);
+                return Answering { way: Way::Refused(ready(refusal)), call: None };
+            }
+        };
         let way = match &self.questions {
             Some(enforcement) if question::is_one(&request) => {
                 let asked = Question::new(request.into_body(), enforcement.clone(), &self.peer, self.timeout);
                 Way::Question(asked)
             }
-            Some(_) | None => self.routed_call(request),
+            Some(_) | None => self.routed_call(request, &call),
         };
-        Answering { way, call }
+        Answering { way, call: Some(call) }
     }
 }
 
@@ -117,7 +116,7 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let answered = match &mut this.way {
-            Way::Question(question) => Pin::new(question).poll(context),
+            Way::Question(question) => question.poll(context, this.call.as_ref()),
             Way::Routed(answered) => answered.as_mut().poll(context),
             Way::Refused(refused) => Pin::new(refused).poll(context),
         };

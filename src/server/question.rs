@@ -18,7 +18,10 @@ use prost::Message as _;
 use tokio::time::Sleep;
 use tonic::Status;
 
-use super::answer::{Answer, HEAD};
+use super::{
+    answer::{Answer, HEAD},
+    rooms::{Call, Holding},
+};
 use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
 
 /// Its path.
@@ -31,8 +34,15 @@ pub(super) struct Question {
     peer: Peer,
     timeout: Duration,
     read: Read,
-    /// Only a question that does not arrive at once costs a timer.
-    late: Option<Pin<Box<Sleep>>>,
+    /// Only a question that does not arrive at once costs more.
+    late: Option<Late>,
+}
+
+/// What is added to one that does not arrive at once.
+struct Late {
+    too_late: Pin<Box<Sleep>>,
+    /// What has arrived of it.
+    held: Option<Holding>,
 }
 
 /// What has arrived.
@@ -56,6 +66,16 @@ pub(super) fn is_one(request: &Request<Incoming>) -> bool {
 impl Question {
     pub(super) fn new(body: Incoming, enforcement: Enforcement, peer: &Peer, timeout: Duration) -> Self {
         Self { body, enforcement, peer: peer.clone(), timeout, read: Read::Nothing, late: None }
+    }
+
+    /// Its answer, once it is whole; it is asked in `call`.
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, call: Option<&Call>) -> Poll<Response<Answer>> {
+        let whole = match self.poll_whole(context) {
+            Poll::Ready(whole) => whole,
+            Poll::Pending => Err(ready!(self.poll_late(context, call))),
+        };
+        let answered = whole.and_then(|()| self.answer());
+        Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
     }
 
     /// Reads until the caller has said all.
@@ -91,26 +111,19 @@ impl Question {
         Ok(Answer::of(&self.enforcement.answer(&question, &self.peer)?))
     }
 
-    fn poll_late(&mut self, context: &mut Context<'_>) -> Poll<Status> {
+    /// Ready when it takes too long, or too much.
+    fn poll_late(&mut self, context: &mut Context<'_>, call: Option<&Call>) -> Poll<Status> {
         let timeout = self.timeout;
-        let late = self.late.get_or_insert_with(|| Box::pin(tokio::time::sleep(timeout)));
-        ready!(late.as_mut().poll(context));
+        let late = self.late.get_or_insert_with(|| Late {
+            too_late: Box::pin(tokio::time::sleep(timeout)),
+            held: call.map(Call::hold),
+        });
+        if let Some(Err(full)) = late.held.as_ref().map(|held| held.set(self.read.len())) {
+            return Poll::Ready(full);
+        }
+        ready!(late.too_late.as_mut().poll(context));
         let what = format!("the question was not whole within {}", humantime::format_duration(timeout));
         Poll::Ready(Status::deadline_exceeded(what))
-    }
-}
-
-impl Future for Question {
-    type Output = Response<Answer>;
-
-    fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Response<Answer>> {
-        let this = self.get_mut();
-        let whole = match this.poll_whole(context) {
-            Poll::Ready(whole) => whole,
-            Poll::Pending => Err(ready!(this.poll_late(context))),
-        };
-        let answered = whole.and_then(|()| this.answer());
-        Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
     }
 }
 

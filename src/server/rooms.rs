@@ -1,10 +1,14 @@
 //! Which calls may be open at a time, and how much is held of their messages: questions and all else in one room, health
-//! in another, so that it is answered however much else is open, and reflection in a small one.
+//! in another, so that it is answered however much else is open, and reflection in a small one. Of each, one caller has
+//! no more than its share.
 //!
 //! A call that finds no place is refused at once instead of waiting: its caller has other sidecars, or a moment later,
 //! and what waits here would take memory and answer nobody sooner. Not here: counting (see `edge::room`).
 
-use std::collections::HashMap;
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError, Weak},
+};
 
 use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
@@ -14,54 +18,105 @@ use super::answer::Answer;
 use crate::{
     config::Limits,
     edge::{
-        budget::Held,
-        room::{OpenCall, Room},
+        peer::{Peer, Who},
+        room::{Full, Held, OpenCall, Room, Share, Size},
     },
     proto::health::health_server,
 };
 
 /// The rooms of one listener.
 #[derive(Clone, Debug)]
-pub(super) struct Rooms {
+pub(super) struct Rooms(Arc<Inner>);
+
+#[derive(Debug)]
+struct Inner {
     calls: Room,
     health: Room,
     reflection: Room,
+    limits: Limits,
     /// The domain of `google.rpc.ErrorInfo`.
+    domain: &'static str,
+    /// Those who are connected, and some who were.
+    callers: Mutex<HashMap<Who, Weak<Shares>>>,
+}
+
+/// What one caller has of each room.
+#[derive(Debug)]
+pub(super) struct Shares {
+    calls: Share,
+    health: Share,
+    reflection: Share,
     domain: &'static str,
 }
 
 /// How many tools may ask by reflection at a time: each costs more than any other call, and needs it for a moment.
 const REFLECTIONS: usize = 64;
 
+/// An open call: its place is free again when this is dropped.
+#[derive(Debug)]
+pub(super) struct Call {
+    open: OpenCall,
+    domain: &'static str,
+}
+
 /// What is held of a call's messages in one direction.
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Held,
-    most: usize,
     domain: &'static str,
 }
 
 impl Rooms {
     /// Rooms for the calls of `domain`.
     pub(super) fn new(domain: &'static str, limits: &Limits) -> Self {
-        let room = || Room::new(limits.calls, limits.held_bytes);
-        let reflection = Room::new(REFLECTIONS, limits.held_bytes);
-        Self { calls: room(), health: room(), reflection, domain }
+        let room = |calls| Room::new(Size { calls, bytes: limits.held_bytes });
+        Self(Arc::new(Inner {
+            calls: room(limits.calls),
+            health: room(limits.calls),
+            reflection: room(REFLECTIONS),
+            limits: limits.clone(),
+            domain,
+            callers: Mutex::default(),
+        }))
     }
 
-    /// A place for one more call, if there is one.
-    pub(super) fn enter<B>(&self, request: &Request<B>) -> Option<OpenCall> {
-        self.of(request).enter()
+    /// What whoever is at the other end has of them, on all its connections together.
+    pub(super) fn of(&self, peer: &Peer) -> Arc<Shares> {
+        let mut callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
+        let who = peer.who();
+        if let Some(shares) = callers.get(&who).and_then(Weak::upgrade) {
+            return shares;
+        }
+        // Those who have gone are forgotten before there is room made for more of them.
+        if callers.len() == callers.capacity() {
+            callers.retain(|_, shares| 0 < shares.strong_count());
+        }
+        let shares = Arc::new(self.0.shares());
+        callers.insert(who, Arc::downgrade(&shares));
+        shares
+    }
+}
+
+impl Inner {
+    fn shares(&self) -> Shares {
+        let Self { calls, health, reflection, limits, domain, callers: _ } = self;
+        let size = |calls| Size { calls: limits.share(calls), bytes: limits.share(limits.held_bytes) };
+        Shares {
+            calls: calls.share(size(limits.calls)),
+            health: health.share(size(limits.calls)),
+            reflection: reflection.share(size(REFLECTIONS)),
+            domain,
+        }
+    }
+}
+
+impl Shares {
+    /// A place for one more call, if there is any.
+    pub(super) fn enter<B>(&self, request: &Request<B>) -> Result<Call, Full> {
+        Ok(Call { open: self.of(request.uri().path()).enter()?, domain: self.domain })
     }
 
-    /// Nothing yet, of a call that is open.
-    pub(super) fn hold<B>(&self, request: &Request<B>) -> Holding {
-        let bytes = self.of(request).bytes();
-        Holding { held: bytes.hold(), most: bytes.most(), domain: self.domain }
-    }
-
-    fn of<B>(&self, request: &Request<B>) -> &Room {
-        let path = request.uri().path();
+    fn of(&self, path: &str) -> &Share {
         if is_of(health_server::SERVICE_NAME, path) {
             &self.health
         } else if path.starts_with("/grpc.reflection.") {
@@ -73,32 +128,47 @@ impl Rooms {
 
     /// What a call is told that finds no place. A page is refused in its own language: with the status of a call it would
     /// look like one that is well.
-    pub(super) fn refusal<B>(&self, request: &Request<B>) -> Response<Answer> {
+    pub(super) fn refusal<B>(&self, request: &Request<B>, full: Full) -> Response<Answer> {
         let kind = request.headers().get(CONTENT_TYPE);
         if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
             let mut page = Response::new(Answer::nothing());
             *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return page;
         }
-        let most = self.of(request).most();
-        let what = format!(
-            "as many calls of this kind are open as are allowed ({most}); ask again in a moment, or raise `limits.calls`"
-        );
+        let what = match full {
+            Full::Room(most) => format!(
+                "as many calls of this kind are open as are allowed ({most}); ask again in a moment, or raise `limits.calls`"
+            ),
+            Full::Share(most) => format!(
+                "as many calls of this kind are open as one caller may have ({most}); end some, or raise \
+                 `limits.caller_percent`"
+            ),
+        };
         Answer::of_status(&exhausted("TOO_MANY_CALLS", self.domain, what))
+    }
+}
+
+impl Call {
+    /// Nothing yet, of what is said in it in one direction.
+    pub(super) fn hold(&self) -> Holding {
+        Holding { held: self.open.hold(), domain: self.domain }
     }
 }
 
 impl Holding {
     /// From now on a message of `bytes` is held, in place of the one before.
     pub(super) fn set(&self, bytes: usize) -> Result<(), Status> {
-        if self.held.set(bytes) {
-            return Ok(());
-        }
-        let what = format!(
-            "a message of {bytes} bytes is too many beside those held for other callers ({} in all); ask again in a \
-             moment, ask for less, or raise `limits.held_bytes`",
-            self.most
-        );
+        let Err(full) = self.held.set(bytes) else { return Ok(()) };
+        let what = match full {
+            Full::Room(most) => format!(
+                "a message of {bytes} bytes is too many beside those held for other callers ({most} in all); ask again \
+                 in a moment, ask for less, or raise `limits.held_bytes`"
+            ),
+            Full::Share(most) => format!(
+                "a message of {bytes} bytes is too many beside those held for the same caller ({most} in all); send and \
+                 read one after the other, or raise `limits.caller_percent`"
+            ),
+        };
         Err(exhausted("TOO_MANY_BYTES", self.domain, what))
     }
 }

@@ -26,6 +26,7 @@ mod overload;
 mod persistence;
 mod publication;
 mod questions;
+mod quotas;
 mod refreshing;
 mod scripted_backend;
 mod sidecar;

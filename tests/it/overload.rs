@@ -10,17 +10,21 @@ use esa_sidecar::proto::{
 };
 use h2::{SendStream, client::ResponseFuture, client::SendRequest};
 use prost::Message as _;
+use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
 use crate::{
+    callers::Guarded,
+    certificates::Authority,
     sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
     wire::{authorize_call, call_of, connect, framed},
 };
 
 async fn sidecar(calls: usize) -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
-    Sidecar::start_with(source, None, &format!("limits.calls = {calls}")).await.ready().await
+    let limits = format!("[limits]\ncalls = {calls}\ncaller_percent = 100");
+    Sidecar::start_with(source, None, &limits).await.ready().await
 }
 
 /// A question that is not whole yet, on its way to the sidecar.
@@ -158,7 +162,10 @@ const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/Batc
 
 async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
-    Sidecar::start_with(source, None, "limits.held_bytes = 1048576").await.ready().await
+    Sidecar::start_with(source, None, "[limits]\nheld_bytes = 1048576\ncaller_percent = 100")
+        .await
+        .ready()
+        .await
 }
 
 async fn until_batches_are_taken(sidecar: &mut Sidecar) {
@@ -236,5 +243,75 @@ async fn tools_that_ask_by_reflection_are_few() {
     assert!(statuses.iter().all(Option::is_none), "{statuses:?}");
     assert_eq!(refused.unwrap(), "8");
     drop(open);
+    sidecar.stop().await;
+}
+
+/// Two callers at one address, each with half of what there is.
+async fn two_callers(limits: &str) -> (Authority, Guarded) {
+    let authority = Authority::new();
+    let row = |name| {
+        format!("[[callers]]\nname = '{name}'\nrole = 'authentication_server'\ncertificate = '{name}.test'\n")
+    };
+    let table = format!("{}{}[limits]\n{limits}", row("greedy"), row("other"));
+    let sidecar = Guarded::over_tls(&authority, &table).await;
+    (authority, sidecar)
+}
+
+#[tokio::test]
+async fn a_caller_with_all_its_calls_open_takes_none_from_others() {
+    let (authority, sidecar) = two_callers("calls = 8").await;
+    let mut other = sidecar.client(&authority, "other.test").await;
+    // However many connections it has, and whether its streams say anything or not.
+    let (mut greedy, mut open) = (Vec::new(), Vec::new());
+    for _ in 0..4 {
+        let mut client = sidecar.client(&authority, "greedy.test").await;
+        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
+        greedy.push(client);
+    }
+    let refused = greedy[0].authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    assert!(is_refusal(&refused, "TOO_MANY_CALLS"));
+    assert!(refused.message().contains("`limits.caller_percent`"), "{refused}");
+    for _ in 0..4 {
+        open.push(other.stream_authorize(tokio_stream::pending()).await.unwrap());
+    }
+    open.truncate(1);
+    drop(greedy);
+    other.authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    drop((open, other));
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn questions_that_do_not_become_whole_take_no_more_than_their_caller_may_hold() {
+    let (authority, sidecar) = two_callers("held_bytes = 1048576").await;
+    let mut other = sidecar.client(&authority, "other.test").await;
+    let client = sidecar.http2(&authority, "greedy.test").await;
+    let mut unfinished = Vec::new();
+    let mut told = Vec::new();
+    // 512 KiB have room for eight of them.
+    for _ in 0..9 {
+        let (response, mut sender) = begin(&client).await;
+        let mut part = vec![0; 60 << 10];
+        part[..5].copy_from_slice(&[0, 0, 0, 0xf0, 0]);
+        sender.reserve_capacity(part.len());
+        let sent = sender.send_data(part.into(), false);
+        told.push(tokio::spawn(response));
+        unfinished.push((sent, sender));
+    }
+    let refused = async {
+        loop {
+            if let Some(at) = told.iter().position(JoinHandle::is_finished) {
+                break told.swap_remove(at).await.unwrap().unwrap();
+            }
+            tokio::task::yield_now().await;
+        }
+    };
+    let refused = tokio::time::timeout(Duration::from_secs(10), refused).await.unwrap();
+    assert_eq!(refused.headers()["grpc-status"], "8");
+    // Of the other there is as much as before.
+    let questions = vec![question(Operation::EnableUsers); 500];
+    other.batch_authorize(api::BatchAuthorizeRequest { questions }).await.unwrap();
+    assert_eq!(told.iter().filter(|told| told.is_finished()).count(), 0);
+    drop((unfinished, told));
     sidecar.stop().await;
 }

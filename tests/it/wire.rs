@@ -1,9 +1,13 @@
 //! A client that sees frames, for what gRPC clients keep from their users.
 
 use bytes::Bytes;
+use esa_sidecar::proto::enforcement::Operation;
 use h2::client::SendRequest;
 use hyper::Request;
+use prost::Message as _;
 use tokio::net::TcpStream;
+
+use crate::sidecar::question;
 
 /// Where `Authorize` is.
 pub(crate) const AUTHORIZE: &str = "http://localhost/esa.enforcement.v1.EnforcementService/Authorize";
@@ -29,4 +33,27 @@ pub(crate) fn call_of(url: &str) -> Request<()> {
 /// A message as it is sent.
 pub(crate) fn framed(message: &[u8]) -> Vec<u8> {
     [&[0][..], &u32::try_from(message.len()).unwrap().to_be_bytes(), message].concat()
+}
+
+/// HTTP/2 by hand: a frame.
+pub(crate) fn frame(kind: u8, flags: u8, stream: u32, payload: &[u8]) -> Vec<u8> {
+    let length = u32::try_from(payload.len()).unwrap().to_be_bytes();
+    [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+}
+
+/// The head and body of one question, its header fields written out in full.
+pub(crate) fn asked(stream: u32) -> Vec<u8> {
+    let field = |name: &str, value: &str| {
+        let text = |text: &str| [&[u8::try_from(text.len()).unwrap()], text.as_bytes()].concat();
+        [vec![0], text(name), text(value)].concat()
+    };
+    let head = [
+        field(":method", "POST"),
+        field(":scheme", "https"),
+        field(":authority", "sidecar.test"),
+        field(":path", "/esa.enforcement.v1.EnforcementService/Authorize"),
+        field("content-type", "application/grpc"),
+    ];
+    let body = framed(&question(Operation::EnableUsers).encode_to_vec());
+    [frame(1, 4, stream, &head.concat()), frame(0, 1, stream, &body)].concat()
 }

@@ -151,10 +151,9 @@ impl Inner {
         request: &api::StreamAuthorizeRequest,
         caller: &Caller,
     ) -> api::StreamAuthorizeResponse {
-        let missing = || Unreadable::new("question", "missing").into();
-        let question = request.question.as_ref().ok_or_else(missing);
-        let answered = question.and_then(|question| {
-            caller.spend(1)?;
+        let missing = || Refusal::from(Unreadable::new("question", "missing"));
+        let answered = caller.spend(1).and_then(|()| {
+            let question = request.question.as_ref().ok_or_else(missing)?;
             self.answer(question, caller)
         });
         let result = match answered {
@@ -258,6 +257,8 @@ impl EnforcementService for Enforcement {
             return Err(Refusal::TooMany { field: "questions", count, most }.into());
         }
         let results = self.with_caller(&request, |caller| {
+            // Before anything is done for it: refused one by one its questions would cost more than answers.
+            caller.may_ask_anything()?;
             caller.spend(count)?;
             Ok::<_, Refusal>(self.0.answer_batch(questions, caller))
         });
@@ -270,6 +271,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<Streaming<api::StreamAuthorizeRequest>>,
     ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
+        self.with_caller(&request, Caller::may_ask_anything)?;
         let service = self.clone();
         let drained = self.streams_end(&request).cancelled_owned();
         let peer = request.extensions().get::<Peer>().cloned();

@@ -23,6 +23,7 @@ use crate::{
 impl Enforcement {
     /// From now on these are its callers, on connections that are open as well.
     pub fn recognize(&self, callers: Callers) {
+        let callers = callers.having_asked(&self.0.callers.load());
         self.0.callers.store(Arc::new(callers));
         self.0.recognized.send_replace(());
     }
