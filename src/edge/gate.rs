@@ -95,6 +95,18 @@ mod tests {
     }
 
     #[test]
+    fn who_has_a_network_of_addresses_is_one_peer() {
+        let at = |ip: &str| Origin::Address(ip.parse().unwrap());
+        let gate = Gate::new(9, 2);
+        let first = gate.enter(at("2001:db8::1")).unwrap();
+        let _second = gate.enter(at("2001:db8::2")).unwrap();
+        assert_eq!(gate.enter(at("2001:db8::3")).unwrap_err(), Full::Peer(at("2001:db8::3"), 2));
+        assert!(gate.enter(at("2001:db8:0:1::1")).is_ok());
+        drop(first);
+        assert!(gate.enter(at("2001:db8::3")).is_ok());
+    }
+
+    #[test]
     fn a_peer_without_connections_is_forgotten() {
         let gate = Gate::new(3, 2);
         drop(gate.enter(ALICE).unwrap());
