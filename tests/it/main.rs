@@ -30,6 +30,7 @@ mod quotas;
 mod refreshing;
 mod scripted_backend;
 mod sidecar;
+mod starvation;
 mod syncing;
 mod unit_management;
 mod usage_kills;
