@@ -15,46 +15,46 @@ use std::{
 use bytes::Bytes;
 use h2::client::SendRequest;
 use hyper::Request;
-use tokio::{
-    net::UnixStream,
-    runtime::Builder,
-    sync::mpsc,
-    time::{MissedTickBehavior, interval},
-};
+use tokio::{net::UnixStream, runtime::Builder, sync::mpsc};
 
 use crate::{load, server::Server};
 
 /// Questions in a second.
 const RATE: u32 = 10_000;
 
-/// How often they are put on the wire.
-const TICK: Duration = Duration::from_millis(1);
-
 /// How long answers took that were asked for at a steady pace for `seconds`.
 pub(crate) fn latencies(path: &Path, seconds: u32) -> Vec<Duration> {
-    Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
+    let (due, mut questions) = mpsc::unbounded_channel();
+    // The timers of the runtime are a millisecond apart; those of the system are not.
+    let pace = std::thread::spawn(move || keep_pace(&due, seconds));
+    let mut times = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let io = UnixStream::connect(path).await.unwrap();
         let (client, connection) = h2::client::handshake(io).await.unwrap();
         tokio::spawn(connection);
         let (done, mut times) = mpsc::unbounded_channel();
-        let mut ticks = interval(TICK);
-        // A tick that was missed is asked for late, and its wait counts.
-        ticks.set_missed_tick_behavior(MissedTickBehavior::Burst);
-        let each = RATE / 1_000;
-        for _ in 0..seconds * 1_000 {
-            let due = ticks.tick().await;
-            for _ in 0..each {
-                tokio::spawn(ask(client.clone(), due.into_std(), done.clone()));
-            }
+        while let Some(due) = questions.recv().await {
+            tokio::spawn(ask(client.clone(), due, done.clone()));
         }
         drop(done);
         let mut all = Vec::new();
         while let Some(time) = times.recv().await {
             all.push(time);
         }
-        all.sort_unstable();
         all
-    })
+    });
+    pace.join().unwrap();
+    times.sort_unstable();
+    times
+}
+
+/// Says when each question is due; one that is said late has waited.
+fn keep_pace(questions: &mpsc::UnboundedSender<Instant>, seconds: u32) {
+    let mut due = Instant::now();
+    for _ in 0..RATE * seconds {
+        due += Duration::from_secs(1) / RATE;
+        std::thread::sleep(due.saturating_duration_since(Instant::now()));
+        questions.send(due).unwrap();
+    }
 }
 
 async fn ask(client: SendRequest<Bytes>, due: Instant, done: mpsc::UnboundedSender<Duration>) {

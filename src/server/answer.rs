@@ -29,6 +29,8 @@ pub(super) struct Answer {
 enum Left {
     /// A message, then its trailers.
     Message(Bytes),
+    /// A long message, handed over a piece at a time, then its trailers.
+    Long(Box<Pieces>),
     /// Its trailers.
     Trailers,
     /// Nothing.
@@ -37,12 +39,16 @@ enum Left {
     Routed(Box<Routed>),
 }
 
+/// What is left of a message, which is held until the last of it is handed over.
+struct Pieces {
+    rest: Bytes,
+    held: Holding,
+}
+
 /// What the routes made, handed over a piece at a time.
 struct Routed {
     body: tonic::body::Body,
-    /// What is left of a message.
-    rest: Bytes,
-    held: Holding,
+    message: Pieces,
     /// What is held of the question.
     _asked: Arc<Holding>,
 }
@@ -72,6 +78,15 @@ impl Answer {
         response
     }
 
+    /// The same of a message that is written, its head and all, and may be long.
+    pub(super) fn of_long(message: Bytes, held: Holding) -> Result<Response<Self>, Status> {
+        let mut pieces = Pieces { rest: Bytes::new(), held };
+        pieces.set(message)?;
+        let mut response = Response::new(Self::from(Left::Long(Box::new(pieces))));
+        response.headers_mut().insert(CONTENT_TYPE, GRPC);
+        Ok(response)
+    }
+
     /// The answer that is a status alone.
     pub(super) fn of_status(status: &Status) -> Response<Self> {
         status.clone().into_http().map(|()| Self::nothing())
@@ -79,7 +94,8 @@ impl Answer {
 
     /// What the routes made of what was `asked`; the message that waits to be sent is `held`.
     pub(super) fn routed(body: tonic::body::Body, asked: Arc<Holding>, held: Holding) -> Self {
-        Left::Routed(Box::new(Routed { body, rest: Bytes::new(), held, _asked: asked })).into()
+        let message = Pieces { rest: Bytes::new(), held };
+        Left::Routed(Box::new(Routed { body, message, _asked: asked })).into()
     }
 
     /// An answer without a body.
@@ -99,24 +115,32 @@ impl From<Left> for Answer {
     }
 }
 
+impl Pieces {
+    /// Begins the next message; whatever there was before has left our hands.
+    fn set(&mut self, message: Bytes) -> Result<(), Status> {
+        self.held.set(message.len())?;
+        self.rest = message;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Bytes {
+        self.rest.split_to(self.rest.len().min(PIECE))
+    }
+}
+
 impl Routed {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        if self.rest.is_empty() {
-            // Whatever there was before has left our hands.
-            self.held.set(0)?;
+        if self.message.rest.is_empty() {
+            self.message.set(Bytes::new())?;
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
-                    Ok(message) => {
-                        self.held.set(message.len())?;
-                        self.rest = message;
-                    }
+                    Ok(message) => self.message.set(message)?,
                     Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
                 },
                 ended => return Poll::Ready(ended),
             }
         }
-        let piece = self.rest.split_to(self.rest.len().min(PIECE));
-        Poll::Ready(Some(Ok(Frame::data(piece))))
+        Poll::Ready(Some(Ok(Frame::data(self.message.next()))))
     }
 }
 
@@ -142,6 +166,13 @@ impl Body for Answer {
                 *left = Left::Trailers;
                 Poll::Ready(Some(Ok(frame)))
             }
+            Left::Long(message) => {
+                let frame = Frame::data(message.next());
+                if message.rest.is_empty() {
+                    *left = Left::Trailers;
+                }
+                Poll::Ready(Some(Ok(frame)))
+            }
             Left::Trailers => {
                 *left = Left::Ended;
                 let mut trailers = HeaderMap::with_capacity(1);
@@ -164,9 +195,9 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.left {
-            Left::Message(_) | Left::Trailers => false,
+            Left::Message(_) | Left::Long(_) | Left::Trailers => false,
             Left::Ended => true,
-            Left::Routed(routed) => routed.rest.is_empty() && routed.body.is_end_stream(),
+            Left::Routed(routed) => routed.message.rest.is_empty() && routed.body.is_end_stream(),
         }
     }
 }

@@ -1,4 +1,4 @@
-//! What answers the calls of one connection: `Authorize` its own way (see `question`), all others by routes.
+//! What answers the calls of one connection: questions their own way (see `question`), all others by routes.
 //!
 //! Not here: which services are on a listener, and what an answer says.
 
@@ -42,7 +42,7 @@ pub(super) struct Answering {
 
 /// How a call comes to its answer.
 enum Way {
-    /// One question of `Authorize`.
+    /// One question, or a batch.
     Question(Question),
     /// Anything else.
     Routed(Pin<Box<dyn Future<Output = Response<Answer>> + Send>>),
@@ -99,12 +99,12 @@ impl Service<Request<Incoming>> for Calls {
                 return Answering { way: Way::Refused(ready(refusal)), call: None };
             }
         };
-        let way = match &self.questions {
-            Some(enforcement) if question::is_one(&request) => {
-                let asked = Question::new(request.into_body(), enforcement.clone(), &self.peer, self.timeout);
-                Way::Question(asked)
+        let way = match self.questions.as_ref().zip(question::kind_of(&request)) {
+            Some((enforcement, kind)) => {
+                let (body, enforcement) = (request.into_body(), enforcement.clone());
+                Way::Question(Question::new(kind, body, enforcement, &self.peer, self.timeout))
             }
-            Some(_) | None => self.routed_call(request, &call),
+            None => self.routed_call(request, &call),
         };
         Answering { way, call: Some(call) }
     }
@@ -115,10 +115,12 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let answered = match &mut this.way {
-            Way::Question(question) => question.poll(context, this.call.as_ref()),
-            Way::Routed(answered) => answered.as_mut().poll(context),
-            Way::Refused(refused) => Pin::new(refused).poll(context),
+        let answered = match (&mut this.way, &this.call) {
+            (Way::Question(question), Some(call)) => question.poll(context, call),
+            // It was answered, and its place is its answer's.
+            (Way::Question(_), None) => Poll::Pending,
+            (Way::Routed(answered), _) => answered.as_mut().poll(context),
+            (Way::Refused(refused), _) => Pin::new(refused).poll(context),
         };
         answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))
     }

@@ -1,4 +1,4 @@
-//! `Authorize`: one question read from its frames and answered at once.
+//! `Authorize` and `BatchAuthorize`: one message read from its frames and answered at once.
 //!
 //! Every sign-in waits for this call, and with any shape of call in mind its transport costs more than its answer. Here
 //! a message is read where it arrived, decided on, and written once. What a caller sees is what the routes would show,
@@ -24,11 +24,18 @@ use super::{
 };
 use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
 
-/// Its path.
-const PATH: &str = "/esa.enforcement.v1.EnforcementService/Authorize";
+/// What is asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Kind {
+    /// One question.
+    One,
+    /// Many, in one message.
+    Batch,
+}
 
 /// A question that arrives, and is answered once it is whole.
 pub(super) struct Question {
+    kind: Kind,
     body: Incoming,
     enforcement: Enforcement,
     peer: Peer,
@@ -42,7 +49,7 @@ pub(super) struct Question {
 struct Late {
     too_late: Pin<Box<Sleep>>,
     /// What has arrived of it.
-    held: Option<Holding>,
+    held: Holding,
 }
 
 /// What has arrived.
@@ -52,46 +59,60 @@ enum Read {
     Several(BytesMut),
 }
 
-/// Whether a request is one, in the form that every client sends; the routes take any other.
-pub(super) fn is_one(request: &Request<Incoming>) -> bool {
+/// What a request asks, in the form that every client sends; the routes take any other.
+pub(super) fn kind_of(request: &Request<Incoming>) -> Option<Kind> {
+    let kind = match request.uri().path() {
+        "/esa.enforcement.v1.EnforcementService/Authorize" => Kind::One,
+        "/esa.enforcement.v1.EnforcementService/BatchAuthorize" => Kind::Batch,
+        _ => return None,
+    };
     let headers = request.headers();
-    request.uri().path() == PATH
-        && request.method() == hyper::Method::POST
+    let usual = request.method() == hyper::Method::POST
         && headers
             .get(CONTENT_TYPE)
             .is_some_and(|kind| matches!(kind.as_bytes(), b"application/grpc" | b"application/grpc+proto"))
-        && headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity")
+        && headers.get("grpc-encoding").is_none_or(|encoding| encoding == "identity");
+    usual.then_some(kind)
 }
 
 impl Question {
-    pub(super) fn new(body: Incoming, enforcement: Enforcement, peer: &Peer, timeout: Duration) -> Self {
-        Self { body, enforcement, peer: peer.clone(), timeout, read: Read::Nothing, late: None }
+    pub(super) fn new(
+        kind: Kind,
+        body: Incoming,
+        enforcement: Enforcement,
+        peer: &Peer,
+        timeout: Duration,
+    ) -> Self {
+        Self { kind, body, enforcement, peer: peer.clone(), timeout, read: Read::Nothing, late: None }
     }
 
     /// Its answer, once it is whole; it is asked in `call`.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, call: Option<&Call>) -> Poll<Response<Answer>> {
+    pub(super) fn poll(&mut self, context: &mut Context<'_>, call: &Call) -> Poll<Response<Answer>> {
         let whole = match self.poll_whole(context) {
             Poll::Ready(whole) => whole,
             Poll::Pending => Err(ready!(self.poll_late(context, call))),
         };
-        let answered = whole.and_then(|()| self.answer());
+        let answered = whole.and_then(|()| self.answer(call));
         Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
     }
 
     /// Reads until the caller has said all.
     fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        let most = HEAD + self.enforcement.question_bytes();
+        let limits = self.enforcement.limits();
+        let most = match self.kind {
+            Kind::One => limits.question_bytes,
+            Kind::Batch => limits.request_bytes,
+        };
         while !self.body.is_end_stream() {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
                         self.read.push(data);
                     }
-                    if most < self.read.len()
-                        || self.read.announces().is_some_and(|length| most < HEAD + length)
+                    if HEAD + most < self.read.len()
+                        || self.read.announces().is_some_and(|length| most < length)
                     {
-                        let what =
-                            format!("the message has more than {} bytes", self.enforcement.question_bytes());
+                        let what = format!("the message has more than {most} bytes");
                         return Poll::Ready(Err(Status::out_of_range(what)));
                     }
                 }
@@ -104,21 +125,35 @@ impl Question {
         Poll::Ready(Ok(()))
     }
 
-    fn answer(&mut self) -> Result<Response<Answer>, Status> {
-        let question = message(std::mem::replace(&mut self.read, Read::Nothing).into_bytes())?;
-        let question = AuthorizeRequest::decode(question)
-            .map_err(|error| Status::invalid_argument(format!("the message does not read: {error}")))?;
-        Ok(Answer::of(&self.enforcement.answer(&question, &self.peer)?))
+    fn answer(&mut self, call: &Call) -> Result<Response<Answer>, Status> {
+        let message = message(std::mem::replace(&mut self.read, Read::Nothing).into_bytes())?;
+        match self.kind {
+            Kind::Batch => {
+                let mut written = vec![0; HEAD];
+                self.enforcement.answer_batch(message, &self.peer, &mut written)?;
+                let length = u32::try_from(written.len() - HEAD).unwrap_or(u32::MAX);
+                if let Some(head) = written.get_mut(1..HEAD) {
+                    head.copy_from_slice(&length.to_be_bytes());
+                }
+                Answer::of_long(written.into(), call.hold())
+            }
+            Kind::One => {
+                let question = AuthorizeRequest::decode(message).map_err(|error| {
+                    Status::invalid_argument(format!("the message does not read: {error}"))
+                })?;
+                Ok(Answer::of(&self.enforcement.answer(&question, &self.peer)?))
+            }
+        }
     }
 
     /// Ready when it takes too long, or too much.
-    fn poll_late(&mut self, context: &mut Context<'_>, call: Option<&Call>) -> Poll<Status> {
+    fn poll_late(&mut self, context: &mut Context<'_>, call: &Call) -> Poll<Status> {
         let timeout = self.timeout;
         let late = self.late.get_or_insert_with(|| Late {
             too_late: Box::pin(tokio::time::sleep(timeout)),
-            held: call.map(Call::hold),
+            held: call.hold(),
         });
-        if let Some(Err(full)) = late.held.as_ref().map(|held| held.set(self.read.len())) {
+        if let Err(full) = late.held.set(self.read.len()) {
             return Poll::Ready(full);
         }
         ready!(late.too_late.as_mut().poll(context));

@@ -135,6 +135,8 @@ async fn a_port_that_somebody_listens_on_is_not_shared() {
     }
 }
 
+const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
+
 /// Everything a caller sees of an answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -145,7 +147,17 @@ struct Seen {
 }
 
 async fn call(client: &SendRequest<Bytes>, kind: &str, encoding: Option<&str>, body: &[u8]) -> Seen {
-    let mut request = Request::post(AUTHORIZE).header("content-type", kind).header("te", "trailers");
+    call_at(AUTHORIZE, client, kind, encoding, body).await
+}
+
+async fn call_at(
+    url: &str,
+    client: &SendRequest<Bytes>,
+    kind: &str,
+    encoding: Option<&str>,
+    body: &[u8],
+) -> Seen {
+    let mut request = Request::post(url).header("content-type", kind).header("te", "trailers");
     if let Some(encoding) = encoding {
         request = request.header("grpc-encoding", encoding);
     }
@@ -190,6 +202,38 @@ async fn a_question_is_answered_as_the_routes_would_answer_it() {
         assert_eq!(direct, routed, "{body:?}");
         assert_eq!(call(&client, "application/grpc+proto", Some("identity"), &body).await, direct);
     }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_batch_is_answered_as_the_routes_would_answer_it() {
+    let sidecar = sidecar("[limits]\nbatch_questions = 2000").await;
+    let client = connect(&sidecar.address).await;
+    let mut several: Vec<_> = (0..=13)
+        .flat_map(|operation| {
+            let asked = api::AuthorizeRequest { operation, ..question(Operation::EnableUsers) };
+            let unnamed = api::AuthorizeRequest { subscription_id: String::new(), ..asked.clone() };
+            let elsewhere =
+                api::AuthorizeRequest { subscription_id: "ZZZ-ZZZ-ZZZ".to_owned(), ..asked.clone() };
+            let actor = Some(api::Actor { role: 2, id: "anna".to_owned() });
+            let by_administrator = api::AuthorizeRequest { actor, ..asked.clone() };
+            [asked, unnamed, elsewhere, by_administrator]
+        })
+        .collect();
+    // The same over and over, in another order each time.
+    several.extend(several.clone().into_iter().rev());
+    for times in [0, 1, 10, 20] {
+        let questions = std::iter::repeat_n(several.clone(), times).flatten().collect();
+        let body = framed(&api::BatchAuthorizeRequest { questions }.encode_to_vec());
+        let direct = call_at(BATCH, &client, "application/grpc", None, &body).await;
+        let routed = call_at(BATCH, &client, "application/grpc;", None, &body).await;
+        assert_eq!(direct, routed);
+    }
+    let broken = [several[0].encode_to_vec(), vec![0xff; 3]]
+        .map(|question| [vec![0x0a, u8::try_from(question.len()).unwrap()], question].concat());
+    let seen = call_at(BATCH, &client, "application/grpc", None, &framed(&broken.concat())).await;
+    assert_eq!(seen.headers["grpc-status"], "3");
+    assert!(seen.headers["grpc-message"].to_str().unwrap().starts_with("questions[1]"), "{seen:?}");
     sidecar.stop().await;
 }
 

@@ -158,6 +158,7 @@ async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
     sidecar.stop().await;
 }
 
+const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
 const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
 
 async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
@@ -184,7 +185,7 @@ async fn messages_that_are_announced_and_do_not_come_take_no_more_than_may_be_he
     let mut unfinished = Vec::new();
     for _ in 0..2 {
         let mut client = client.clone().ready().await.unwrap();
-        let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
+        let (response, mut sender) = client.send_request(call_of(STREAM), false).unwrap();
         // As long as a message may be, and none of it.
         sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
         unfinished.push((response, sender));
@@ -210,8 +211,8 @@ async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
     let batch = Bytes::from(framed(&api::BatchAuthorizeRequest { questions }.encode_to_vec()));
     let mut unread = Vec::new();
     let mut told = None;
-    // Their answers would have several mebibytes.
-    for _ in 0..30 {
+    // Their answers would have about two mebibytes.
+    for _ in 0..60 {
         let mut client = client.clone().ready().await.unwrap();
         let (response, mut sender) = client.send_request(call_of(BATCH), false).unwrap();
         sender.send_data(batch.clone(), true).unwrap();
@@ -312,6 +313,7 @@ async fn questions_that_do_not_become_whole_take_no_more_than_their_caller_may_h
     let questions = vec![question(Operation::EnableUsers); 500];
     other.batch_authorize(api::BatchAuthorizeRequest { questions }).await.unwrap();
     assert_eq!(told.iter().filter(|told| told.is_finished()).count(), 0);
+    told.iter().for_each(JoinHandle::abort);
     drop((unfinished, told));
     sidecar.stop().await;
 }

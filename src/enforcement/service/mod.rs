@@ -2,9 +2,10 @@
 //!
 //! Not here: any rule, and any status (see `refusal`).
 
+mod batch;
 mod rights;
 
-use std::{collections::HashMap, sync::Arc};
+use std::sync::Arc;
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream::Map};
@@ -13,6 +14,7 @@ use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
 
+use self::batch::Batch;
 use super::{
     answer::Asked,
     caller::{Caller, Right},
@@ -27,7 +29,7 @@ use crate::{
     cache::{Cache, Held, Missing, Snapshot},
     clock::Clock,
     config,
-    domain::{SubscriptionId, Timeline},
+    domain::Timeline,
     edge::peer::Peer,
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
@@ -97,10 +99,10 @@ impl Enforcement {
         Ok(self.0.answer(request, caller)?)
     }
 
-    /// Bytes in the message of one question.
+    /// How much is taken.
     #[must_use]
-    pub fn question_bytes(&self) -> usize {
-        self.0.limits.question_bytes
+    pub fn limits(&self) -> &config::Limits {
+        &self.0.limits
     }
 }
 
@@ -119,31 +121,6 @@ impl Inner {
     fn held(&self, subscription_id: &str) -> Result<Held, Refusal> {
         let id = convert::subscription_id(subscription_id)?;
         Ok(self.cache.load(id.as_ref())?)
-    }
-
-    /// All questions of a batch are put to one snapshot of each subscription, at one instant.
-    fn answer_batch(
-        &self,
-        questions: &[api::AuthorizeRequest],
-        caller: &Caller,
-    ) -> Vec<api::BatchAuthorizeResult> {
-        let now = self.clock.now();
-        let mut loaded: HashMap<Option<SubscriptionId>, Result<Held, Missing>> = HashMap::new();
-        let mut answer = |question| -> Result<api::AuthorizeResponse, Refusal> {
-            let asked = Asked::read(question, caller)?;
-            let id = asked.subscription_id;
-            let held = loaded.entry(id).or_insert_with(|| self.cache.load(id.as_ref()));
-            asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, now)
-        };
-        let result = |question| match answer(question) {
-            Ok(answer) => api::batch_authorize_result::Result::Response(answer),
-            Err(refusal) => api::batch_authorize_result::Result::Error(refusal.into_question_error()),
-        };
-        questions
-            .iter()
-            .map(result)
-            .map(|result| api::BatchAuthorizeResult { result: Some(result) })
-            .collect()
     }
 
     fn answer_streamed(
@@ -252,15 +229,10 @@ impl EnforcementService for Enforcement {
         request: Request<api::BatchAuthorizeRequest>,
     ) -> Result<Response<api::BatchAuthorizeResponse>, Status> {
         let questions = &request.get_ref().questions;
-        let (count, most) = (questions.len(), self.0.limits.batch_questions);
-        if most < count {
-            return Err(Refusal::TooMany { field: "questions", count, most }.into());
-        }
         let results = self.with_caller(&request, |caller| {
-            // Before anything is done for it: refused one by one its questions would cost more than answers.
-            caller.may_ask_anything()?;
-            caller.spend(count)?;
-            Ok::<_, Refusal>(self.0.answer_batch(questions, caller))
+            self.0.admit(caller, questions.len())?;
+            let mut batch = Batch::of(&self.0, caller);
+            Ok::<_, Refusal>(questions.iter().map(|question| batch.answer(question)).collect())
         });
         Ok(Response::new(api::BatchAuthorizeResponse { results: results? }))
     }

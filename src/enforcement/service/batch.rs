@@ -1,0 +1,140 @@
+//! A batch: all its questions are put to one snapshot of each subscription, at one instant.
+//!
+//! A batch of many is asked by whoever draws a page, and most of its questions are the same few over and over: the same
+//! bytes have the same answer, which is decided on and written once. Not here: one question (see `answer`).
+
+use std::{collections::HashMap, ops::Range};
+
+use bytes::Bytes;
+use foldhash::fast::RandomState;
+use prost::Message;
+use tonic::Status;
+
+use super::{Enforcement, Inner};
+use crate::{
+    cache::{Held, Missing},
+    domain::{Instant, SubscriptionId},
+    edge::peer::Peer,
+    enforcement::{answer::Asked, caller::Caller, refusal::Refusal},
+    proto::enforcement::{self as api, batch_authorize_result::Result as Answered},
+};
+
+/// What is held while a batch is answered.
+pub(super) struct Batch<'a> {
+    inner: &'a Inner,
+    caller: &'a Caller,
+    now: Instant,
+    loaded: HashMap<SubscriptionId, Result<Held, Missing>, RandomState>,
+    /// What is held where a question names nothing.
+    unnamed: Option<Result<SubscriptionId, Missing>>,
+}
+
+/// `BatchAuthorizeRequest`, its questions as they came.
+#[derive(Clone, PartialEq, Message)]
+struct Questions {
+    #[prost(bytes = "bytes", repeated, tag = "1")]
+    questions: Vec<Bytes>,
+}
+
+/// `BatchAuthorizeResponse` with one answer: many of them, one after the other, are one with many answers.
+#[derive(Clone, PartialEq, Message)]
+struct OneAnswer {
+    #[prost(message, optional, tag = "1")]
+    results: Option<api::BatchAuthorizeResult>,
+}
+
+/// What an answer takes as a rule.
+const ANSWER_BYTES: usize = 64;
+
+impl Enforcement {
+    /// Appends the answer to a batch of `peer` to `written`; both are messages as they are sent.
+    pub fn answer_batch(&self, request: Bytes, peer: &Peer, written: &mut Vec<u8>) -> Result<(), Status> {
+        let callers = self.0.callers.load();
+        let caller = callers.find(peer);
+        caller.may_ask_anything()?;
+        let unreadable =
+            |what: String, error| Status::invalid_argument(format!("{what} does not read: {error}"));
+        let Questions { questions } =
+            Questions::decode(request).map_err(|error| unreadable("the message".to_owned(), error))?;
+        self.0.admit(caller, questions.len())?;
+        let mut batch = Batch::of(&self.0, caller);
+        written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
+        let mut answered: HashMap<&[u8], Range<usize>, RandomState> = HashMap::default();
+        let mut question = api::AuthorizeRequest::default();
+        for (position, asked) in questions.iter().enumerate() {
+            if let Some(again) = answered.get(&asked[..]) {
+                written.extend_from_within(again.clone());
+                continue;
+            }
+            question.clear();
+            question
+                .merge(&asked[..])
+                .map_err(|error| unreadable(format!("questions[{position}]"), error))?;
+            let result = batch.answer(&question);
+            let begin = written.len();
+            // Each use of footnote 3 is logged, so that each is an answer of its own (semantics 4.3).
+            let is_logged = is_exception(&result);
+            OneAnswer { results: Some(result) }.encode_raw(written);
+            if !is_logged {
+                answered.insert(asked, begin..written.len());
+            }
+        }
+        Ok(())
+    }
+}
+
+fn is_exception(result: &api::BatchAuthorizeResult) -> bool {
+    match &result.result {
+        Some(Answered::Response(answer)) => answer.reason() == api::Reason::AdministratorException,
+        Some(Answered::Error(_)) | None => false,
+    }
+}
+
+impl Inner {
+    /// Whether a batch of so many questions is answered; it counts for the caller's quota.
+    pub(super) fn admit(&self, caller: &Caller, count: usize) -> Result<(), Refusal> {
+        let most = self.limits.batch_questions;
+        // Refused one by one its questions would cost more than answers.
+        caller.may_ask_anything()?;
+        if most < count {
+            return Err(Refusal::TooMany { field: "questions", count, most });
+        }
+        caller.spend(count)
+    }
+}
+
+impl<'a> Batch<'a> {
+    /// A batch of `caller`, of this instant.
+    pub(super) fn of(inner: &'a Inner, caller: &'a Caller) -> Self {
+        Self { inner, caller, now: inner.clock.now(), loaded: HashMap::default(), unnamed: None }
+    }
+
+    /// The answer to one of its questions.
+    pub(super) fn answer(&mut self, question: &api::AuthorizeRequest) -> api::BatchAuthorizeResult {
+        let result = match self.decided(question) {
+            Ok(answer) => Answered::Response(answer),
+            Err(refusal) => Answered::Error(refusal.into_question_error()),
+        };
+        api::BatchAuthorizeResult { result: Some(result) }
+    }
+
+    fn decided(&mut self, question: &api::AuthorizeRequest) -> Result<api::AuthorizeResponse, Refusal> {
+        let asked = Asked::read(question, self.caller)?;
+        let (inner, now) = (self.inner, self.now);
+        asked.answer(self.held(asked.subscription_id).map(|held| &**held), &inner.freshness, now)
+    }
+
+    /// The snapshot this batch has of a subscription; the same whether it is named or the only one.
+    fn held(&mut self, named: Option<SubscriptionId>) -> Result<&Held, Missing> {
+        let cache = &self.inner.cache;
+        let id = match (named, self.unnamed) {
+            (Some(id), _) => id,
+            (None, Some(known)) => known?,
+            (None, None) => {
+                let known = cache.load(None).map(|held| held.facts.subscription_id);
+                *self.unnamed.insert(known)
+            }?,
+        };
+        self.loaded.entry(id).or_insert_with(|| cache.load(Some(&id))).as_ref().map_err(|missing| *missing)
+    }
+}
