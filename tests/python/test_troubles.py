@@ -51,6 +51,18 @@ def test_a_log_whose_reader_is_gone_stops_nothing(protocol, serve, facts_file, d
     os.close(writing)
 
 
+def test_each_use_of_footnote_3_is_logged_whatever_the_level_and_the_form_of_the_question(
+    protocol, serve, deactivated, tmp_path
+):
+    log = tmp_path / "told"
+    with log.open("wb") as writing, serve(deactivated, stderr=writing, LOG__LEVEL="error") as client:
+        ask(protocol, client, "disable_users", "administrator")
+        batch_of_exceptions(protocol, client)
+        ask(protocol, client, "disable_users", "user")
+        eventually(lambda: log.read_text().count("by footnote 3") == 1001)
+    assert log.read_text().count("by footnote 3") == 1001
+
+
 def test_a_log_that_is_full_stops_nothing(protocol, serve, deactivated):
     reading, writing = os.pipe()
     fcntl.fcntl(writing, fcntl.F_SETPIPE_SZ, 4096)
