@@ -29,7 +29,10 @@ pub(crate) fn latencies(path: &Path, seconds: u32) -> Vec<Duration> {
     let pace = std::thread::spawn(move || keep_pace(&due, seconds));
     let mut times = Builder::new_current_thread().enable_all().build().unwrap().block_on(async {
         let io = UnixStream::connect(path).await.unwrap();
-        let (client, connection) = h2::client::handshake(io).await.unwrap();
+        // Of small answers that are not read yet h2 takes a few hundred, unless the window is wide, and then hangs up.
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(1 << 24).initial_window_size(1 << 20);
+        let (client, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(connection);
         let (done, mut times) = mpsc::unbounded_channel();
         while let Some(due) = questions.recv().await {

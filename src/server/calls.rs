@@ -4,7 +4,7 @@
 
 use std::{
     convert::Infallible,
-    future::{Future, Ready, ready},
+    future::{Future, ready},
     pin::Pin,
     sync::Arc,
     task::{Context, Poll},
@@ -44,10 +44,8 @@ pub(super) struct Answering {
 enum Way {
     /// One question, or a batch.
     Question(Question),
-    /// Anything else.
+    /// Anything else, or a call there was no place for.
     Routed(Pin<Box<dyn Future<Output = Response<Answer>> + Send>>),
-    /// There was no place for it.
-    Refused(Ready<Response<Answer>>),
 }
 
 impl Calls {
@@ -96,7 +94,7 @@ impl Service<Request<Incoming>> for Calls {
             Ok(call) => call,
             Err(full) => {
                 let refusal = self.shares.refusal(&request, full);
-                return Answering { way: Way::Refused(ready(refusal)), call: None };
+                return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: None };
             }
         };
         let way = match self.questions.as_ref().zip(question::kind_of(&request)) {
@@ -120,7 +118,6 @@ impl Future for Answering {
             // It was answered, and its place is its answer's.
             (Way::Question(_), None) => Poll::Pending,
             (Way::Routed(answered), _) => answered.as_mut().poll(context),
-            (Way::Refused(refused), _) => Pin::new(refused).poll(context),
         };
         answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))
     }

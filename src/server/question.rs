@@ -42,7 +42,7 @@ pub(super) struct Question {
     timeout: Duration,
     read: Read,
     /// Only a question that does not arrive at once costs more.
-    late: Option<Late>,
+    late: Option<Box<Late>>,
 }
 
 /// What is added to one that does not arrive at once.
@@ -149,9 +149,8 @@ impl Question {
     /// Ready when it takes too long, or too much.
     fn poll_late(&mut self, context: &mut Context<'_>, call: &Call) -> Poll<Status> {
         let timeout = self.timeout;
-        let late = self.late.get_or_insert_with(|| Late {
-            too_late: Box::pin(tokio::time::sleep(timeout)),
-            held: call.hold(),
+        let late = self.late.get_or_insert_with(|| {
+            Box::new(Late { too_late: Box::pin(tokio::time::sleep(timeout)), held: call.hold() })
         });
         if let Err(full) = late.held.set(self.read.len()) {
             return Poll::Ready(full);
