@@ -1,11 +1,14 @@
 """Callers who mean harm, over HTTP/2 by hand: attacks.py HOST:PORT ATTACK SECONDS does one attack and tells what it met.
 
+Some do not come as far as HTTP/2: they begin to agree on TLS and never finish.
+
 A process of its own, so that it costs good callers nothing but what it costs the server. It knows the wire (RFC 9113)
 and nothing of the answers; what an attack may cost is not decided here.
 """
 
 import selectors
 import socket
+import ssl
 import sys
 import time
 from dataclasses import dataclass
@@ -22,6 +25,9 @@ ENFORCEMENT = b"/esa.enforcement.v1.EnforcementService/"
 
 # As many calls as a connection may have open, as many bytes as a question and any other message may have.
 STREAMS, QUESTION_BYTES, REQUEST_BYTES = 1024, 64 << 10, 512 << 10
+
+# What is heard of a caller until it is answered over TLS.
+HELLO_BYTES = 4 << 10
 
 # What is put together before it is sent.
 CHUNK = 64 << 10
@@ -54,6 +60,30 @@ def message(payload, length=None):
 def streams(most=None):
     """Numbers of calls."""
     return range(1, 2 * most, 2) if most else count(1, 2)
+
+
+def client_hello():
+    """What a client says first over TLS, as OpenSSL says it."""
+    context = ssl.create_default_context()
+    context.set_alpn_protocols(["h2"])
+    said = ssl.MemoryBIO()
+    client = context.wrap_bio(ssl.MemoryBIO(), said, server_hostname="localhost")
+    try:
+        client.do_handshake()
+    except ssl.SSLWantReadError:
+        # It waits for the answer, which nobody reads.
+        return said.read()
+    raise AssertionError("agreed with nobody")
+
+
+CLIENT_HELLO = client_hello()
+
+# A record of TLS (RFC 8446, 5.1) may have 16 KiB, a message of a handshake (4) many records.
+HANDSHAKE, RECORD = 22, 16 << 10
+
+
+def record(part):
+    return bytes([HANDSHAKE, 3, 1]) + len(part).to_bytes(2, "big") + part
 
 
 # Each yields what one connection sends, in order, and ends when it only waits any more.
@@ -121,6 +151,32 @@ def slow_preface():
         yield bytes([byte])
 
 
+def slow_tls():
+    for byte in CLIENT_HELLO:
+        yield bytes([byte])
+
+
+def half_of_tls():
+    yield CLIENT_HELLO[: len(CLIENT_HELLO) // 2]
+
+
+def tls_without_an_end():
+    # The answer to it, with the certificate, is all that this costs; what should follow does not.
+    yield CLIENT_HELLO
+
+
+def long_tls(sent=60_000):
+    # A hello of nearly 64 KiB, without its end: whoever waits for that keeps what came.
+    length = (1 << 16) - 1
+    message = b"\1" + length.to_bytes(3, "big") + b"\3\3" + bytes(sent)
+    for at in range(0, len(message), RECORD):
+        yield record(message[at : at + RECORD])
+
+
+def longest_tls():
+    yield from long_tls(HELLO_BYTES - 100)
+
+
 def whole_calls(call=b"Authorize", payload=b"\x10\x01", service=ENFORCEMENT):
     for stream in streams(STREAMS):
         sent = frame(DATA, END_STREAM, stream, message(payload))
@@ -174,6 +230,8 @@ class Attack:
     reads: bool = True
     # How long is waited between what is sent, seconds; one that waits does not begin with the preface.
     pause: float = 0.0
+    # Whether it never comes as far as HTTP/2, because TLS is spoken.
+    tls: bool = False
     # Whether its calls are honest work that is paid with a processor, whoever asks for it.
     works: bool = False
 
@@ -199,7 +257,11 @@ ATTACKS = {
     "WINDOW_UPDATE": Attack(window_update),
     "header list too large": Attack(header_list),
     "slow preface": Attack(slow_preface, 1000, pause=0.1),
-    # Slow TLS belongs here once TLS is spoken.
+    "slow TLS": Attack(slow_tls, 1000, pause=0.1, tls=True),
+    "half of a TLS handshake": Attack(half_of_tls, 1000, tls=True),
+    "TLS handshake without an end": Attack(tls_without_an_end, 1000, tls=True),
+    "TLS handshake as long as it may be": Attack(longest_tls, 1000, tls=True),
+    "TLS handshake too long": Attack(long_tls, 1000, tls=True),
     "zero window": Attack(whole_calls, FULL, window=0),
     "zero window, large answers": Attack(large_answers, 4, window=0, works=True),
     "window of a byte, large answers": Attack(large_answers, 4, window=1, works=True),
@@ -219,7 +281,7 @@ class Connection:
         self.socket.setblocking(False)
         self.chunks = attack.sends()
         self.waiting = b""
-        if not attack.pause:
+        if not attack.pause and not attack.tls:
             window = INITIAL_WINDOW_SIZE.to_bytes(2, "big") + attack.window.to_bytes(4, "big")
             self.waiting = PREFACE + frame(SETTINGS, 0, 0, window) + frame(SETTINGS, ACK, 0)
         self.pause, self.goes_on = attack.pause, 0.0

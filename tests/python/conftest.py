@@ -13,6 +13,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from certificates import Authority
 from examples import kinds
 from sidecar import Sidecar, eventually, put
 from wire import CALL_WITHIN, Protocol
@@ -23,8 +24,11 @@ CHANNEL_OPTIONS = [("grpc.enable_http_proxy", 0)]
 UNIX_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.default_authority", "localhost")]
 
 
-def channel_to(address):
-    """A plaintext channel to HOST:PORT or unix:PATH."""
+def channel_to(address, authority=None):
+    """A channel to HOST:PORT or unix:PATH; over TLS to who shows a certificate of this authority, or in the clear."""
+    if authority is not None:
+        credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+        return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
     return grpc.insecure_channel(address, options=UNIX_OPTIONS if address.startswith("unix:") else CHANNEL_OPTIONS)
 
 
@@ -54,13 +58,17 @@ def protocol(tmp_path_factory):
 
 @pytest.fixture(scope="session")
 def connect(protocol):
-    """Starts a sidecar and connects clients: `with connect(facts_file, data_folder, **settings) as client`."""
+    """Starts a sidecar and connects clients: `with connect(facts_file, data_folder, **settings) as client`.
+
+    With the `authority` of its certificate it is asked over TLS.
+    """
 
     @contextmanager
-    def connected(facts_file, data, ready=True, **settings):
+    def connected(facts_file, data, ready=True, authority=None, **settings):
         with Sidecar(facts_file, data, **settings) as sidecar, ExitStack() as stack:
-            addresses = (sidecar.enforcement, sidecar.probes)
-            channels = [stack.enter_context(channel_to(address)) for address in addresses]
+            # Probes come in the clear.
+            opened = (channel_to(sidecar.enforcement, authority), channel_to(sidecar.probes))
+            channels = [stack.enter_context(channel) for channel in opened]
             healths = [health_pb2_grpc.HealthStub(channel) for channel in channels]
             client = Client(sidecar, *channels, protocol.stub(channels[0]), *healths)
             if ready:
@@ -68,6 +76,12 @@ def connect(protocol):
             yield client
 
     return connected
+
+
+@pytest.fixture(scope="session")
+def authority(tmp_path_factory):
+    """An authority that clients of the sidecar believe, and the sidecar if it is told to."""
+    return Authority(tmp_path_factory.mktemp("authority"))
 
 
 @pytest.fixture

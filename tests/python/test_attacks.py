@@ -5,15 +5,17 @@
 
 import os
 import resource
+import selectors
 import subprocess
 import sys
 import time
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
 from grpc_health.v1 import health_pb2
 
-from attacks import ATTACKS
+from attacks import ATTACKS, Connection
 from examples import facts
 from sidecar import eventually, put
 from test_connections import PREFACE, processor_seconds, socket_to
@@ -34,6 +36,13 @@ MOST_GROWTH = 32
 MOST_WAIT = 0.1
 
 
+OVER_TLS = [name for name, attack in ATTACKS.items() if attack.tls]
+
+# How long a connection may take there until it speaks HTTP/2, and when it has to be closed, on any machine, seconds:
+# before the ten seconds that it has where nothing else is configured.
+HANDSHAKE, CLOSED_WITHIN = 1, 8
+
+
 class GoodCaller:
     """Asks one question after another on a connection of its own; any error fails the test."""
 
@@ -41,10 +50,10 @@ class GoodCaller:
         self._ask, self._question = client.stub.Authorize, protocol.question("enable_users")
         self._process = client.sidecar.process
 
-    def until(self, ended):
+    def until(self, ended, at_least=100):
         """The ninety-ninth percentile of what it waited, in seconds, and the most memory the sidecar had, in MiB."""
         waits, resident = [], 0.0
-        while not ended() or len(waits) < 100:
+        while not ended() or len(waits) < at_least:
             began = time.monotonic()
             assert self._ask(self._question, timeout=CALL_WITHIN).access == 1
             waits.append(time.monotonic() - began)
@@ -60,18 +69,47 @@ class GoodCaller:
 
 
 @pytest.fixture(scope="module")
-def attacked(connect, protocol, tmp_path_factory):
-    """One sidecar for all attacks with every limit as it comes, its good caller, and its memory before the first."""
-    folder = tmp_path_factory.mktemp("attacked")
-    put(folder / "facts.json", facts(time.time_ns()))
-    with connect(folder / "facts.json", folder / "data") as client:
-        caller = GoodCaller(client, protocol)
-        caller.until(lambda: True)
-        yield client.sidecar, caller, caller.resident()
+def begin(connect, protocol, tmp_path_factory):
+    """Starts a sidecar to attack: `with begin(**settings) as attacked`, it, its good caller and its memory before."""
+
+    @contextmanager
+    def begun(**settings):
+        folder = tmp_path_factory.mktemp("attacked")
+        put(folder / "facts.json", facts(time.time_ns()))
+        with connect(folder / "facts.json", folder / "data", **settings) as client:
+            caller = GoodCaller(client, protocol)
+            caller.until(lambda: True)
+            yield client.sidecar, caller, caller.resident()
+
+    return begun
 
 
-@pytest.mark.parametrize("name", ATTACKS)
+@pytest.fixture(scope="module")
+def attacked(begin):
+    """One sidecar for all attacks in the clear with every limit as it comes."""
+    with begin() as attacked:
+        yield attacked
+
+
+@pytest.fixture(scope="module")
+def attacked_over_tls(begin, authority):
+    """One for all attacks over TLS, which gives up soon on whoever does not come to speak."""
+    settings = authority.settings() | {"LIMITS__HANDSHAKE": f"{HANDSHAKE}s"}
+    with begin(authority=authority, **settings) as attacked:
+        yield attacked
+
+
+@pytest.mark.parametrize("name", [name for name, attack in ATTACKS.items() if not attack.tls])
 def test_a_good_caller_goes_on_and_memory_is_bounded(attacked, name):
+    attack(attacked, name)
+
+
+@pytest.mark.parametrize("name", OVER_TLS)
+def test_a_good_caller_over_tls_goes_on_and_memory_is_bounded(attacked_over_tls, name):
+    attack(attacked_over_tls, name)
+
+
+def attack(attacked, name):
     sidecar, caller, before = attacked
     descriptors = caller.descriptors()
     calm, _ = caller.until(lambda: True)
@@ -87,6 +125,46 @@ def test_a_good_caller_goes_on_and_memory_is_bounded(attacked, name):
     assert waited <= MOST_WAIT or ATTACKS[name].works or not TIMES_COUNT
     eventually(lambda: caller.descriptors() <= descriptors, within=10)
     assert sidecar.process.poll() is None
+
+
+def test_a_tls_handshake_that_is_not_finished_is_closed_when_its_time_is_over(attacked_over_tls):
+    sidecar, caller, before = attacked_over_tls
+    descriptors = caller.descriptors()
+    # Who says too much is closed at once.
+    waited_for = [name for name in OVER_TLS if name != "TLS handshake too long"]
+    ages, resident = {name: [] for name in waited_for}, 0.0
+    with selectors.DefaultSelector() as selector:
+        for name in waited_for * (1000 // len(waited_for)):
+            began = time.monotonic()
+            connection = Connection(sidecar.enforcement, ATTACKS[name])
+            selector.register(connection.socket, selectors.EVENT_READ, (name, connection, began))
+        while still_open := list(selector.get_map().values()):
+            _, now = caller.until(lambda: True, at_least=1)
+            resident = max(resident, now)
+            readable = {key.fd for key, _ in selector.select(0.01)}
+            for key in still_open:
+                name, connection, began = key.data
+                age = time.monotonic() - began
+                if not says_and_hears(connection, key.fd in readable):
+                    ages[name].append(age)
+                    selector.unregister(connection.socket)
+                    connection.socket.close()
+                assert age < CLOSED_WITHIN, f"{name}: not closed"
+    for name, closed in ages.items():
+        print(f"{name}: {len(closed)} closed after {min(closed):.3f} to {max(closed):.3f} s")
+        assert min(closed) >= HANDSHAKE
+    print(f"{resident - before:+.1f} MiB")
+    assert resident - before <= MOST_GROWTH
+    eventually(lambda: caller.descriptors() <= descriptors, within=10)
+
+
+def says_and_hears(connection, is_readable):
+    """Goes on with a connection; whether the other end is still there."""
+    try:
+        connection.send()
+        return not is_readable or connection.is_open()
+    except OSError:
+        return False
 
 
 def test_idle_sockets_cost_no_time_and_keep_nobody_waiting(serve):

@@ -4,6 +4,7 @@
 //! what a caller who is believed may ask.
 
 mod files;
+mod hello;
 mod trust;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
@@ -15,8 +16,8 @@ use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
-use self::files::Contents;
 pub(in crate::edge) use self::trust::in_words;
+use self::{files::Contents, hello::Hello};
 pub use self::{files::TlsError, trust::Trust};
 
 /// The files, and the oldest version that is spoken.
@@ -122,9 +123,10 @@ impl Tls {
     pub(super) async fn accept(
         &self,
         io: TcpStream,
-    ) -> io::Result<(TlsStream<TcpStream>, Option<Names>, CancellationToken)> {
+    ) -> io::Result<(TlsStream<Hello<TcpStream>>, Option<Names>, CancellationToken)> {
         let current = self.current.load_full();
-        let stream = TlsAcceptor::from(Arc::clone(&current.config)).accept(io).await?;
+        let mut stream = TlsAcceptor::from(Arc::clone(&current.config)).accept(Hello::new(io)).await?;
+        stream.get_mut().0.agreed();
         let names = names(stream.get_ref().1);
         Ok((stream, names, current.outdated.clone()))
     }
