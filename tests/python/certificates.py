@@ -7,13 +7,17 @@ CONFIG = "[req]\ndistinguished_name = nobody\n[nobody]\n"
 
 
 class Authority:
-    """An authority in a folder of its own; `certificate` is what those who believe it are given."""
+    """An authority in a folder of its own; `certificate` is what those who believe it are given.
+
+    `caller` is a certificate of it, with its key, for whoever is asked to show one.
+    """
 
     def __init__(self, folder):
         self._folder = folder
         (folder / "openssl.cnf").write_text(CONFIG, encoding="ascii")
         told = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
         self.certificate, self._key = self._make("ca", "An authority of tests", told)
+        self.caller = self.issue("caller", "DNS:caller.test")
 
     def issue(self, name, *names):
         """A certificate for these names (DNS:…, IP:… or URI:…) and its key, as paths."""

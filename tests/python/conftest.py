@@ -3,7 +3,6 @@
 No rule and no expectation lives here.
 """
 
-import itertools
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -14,7 +13,7 @@ import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from certificates import Authority
-from examples import kinds
+from examples import one_of_each_kind
 from sidecar import Sidecar, eventually, put
 from wire import CALL_WITHIN, Protocol
 
@@ -27,7 +26,8 @@ UNIX_OPTIONS = [*CHANNEL_OPTIONS, ("grpc.default_authority", "localhost")]
 def channel_to(address, authority=None):
     """A channel to HOST:PORT or unix:PATH; over TLS to who shows a certificate of this authority, or in the clear."""
     if authority is not None:
-        credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes())
+        certificate, key = (path.read_bytes() for path in authority.caller)
+        credentials = grpc.ssl_channel_credentials(authority.certificate.read_bytes(), key, certificate)
         return grpc.secure_channel(address, credentials, options=CHANNEL_OPTIONS)
     return grpc.insecure_channel(address, options=UNIX_OPTIONS if address.startswith("unix:") else CHANNEL_OPTIONS)
 
@@ -114,11 +114,7 @@ class Everything:
 def everything(connect, tmp_path_factory):
     """A sidecar with a subscription of every kind, to ask and not to change."""
     folder = tmp_path_factory.mktemp("everything")
-    now = time.time_ns()
-    held = {}
-    for kind, serial in zip(kinds(now).values(), itertools.count(1)):
-        public_id = f"KND-000-{serial:03d}"
-        held[public_id] = kind | {"subscription_id": public_id}
+    held = one_of_each_kind(time.time_ns())
     put(folder / "facts.json", list(held.values()))
     with connect(folder / "facts.json", folder / "data") as client:
         yield Everything(client, held)

@@ -90,6 +90,12 @@ def kinds(at=AT):
     }
 
 
+def one_of_each_kind(at=AT):
+    """The same as subscriptions that are held together: public license ID -> facts."""
+    named = {f"KND-000-{serial:03d}": kind for serial, kind in enumerate(kinds(at).values(), start=1)}
+    return {public_id: kind | {"subscription_id": public_id} for public_id, kind in named.items()}
+
+
 def questions():
     """Every operation in every role with every delivery, told or left out."""
     return list(itertools.product(OPERATIONS, SAID_ROLES, SAID_DELIVERIES))

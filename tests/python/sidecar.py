@@ -189,10 +189,15 @@ class Running:
 
 
 class Sidecar(Running):
-    """One `serve` of a facts file. Settings are configuration keys: FILE__POLL_INTERVAL="50ms"."""
+    """One `serve` of a facts file. Settings are configuration keys: FILE__POLL_INTERVAL="50ms".
 
-    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, **settings):
+    What is a table and not a key stands in the file `config`.
+    """
+
+    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, config=None, **settings):
         arguments = ["serve", "--facts", facts, "--listen", listen, "--probe-listen", "127.0.0.1:0"]
+        if config is not None:
+            arguments += ["--config", config]
         settings = {"FILE__POLL_INTERVAL": "50ms"} | settings
         super().__init__([*arguments, "--data-dir", data], ["enforcement", "probes"], data, stderr, **settings)
         self.facts, self.data = facts, data
