@@ -36,6 +36,7 @@ pub struct Limits {
     /// `limits.connection_age`: after which a connection is asked to come again, default `1h`;
     /// `limits.connection_grace`: how long its open calls have to end then, default `1m`;
     /// `limits.concurrent_streams`: calls open at a time on one connection, default 1,024;
+    /// `limits.stream_window_bytes`: bytes that a call may send ahead of what is read of it, default 32 KiB;
     /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB;
     /// `limits.pending_resets`: calls taken back before they were begun, default 20;
     /// `limits.malformed_calls`: after which a connection is closed, default 1,024;
@@ -86,6 +87,7 @@ fn bounds(reader: &mut Reader) -> Bounds {
         connection_age: reader.duration("limits.connection_age", Duration::from_hours(1)),
         connection_grace: reader.duration("limits.connection_grace", Duration::from_mins(1)),
         concurrent_streams: reader.number("limits.concurrent_streams", 1_024, 1..=1_000_000),
+        stream_window_bytes: reader.number("limits.stream_window_bytes", 32 << 10, 1 << 10..=16 << 20),
         header_list_bytes: reader.number("limits.header_list_bytes", 8 << 10, 1 << 10..=1 << 20),
         pending_resets: reader.number("limits.pending_resets", 20, 1..=100_000),
         malformed_calls: reader.number("limits.malformed_calls", 1_024, 1..=1_000_000),

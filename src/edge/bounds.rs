@@ -19,6 +19,8 @@ pub struct Bounds {
     pub connection_grace: Duration,
     /// Calls open at a time on one connection; the protocol makes callers wait.
     pub concurrent_streams: u32,
+    /// Bytes that a call may send ahead of what is read of it.
+    pub stream_window_bytes: u32,
     /// Bytes of headers in one call.
     pub header_list_bytes: u32,
     /// Calls that callers took back before they were begun.

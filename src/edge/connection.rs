@@ -89,6 +89,8 @@ where
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.concurrent_streams)
         .max_header_list_size(bounds.header_list_bytes)
+        // What is sent ahead in small frames is counted against the connection, which h2 ends when it is too much.
+        .initial_stream_window_size(bounds.stream_window_bytes)
         .max_pending_accept_reset_streams(bounds.pending_resets)
         .max_local_error_reset_streams(bounds.malformed_calls)
         .max_send_buf_size(bounds.send_buffer_bytes)

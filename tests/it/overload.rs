@@ -227,6 +227,30 @@ async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
 }
 
 #[tokio::test]
+async fn a_stream_that_asks_and_does_not_read_costs_no_other_call_its_connection() {
+    let sidecar = sidecar(100).await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    tokio::spawn(connection);
+    // It has heard by then how much it may send ahead.
+    heard(&client).await;
+    let mut opening = client.clone().ready().await.unwrap();
+    let (streamed, mut sender) = opening.send_request(call_of(STREAM), false).unwrap();
+    let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
+    let asked = Bytes::from(framed(&asked.encode_to_vec()));
+    for _ in 0..20_000 {
+        sender.send_data(asked.clone(), false).unwrap();
+    }
+    streamed.await.unwrap();
+    for _ in 0..10 {
+        heard(&client).await;
+    }
+    drop((opening, sender));
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn tools_that_ask_by_reflection_are_few() {
     let sidecar = sidecar(100).await;
     let client = connect(&sidecar.address).await;
