@@ -98,7 +98,8 @@ def demo():
     ]
     for watch in watches:
         watch.stdout.readline()
-    promise("demo, resident memory with 5 watches", running.resident_mebibytes(), 20, "MiB")
+    # The backend and its database are in it.
+    promise("demo, resident memory with 5 watches", running.resident_mebibytes(), 32, "MiB")
     promise("demo, from SIGINT to its end, watches open", running.stop_with(signal.SIGINT), 5, "s")
     if any(watch.wait(timeout=10) != 0 for watch in watches):
         sys.exit("a watch did not end well")

@@ -23,7 +23,7 @@ pub struct Backend {
     pub sign_in_attempts: u32,
     /// `backend.sign_in_lock`: for how long, default `15m`.
     pub sign_in_lock: Duration,
-    /// `backend.passwords_at_a_time`: hashed at a time, each with 19 MiB, default 2.
+    /// `backend.passwords_at_a_time`: hashed at a time, each with 46 MiB, default 2.
     pub passwords_at_a_time: usize,
     /// `backend.passwords_waiting`: calls that wait for theirs to be hashed, default 64; the next is refused.
     pub passwords_waiting: usize,

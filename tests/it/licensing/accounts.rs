@@ -292,7 +292,7 @@ async fn api_credentials_are_made_listed_and_revoked_by_their_account_alone(offi
 
 async fn passwords_are_kept_as_argon2id_with_19_mib(office: Office) {
     office.admin("anna").await;
-    let row = "SELECT COUNT(*), SUM(CASE WHEN password_hash LIKE '$argon2id$v=19$m=19456,t=2,p=1$%' THEN 1 ELSE 0 END),
+    let row = "SELECT COUNT(*), SUM(CASE WHEN password_hash LIKE '$argon2id$v=19$m=47104,t=1,p=1$%' THEN 1 ELSE 0 END),
         COUNT(DISTINCT password_hash) FROM accounts";
     assert_eq!(office.numbers(row).await, [2, 2, 2], "the same password twice, and two hashes");
 }
