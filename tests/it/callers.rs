@@ -102,7 +102,10 @@ impl Guarded {
     /// The same, of bare HTTP/2.
     pub(crate) async fn http2(&self, authority: &Authority, name: &str) -> SendRequest<Bytes> {
         let io = rude(self, authority.rustls(&authority.issue(name, 7))).await;
-        let (client, connection) = h2::client::handshake(io).await.unwrap();
+        // Of small answers that are not read yet h2 takes a few hundred, unless the window is wide, and then hangs up.
+        let mut builder = h2::client::Builder::new();
+        builder.initial_connection_window_size(1 << 24).initial_window_size(1 << 20);
+        let (client, connection) = builder.handshake(io).await.unwrap();
         tokio::spawn(connection);
         client
     }
