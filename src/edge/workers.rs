@@ -43,6 +43,9 @@ impl Workers {
                     let _ = failed.blocking_send(error);
                 }
                 runtime.shutdown_background();
+                // What serves holds what others may open once this is heard to have ended.
+                drop(serve);
+                drop(failed);
             };
             thread::Builder::new().name(format!("calls-{number}")).spawn(work)?;
         }
