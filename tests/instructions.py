@@ -17,18 +17,11 @@ import subprocess
 import sys
 import tempfile
 
+from in_order import FACTS
+
 KEPT = pathlib.Path(__file__).with_name("instructions.json")
 GROWTH = 0.02
-ID = b"3A8-WN7-7TD"
-FACTS = {
-    "subscription_id": ID.decode(),
-    "activation": {"state": "active"},
-    "expires_at": "2099-06-30T12:00:00Z",
-    "users": {"active": 120, "licensed": 150},
-    "all_users": {"count": 900, "limit": 1000},
-    "components": {"count": 10, "limit": 50},
-    "sms_credits": 500,
-}
+ID = FACTS["subscription_id"].encode()
 
 
 def field(number, content):

@@ -7,7 +7,7 @@ use std::{
     future::Future as _,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
@@ -62,14 +62,27 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             debug_assert!(yielded.is_pending(), "a turn that does not end");
             return Poll::Pending;
         }
-        let most = self.turn.left.min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        let read = Pin::new(&mut self.io).poll_read(context, &mut part);
-        let count = part.filled().len();
-        buffer.advance(count);
-        self.turn.left = if read.is_pending() { self.turn.bytes } else { self.turn.left - count };
-        read
+        let read = poll_read_at_most(&mut self.io, context, buffer, self.turn.left);
+        self.turn.left = match &read {
+            Poll::Pending => self.turn.bytes,
+            Poll::Ready(count) => self.turn.left - count.as_ref().copied().unwrap_or_default(),
+        };
+        read.map_ok(drop)
     }
+}
+
+/// Reads once, `most` bytes at the most; how many.
+pub(super) fn poll_read_at_most<I: AsyncRead + Unpin>(
+    io: &mut I,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+    most: usize,
+) -> Poll<io::Result<usize>> {
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most.min(buffer.remaining())));
+    ready!(Pin::new(io).poll_read(context, &mut part))?;
+    let count = part.filled().len();
+    buffer.advance(count);
+    Poll::Ready(Ok(count))
 }
 
 /// Whether `bytes` may go on to be `whole`, or already begin with it.

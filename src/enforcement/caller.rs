@@ -111,14 +111,13 @@ impl Caller {
         }
     }
 
-    /// The same, having asked what `earlier` has asked, if it may ask as much.
-    pub(super) fn having_asked(mut self, earlier: &Self) -> Self {
+    /// From now on it has asked what `earlier` has asked, if it may ask as much.
+    pub(super) fn go_on_from(&mut self, earlier: &Self) {
         if let (Some((quota, limiter)), Some((earlier, asked))) = (&mut self.quota, &earlier.quota)
             && quota == earlier
         {
             *limiter = Arc::clone(asked);
         }
-        self
     }
 
     /// The role that counts when this caller claims `role` (semantics 4.4).

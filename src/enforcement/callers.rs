@@ -47,25 +47,16 @@ impl Callers {
 
     /// The same, each having asked what it has asked by `earlier`: a table that is read again gives nobody a quota anew.
     #[must_use]
-    pub fn having_asked(self, earlier: &Self) -> Self {
-        let Self { by_name, by_user, loopback, other, nobody } = self;
-        let again = |caller: Caller, earlier: Option<&Caller>| match earlier {
-            Some(earlier) => caller.having_asked(earlier),
-            None => caller,
-        };
-        Self {
-            by_name: by_name
-                .into_iter()
-                .map(|(name, caller)| (name.clone(), again(caller, earlier.by_name.get(&name))))
-                .collect(),
-            by_user: by_user
-                .into_iter()
-                .map(|(user, caller)| (user, again(caller, earlier.by_user.get(&user))))
-                .collect(),
-            loopback: loopback.map(|caller| again(caller, earlier.loopback.as_ref())),
-            other,
-            nobody,
+    pub fn having_asked(mut self, earlier: &Self) -> Self {
+        let named = self.by_name.iter_mut().map(|(name, caller)| (caller, earlier.by_name.get(name)));
+        let users = self.by_user.iter_mut().map(|(user, caller)| (caller, earlier.by_user.get(user)));
+        let loopback = self.loopback.iter_mut().map(|caller| (caller, earlier.loopback.as_ref()));
+        for (caller, earlier) in named.chain(users).chain(loopback) {
+            if let Some(earlier) = earlier {
+                caller.go_on_from(earlier);
+            }
         }
+        self
     }
 
     /// Who this is. A certificate says more than the address it is shown from.

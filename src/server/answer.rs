@@ -64,27 +64,38 @@ const GRPC_STATUS: HeaderName = HeaderName::from_static("grpc-status");
 const GRPC: HeaderValue = HeaderValue::from_static("application/grpc");
 const OK: HeaderValue = HeaderValue::from_static("0");
 
+/// What goes before a message of `length` bytes.
+fn head(length: usize) -> [u8; HEAD] {
+    // No message of ours has 4 GiB.
+    let [a, b, c, d] = u32::try_from(length).unwrap_or(u32::MAX).to_be_bytes();
+    [0, a, b, c, d]
+}
+
 impl Answer {
     /// The answer that says `message` and that all is well.
     pub(super) fn of(message: &impl Message) -> Response<Self> {
         let length = message.encoded_len();
         let mut frame = BytesMut::with_capacity(HEAD + length);
-        frame.put_u8(0);
-        // No message of ours has 4 GiB.
-        frame.put_u32(u32::try_from(length).unwrap_or(u32::MAX));
+        frame.put_slice(&head(length));
         message.encode_raw(&mut frame);
-        let mut response = Response::new(Self::from(Left::Message(frame.freeze())));
-        response.headers_mut().insert(CONTENT_TYPE, GRPC);
-        response
+        Self::all_is_well(Left::Message(frame.freeze()))
     }
 
-    /// The same of a message that is written, its head and all, and may be long.
-    pub(super) fn of_long(message: Bytes, held: Holding) -> Result<Response<Self>, Status> {
+    /// The same of a message that is written, with room for its head before it, and may be long.
+    pub(super) fn of_long(mut frame: Vec<u8>, held: Holding) -> Result<Response<Self>, Status> {
+        let length = frame.len().saturating_sub(HEAD);
+        if let Some(room) = frame.first_chunk_mut() {
+            *room = head(length);
+        }
         let mut pieces = Pieces { rest: Bytes::new(), held };
-        pieces.set(message)?;
-        let mut response = Response::new(Self::from(Left::Long(Box::new(pieces))));
+        pieces.set(frame.into())?;
+        Ok(Self::all_is_well(Left::Long(Box::new(pieces))))
+    }
+
+    fn all_is_well(left: Left) -> Response<Self> {
+        let mut response = Response::new(Self::from(left));
         response.headers_mut().insert(CONTENT_TYPE, GRPC);
-        Ok(response)
+        response
     }
 
     /// The answer that is a status alone.

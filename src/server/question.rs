@@ -131,11 +131,7 @@ impl Question {
             Kind::Batch => {
                 let mut written = vec![0; HEAD];
                 self.enforcement.answer_batch(message, &self.peer, &mut written)?;
-                let length = u32::try_from(written.len() - HEAD).unwrap_or(u32::MAX);
-                if let Some(head) = written.get_mut(1..HEAD) {
-                    head.copy_from_slice(&length.to_be_bytes());
-                }
-                Answer::of_long(written.into(), call.hold())
+                Answer::of_long(written, call.hold())
             }
             Kind::One => {
                 let question = AuthorizeRequest::decode(message).map_err(|error| {

@@ -20,7 +20,7 @@ use tokio::{
 
 use crate::{
     sidecar::{ID, ScriptedSource, Sidecar, config, healthy, opening, question},
-    wire::{AUTHORIZE, authorize_call, connect, framed},
+    wire::{AUTHORIZE, BATCH, authorize_call, connect, framed, read_all},
 };
 
 /// What every HTTP/2 client says first.
@@ -135,8 +135,6 @@ async fn a_port_that_somebody_listens_on_is_not_shared() {
     }
 }
 
-const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
-
 /// Everything a caller sees of an answer.
 #[derive(Debug, PartialEq, Eq)]
 struct Seen {
@@ -165,14 +163,9 @@ async fn call_at(
     let (response, mut sender) = client.send_request(request.body(()).unwrap(), false).unwrap();
     // An answer may come before the question is whole.
     let _ = sender.send_data(Bytes::copy_from_slice(body), true);
-    let (head, mut answer) = response.await.unwrap().into_parts();
-    let mut body = Vec::new();
-    while let Some(data) = answer.data().await {
-        let data = data.unwrap();
-        answer.flow_control().release_capacity(data.len()).unwrap();
-        body.extend_from_slice(&data);
-    }
-    Seen { status: head.status, headers: head.headers, body, trailers: answer.trailers().await.unwrap() }
+    let (head, answer) = response.await.unwrap().into_parts();
+    let (body, trailers) = read_all(answer).await;
+    Seen { status: head.status, headers: head.headers, body, trailers }
 }
 
 #[tokio::test]

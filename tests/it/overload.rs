@@ -18,7 +18,7 @@ use crate::{
     callers::Guarded,
     certificates::Authority,
     sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
-    wire::{authorize_call, call_of, connect, framed},
+    wire::{BATCH, authorize_call, call_of, connect, framed, read_all},
 };
 
 async fn sidecar(calls: usize) -> Sidecar {
@@ -104,11 +104,8 @@ async fn a_place_is_free_again_when_its_call_was_answered() {
         assert!(refused(&mut sidecar).await);
         let whole = framed(&question(Operation::EnableUsers).encode_to_vec());
         sender.send_data(whole.into(), true).unwrap();
-        let mut answer = response.await.unwrap().into_body();
-        while let Some(data) = answer.data().await {
-            answer.flow_control().release_capacity(data.unwrap().len()).unwrap();
-        }
-        assert_eq!(answer.trailers().await.unwrap().unwrap()["grpc-status"], "0");
+        let (_, trailers) = read_all(response.await.unwrap().into_body()).await;
+        assert_eq!(trailers.unwrap()["grpc-status"], "0");
         until_taken(&mut sidecar).await;
     }
     sidecar.stop().await;
@@ -159,7 +156,6 @@ async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
 }
 
 const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
-const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
 
 async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);

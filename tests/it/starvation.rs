@@ -17,7 +17,7 @@ use crate::{
     callers::Guarded,
     certificates::Authority,
     sidecar::question,
-    wire::{authorize_call, framed},
+    wire::{authorize_call, framed, read_all},
 };
 
 const TABLE: &str = "
@@ -54,14 +54,10 @@ async fn ask(client: SendRequest<Bytes>, due: Instant, told: mpsc::UnboundedSend
     let (response, mut sender) = client.send_request(authorize_call(), false).unwrap();
     sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
     let response = response.await.unwrap();
-    let mut status = response.headers().get("grpc-status").cloned();
-    let mut body = response.into_body();
-    while let Some(data) = body.data().await {
-        body.flow_control().release_capacity(data.unwrap().len()).unwrap();
-    }
-    if let Some(trailers) = body.trailers().await.unwrap() {
-        status = trailers.get("grpc-status").cloned();
-    }
+    // A refusal is a head alone.
+    let in_head = response.headers().get("grpc-status").cloned();
+    let (_, trailers) = read_all(response.into_body()).await;
+    let status = trailers.and_then(|trailers| trailers.get("grpc-status").cloned()).or(in_head);
     // Whoever listened may have gone.
     let _ = told.send((status.unwrap().to_str().unwrap().to_owned(), due.elapsed()));
 }

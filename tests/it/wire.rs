@@ -2,8 +2,8 @@
 
 use bytes::Bytes;
 use esa_sidecar::proto::enforcement::Operation;
-use h2::client::SendRequest;
-use hyper::Request;
+use h2::{RecvStream, client::SendRequest};
+use hyper::{HeaderMap, Request};
 use prost::Message as _;
 use tokio::net::TcpStream;
 
@@ -11,6 +11,9 @@ use crate::sidecar::question;
 
 /// Where `Authorize` is.
 pub(crate) const AUTHORIZE: &str = "http://localhost/esa.enforcement.v1.EnforcementService/Authorize";
+
+/// Where `BatchAuthorize` is.
+pub(crate) const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
 
 /// A connection of its own.
 pub(crate) async fn connect(address: &str) -> SendRequest<Bytes> {
@@ -28,6 +31,17 @@ pub(crate) fn authorize_call() -> Request<()> {
 /// The head of a call.
 pub(crate) fn call_of(url: &str) -> Request<()> {
     Request::post(url).header("content-type", "application/grpc").header("te", "trailers").body(()).unwrap()
+}
+
+/// Reads an answer to its end: its body and its trailers.
+pub(crate) async fn read_all(mut answer: RecvStream) -> (Vec<u8>, Option<HeaderMap>) {
+    let mut body = Vec::new();
+    while let Some(data) = answer.data().await {
+        let data = data.unwrap();
+        answer.flow_control().release_capacity(data.len()).unwrap();
+        body.extend_from_slice(&data);
+    }
+    (body, answer.trailers().await.unwrap())
 }
 
 /// A message as it is sent.

@@ -11,6 +11,8 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
+use crate::edge::first_bytes::poll_read_at_most;
+
 /// Bytes until the caller is answered. A hello has hundreds, and two thousand with keys that outlast quantum computers.
 const FIRST: usize = 4 << 10;
 
@@ -65,12 +67,7 @@ impl<I: AsyncRead + Unpin> AsyncRead for Hello<I> {
                 "it says more than agreeing on TLS takes",
             )));
         }
-        let most = (*left).min(buffer.remaining());
-        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
-        ready!(Pin::new(&mut this.io).poll_read(context, &mut part))?;
-        let count = part.filled().len();
-        buffer.advance(count);
-        *left -= count;
+        *left -= ready!(poll_read_at_most(&mut this.io, context, buffer, *left))?;
         Poll::Ready(Ok(()))
     }
 }

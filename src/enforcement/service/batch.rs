@@ -51,6 +51,7 @@ impl Enforcement {
     pub fn answer_batch(&self, request: Bytes, peer: &Peer, written: &mut Vec<u8>) -> Result<(), Status> {
         let callers = self.0.callers.load();
         let caller = callers.find(peer);
+        // Refused one by one its questions would cost more than answers.
         caller.may_ask_anything()?;
         let unreadable =
             |what: String, error| Status::invalid_argument(format!("{what} does not read: {error}"));
@@ -94,8 +95,6 @@ impl Inner {
     /// Whether a batch of so many questions is answered; it counts for the caller's quota.
     pub(super) fn admit(&self, caller: &Caller, count: usize) -> Result<(), Refusal> {
         let most = self.limits.batch_questions;
-        // Refused one by one its questions would cost more than answers.
-        caller.may_ask_anything()?;
         if most < count {
             return Err(Refusal::TooMany { field: "questions", count, most });
         }

@@ -230,6 +230,7 @@ impl EnforcementService for Enforcement {
     ) -> Result<Response<api::BatchAuthorizeResponse>, Status> {
         let questions = &request.get_ref().questions;
         let results = self.with_caller(&request, |caller| {
+            caller.may_ask_anything()?;
             self.0.admit(caller, questions.len())?;
             let mut batch = Batch::of(&self.0, caller);
             Ok::<_, Refusal>(questions.iter().map(|question| batch.answer(question)).collect())
@@ -251,9 +252,10 @@ impl EnforcementService for Enforcement {
         // Each answer is made as its question is read, so they come in order and no more is held than the caller
         // takes. At drain the stream ends between two answers.
         let answers = questions.map(move |question| {
-            let callers = service.0.callers.load();
-            let caller = peer.as_ref().map_or(callers.ourselves(), |peer| callers.find(peer));
-            question.map(|question| service.0.answer_streamed(&question, caller))
+            let answer = |question| {
+                service.with_peer(peer.as_ref(), |caller| service.0.answer_streamed(&question, caller))
+            };
+            question.map(answer)
         });
         Ok(Response::new(Box::pin(answers.take_until(drained))))
     }

@@ -39,16 +39,20 @@ impl Enforcement {
         peer: Option<&Peer>,
         id: &SubscriptionId,
     ) -> Result<(), Refusal> {
-        let callers = self.0.callers.load();
-        let caller = peer.map_or(callers.ourselves(), |peer| callers.find(peer));
-        caller.may(Right::Read)?;
-        caller.may_hear_of(id)
+        self.with_peer(peer, |caller| {
+            caller.may(Right::Read)?;
+            caller.may_hear_of(id)
+        })
     }
 
-    /// Does `work` for whoever sent `request`. Without a connection it comes from this process.
+    /// Does `work` for whoever sent `request`.
     pub(super) fn with_caller<T, R>(&self, request: &Request<T>, work: impl FnOnce(&Caller) -> R) -> R {
+        self.with_peer(request.extensions().get::<Peer>(), work)
+    }
+
+    /// Does `work` for whoever `peer` is now. Without a connection it comes from this process.
+    pub(super) fn with_peer<R>(&self, peer: Option<&Peer>, work: impl FnOnce(&Caller) -> R) -> R {
         let callers = self.0.callers.load();
-        let peer = request.extensions().get::<Peer>();
         work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
     }
 

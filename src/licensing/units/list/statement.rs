@@ -78,7 +78,7 @@ pub(super) fn page(
 ) -> Statement {
     let mut statement = Statement::default();
     let narrowed = narrowed(&mut statement, caller, listing, after, t, few);
-    let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
+    let limit = statement.bind(listing.one_more());
     let (column, way, inner) = (listing.sort.ordered(few), listing.way(), listing.inner(few));
     let units = format!("SELECT {column} AS value, unit_id AS id FROM units");
     let parts = if few.any() {
@@ -106,7 +106,7 @@ pub(super) fn page(
 pub(super) fn leading(caller: &Caller, listing: &Listing, license_ids: &[&str], t: Instant) -> Statement {
     let mut statement = Statement::default();
     let narrowed = narrowed(&mut statement, caller, listing, listing.after.as_ref(), t, Few::default());
-    let limit = statement.bind(Value::Number(i64::try_from(listing.size + 1).unwrap_or(i64::MAX)));
+    let limit = statement.bind(listing.one_more());
     let ids = statement.bind_all(license_ids);
     let (column, way, inner) = (listing.sort.column(), listing.way(), listing.inner(Few::default()));
     statement.sql = format!(
@@ -227,6 +227,11 @@ pub(super) fn by_caller(statement: &mut Statement, caller: &Caller) -> String {
 }
 
 impl Listing {
+    /// As many as a page has room for, and one more, which tells whether there is another page.
+    fn one_more(&self) -> Value {
+        Value::Number(i64::try_from(self.size + 1).unwrap_or(i64::MAX))
+    }
+
     fn way(&self) -> &'static str {
         if self.descending { "DESC" } else { "ASC" }
     }
