@@ -61,7 +61,7 @@ pub struct Statuses {
 }
 
 /// The health of this process, kept true as facts arrive and age.
-#[derive(Clone)]
+#[derive(Clone, Debug)]
 pub struct Monitor {
     statuses: watch::Sender<Statuses>,
 }

@@ -12,6 +12,7 @@
 //! |---|---|
 //! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
 //! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
+//! | [`tally`] | counts that many threads add to |
 //! | [`folder`] | files that are their owner's alone, replaced whole |
 //! | [`wire`] | facts and instants as the protocol carries them |
 //! | [`backoff`] | how long to wait before asking again |
@@ -52,5 +53,6 @@ pub mod server;
 pub mod sha256;
 pub mod signing;
 pub mod source;
+pub mod tally;
 pub mod telemetry;
 pub mod wire;

@@ -46,6 +46,12 @@ impl Telemetry {
         Self { dropped, _writer: guard }
     }
 
+    /// Counts the lines that found no room.
+    #[must_use]
+    pub fn dropped(&self) -> ErrorCounter {
+        self.dropped.clone()
+    }
+
     /// Tells, for ever, how many lines found no room.
     pub async fn tell_dropped(&self) {
         let mut told = 0;

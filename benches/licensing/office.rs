@@ -27,7 +27,7 @@ use esa_sidecar::{
         license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
         unit_service_client::UnitServiceClient,
     },
-    server,
+    server::{self, Vitals},
     signing::{SigningKeys, TrustedKeys},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -83,8 +83,15 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
         stop.cancel();
     });
     let stop = CancellationToken::new();
-    let run =
-        server::run_licensing(config, None, opened.backend, listener, None, Monitor::of_backend(), stop);
+    let run = server::run_licensing(
+        config,
+        None,
+        opened.backend,
+        listener,
+        None,
+        Vitals { monitor: Monitor::of_backend(), ..Vitals::default() },
+        stop,
+    );
     run.await.unwrap();
 }
 

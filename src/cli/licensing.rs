@@ -77,14 +77,14 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
     let (listener, _) = process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
     let (probes, _): (Listener, ListenAddress) =
         process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
-    let monitor = Monitor::of_backend();
+    let vitals = process.vitals(Monitor::of_backend());
     let stop = process.stop.clone();
     let backend = opened.backend.clone();
     // Callers of the backend are known by their tokens, whatever certificate they show.
     let files = config.tls.files.clone().map(|files| Files { client_ca: None, revocations: None, ..files });
     let tls = files.map(Tls::read).transpose()?;
-    let run = server::run_licensing(config, tls, backend, listener, Some(probes), monitor.clone(), stop);
-    process.until_signal(run, &monitor, String::new()).await
+    let run = server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop);
+    process.until_signal(run, &vitals, String::new()).await
 }
 
 /// Opens the backend and says how the first owner signs in, if this start made one.

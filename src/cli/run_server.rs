@@ -21,7 +21,7 @@ use crate::{
         socket_file::SocketFile,
     },
     health::Monitor,
-    server::ServeError,
+    server::{Metrics, ServeError, Vitals},
     telemetry::Telemetry,
 };
 
@@ -78,6 +78,11 @@ impl Process {
         ended
     }
 
+    /// Vitals told through `monitor`, those of this process among them.
+    pub(super) fn vitals(&self, monitor: Monitor) -> Vitals {
+        Vitals { monitor, metrics: Metrics::default().with_log(self.telemetry.dropped()) }
+    }
+
     /// `present` and what SIGHUP makes of it.
     pub(super) fn settings(&self, present: Config) -> watch::Receiver<Config> {
         self.reread.settings(present)
@@ -104,11 +109,11 @@ impl Process {
         Ok((listener, taken))
     }
 
-    /// Runs `run` until it ends or a signal comes; `greeting` is printed once `monitor` says that it is ready.
+    /// Runs `run` until it ends or a signal comes; `greeting` is printed once it is ready.
     pub(super) async fn until_signal(
         &mut self,
         run: impl Future<Output = Result<(), ServeError>>,
-        monitor: &Monitor,
+        Vitals { monitor, .. }: &Vitals,
         greeting: String,
     ) -> CommandResult {
         for PassedSocket { name, address, .. } in self.passed.rest() {

@@ -18,7 +18,7 @@ use crate::{
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
-    server::{self, Listeners},
+    server::{self, Listeners, Vitals},
     signing::TrustedKeys,
     source::{
         FactsSource,
@@ -158,11 +158,11 @@ async fn sidecar<S: FactsSource>(
         process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
     let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
     let tls = config.tls.files.clone().map(Tls::read).transpose()?;
-    let (listeners, monitor) = (Listeners { enforcement, probes, tls }, Monitor::new());
+    let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let settings = process.settings(config);
-    let run = server::run(settings, source, Some(store), listeners, clock, monitor.clone(), stop);
-    process.until_signal(run, &monitor, String::new()).await
+    let run = server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop);
+    process.until_signal(run, &vitals, String::new()).await
 }
 
 /// A sidecar and the licensing backend it asks, in one process. The sidecar goes through the same door as one on another
@@ -187,21 +187,15 @@ pub(super) async fn embedded(
     config.refresh = config.refresh.of_backend(&config.licensing);
     let stop = process.stop.clone();
     let tls = config.tls.files.clone().map(Tls::read).transpose()?;
+    let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
+    let of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
     // The sidecar beside it is one of its own process, and asks in the clear.
-    let beside = server::run_licensing(
-        config.clone(),
-        None,
-        backend,
-        licensing,
-        None,
-        Monitor::of_backend(),
-        stop.clone(),
-    );
-    let (listeners, monitor) = (Listeners { enforcement, probes, tls }, Monitor::new());
+    let beside =
+        server::run_licensing(config.clone(), None, backend, licensing, None, of_backend, stop.clone());
     let settings = process.settings(config);
-    let run = server::run(settings, source, Some(store), listeners, clock, monitor.clone(), stop);
+    let run = server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop);
     let both = async { tokio::try_join!(run, beside).map(drop) };
-    process.until_signal(both, &monitor, greeting(&asked_at, &backend_at)).await
+    process.until_signal(both, &vitals, greeting(&asked_at, &backend_at)).await
 }
 
 impl Listen {

@@ -26,6 +26,9 @@ pub struct Limits {
     pub held_bytes: usize,
     /// `limits.caller_percent`: how much of `calls` and `held_bytes` one caller may have, default 50.
     pub caller_percent: usize,
+    /// `limits.metrics_subscriptions`: subscriptions with rows of their own on the page of metrics, the first by ID, default
+    /// 1,000; all are counted.
+    pub metrics_subscriptions: usize,
     /// `limits.call_timeout`: how long a call may take until its answer begins, unless its caller wants less, default
     /// `30s`.
     pub call_timeout: Duration,
@@ -70,6 +73,7 @@ impl Limits {
             calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
             held_bytes: reader.number("limits.held_bytes", 8 << 20, 1 << 20..=1 << 40),
             caller_percent: reader.number("limits.caller_percent", 50, 1..=100),
+            metrics_subscriptions: reader.number("limits.metrics_subscriptions", 1_000, 0..=1_000_000),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),

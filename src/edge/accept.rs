@@ -2,7 +2,7 @@
 //!
 //! Not here: what is answered on a connection, and how many queues there are (see `workers`).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, iter, sync::Arc, time::Duration};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
@@ -10,7 +10,7 @@ use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream, UnixListener, UnixStream},
-    time::{Instant, timeout_at},
+    time::{Instant, error::Elapsed, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -23,6 +23,7 @@ use super::{
     listener::Socket,
     peer::{Origin, Peer},
     rarely::Rarely,
+    tallied::{Loss, Tallied},
     tls::{Names, Tls},
 };
 use crate::backoff::Backoff;
@@ -34,6 +35,7 @@ type BoxError = Box<dyn std::error::Error + Send + Sync>;
 pub struct Acceptor<C> {
     bounds: Arc<Bounds>,
     gate: Arc<Gate>,
+    tallied: Arc<Tallied>,
     told: Arc<Told>,
     takes_http1: bool,
     tls: Option<Arc<Tls>>,
@@ -46,6 +48,13 @@ pub struct Acceptor<C> {
 struct Told {
     turned_away: Rarely,
     not_agreed: Rarely,
+}
+
+/// The connections of a listener, to be looked at.
+#[derive(Clone, Debug)]
+pub struct Connections {
+    tallied: Arc<Tallied>,
+    gate: Arc<Gate>,
 }
 
 /// How a listener's connections end: first their streams, with a last word, then they themselves.
@@ -74,7 +83,13 @@ where
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
         let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
         let told = Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new() });
-        Self { bounds: Arc::new(bounds), gate, told, takes_http1: false, tls: None, ending, calls }
+        let (bounds, tallied) = (Arc::new(bounds), Arc::default());
+        Self { bounds, gate, tallied, told, takes_http1: false, tls: None, ending, calls }
+    }
+
+    /// What becomes of its connections, and how many are open.
+    pub fn connections(&self) -> Connections {
+        Connections { tallied: Arc::clone(&self.tallied), gate: Arc::clone(&self.gate) }
     }
 
     /// Answers HTTP/1.1 as well, as orchestrators speak it.
@@ -115,6 +130,7 @@ where
                 }
                 Err(error) if is_shortage(&error) => {
                     let wait = backoff.wait();
+                    self.tallied.lose(Loss::Shortage);
                     warn!("no connection can be taken ({error}); trying again in {wait:?}");
                     tokio::time::sleep(wait).await;
                 }
@@ -127,17 +143,21 @@ where
     fn begin(&self, (io, origin): Taken, connections: &TaskTracker) {
         match self.gate.enter(origin) {
             Ok(place) => {
+                self.tallied.take();
                 let acceptor = self.clone();
                 connections.spawn(async move {
                     if let Err(error) = acceptor.serve(io, origin).await {
-                        debug!(%origin, "a connection ended early: {error}");
+                        debug!(%origin, "a connection ended early: {}", with_sources(&*error));
                     }
                     drop(place);
                 });
             }
-            Err(full) => self.told.turned_away.tell(|untold| {
-                warn!(untold, "a connection was closed at once: {full}");
-            }),
+            Err(full) => {
+                self.tallied.lose(full.into());
+                self.told.turned_away.tell(|untold| {
+                    warn!(untold, "a connection was closed at once: {full}");
+                });
+            }
         }
     }
 
@@ -148,8 +168,9 @@ where
             Io::Tcp(io) => match self.tls.clone() {
                 None => self.speak(io, by, origin, None, CancellationToken::new()).await,
                 Some(tls) => {
-                    let agreed = timeout_at(by, tls.accept(io)).await?;
+                    let agreed = self.in_time(by, tls.accept(io)).await?;
                     let (io, names, outdated) = agreed.inspect_err(|error| {
+                        self.tallied.lose(Loss::Tls);
                         self.told.not_agreed.tell(|untold| {
                             warn!(%origin, untold, "TLS was not agreed on with a caller: {error}");
                         });
@@ -159,6 +180,10 @@ where
             },
             Io::Unix(io) => self.speak(io, by, origin, None, CancellationToken::new()).await,
         }
+    }
+
+    async fn in_time<T>(&self, by: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
+        timeout_at(by, work).await.inspect_err(|_| self.tallied.lose(Loss::Silent))
     }
 
     async fn speak<I>(
@@ -172,7 +197,7 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let begun = timeout_at(by, Begun::read(io, self.bounds.turn_bytes)).await??;
+        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes)).await??;
         let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
         let calls = (self.calls)(&peer);
         let end = async {
@@ -189,6 +214,25 @@ where
             Ok(connection::say_grpc(begun).await?)
         }
     }
+}
+
+impl Connections {
+    /// What became of them.
+    #[must_use]
+    pub fn tallied(&self) -> &Tallied {
+        &self.tallied
+    }
+
+    /// How many are open.
+    #[must_use]
+    pub fn open(&self) -> usize {
+        self.gate.open()
+    }
+}
+
+fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
+    let told = iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
+    told.collect::<Vec<_>>().join(": ")
 }
 
 /// Whether taking a connection failed for want of something that others may give back.

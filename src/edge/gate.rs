@@ -60,6 +60,11 @@ impl Gate {
         open.all += 1;
         Ok(Place { gate: Arc::clone(self), origin: origin.neighbourhood() })
     }
+
+    /// How many are open.
+    pub(super) fn open(&self) -> usize {
+        self.open.lock().unwrap_or_else(PoisonError::into_inner).all
+    }
 }
 
 impl Drop for Place {

@@ -15,10 +15,12 @@ mod rarely;
 pub mod remote;
 pub mod room;
 pub mod socket_file;
+mod tallied;
 pub mod tls;
 mod workers;
 
 pub use self::{
-    accept::{Acceptor, Ending},
+    accept::{Acceptor, Connections, Ending},
+    tallied::{Loss, Tallied},
     workers::{Workers, WorkersError, serve_here},
 };

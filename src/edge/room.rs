@@ -65,6 +65,13 @@ impl Room {
         Self(Arc::new(Count::new(size)))
     }
 
+    /// How much of it is taken now.
+    #[must_use]
+    pub fn taken(&self) -> Size {
+        let Count { calls, bytes, size: _ } = &*self.0;
+        Size { calls: calls.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+    }
+
     /// The share of one more caller.
     #[must_use]
     pub fn share(&self, size: Size) -> Share {

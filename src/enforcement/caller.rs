@@ -3,7 +3,15 @@
 //! The decision takes what is settled here as an input and never looks at the transport. Not here: how a caller is told
 //! apart (see `callers`).
 
-use std::{collections::BTreeSet, num::NonZeroU32, sync::Arc, time::Duration};
+use std::{
+    collections::BTreeSet,
+    num::NonZeroU32,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::Duration,
+};
 
 use governor::{DefaultDirectRateLimiter, Quota, RateLimiter, clock::Clock as _};
 
@@ -25,6 +33,23 @@ pub struct Caller {
     reports_usage: bool,
     refreshes: bool,
     quota: Option<(config::Quota, Arc<DefaultDirectRateLimiter>)>,
+    refused: Arc<Refused>,
+}
+
+/// How often a caller was refused what others may ask.
+#[derive(Debug, Default)]
+struct Refused {
+    not_entitled: AtomicU64,
+    over_quota: AtomicU64,
+}
+
+/// The same, as it was at one time.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct CallerRefusals {
+    /// It lacked the right.
+    pub not_entitled: u64,
+    /// It had asked too much.
+    pub over_quota: u64,
 }
 
 /// A set of operations.
@@ -64,6 +89,7 @@ impl Caller {
             reports_usage: true,
             refreshes: true,
             quota: None,
+            refused: Arc::default(),
         }
     }
 
@@ -79,6 +105,7 @@ impl Caller {
             reports_usage: false,
             refreshes: false,
             quota: None,
+            refused: Arc::default(),
         }
     }
 
@@ -108,16 +135,26 @@ impl Caller {
             reports_usage: *reports_usage,
             refreshes: *refreshes,
             quota: quota.map(limited),
+            refused: Arc::default(),
         }
     }
 
     /// From now on it has asked what `earlier` has asked, if it may ask as much.
     pub(super) fn go_on_from(&mut self, earlier: &Self) {
+        self.refused = Arc::clone(&earlier.refused);
         if let (Some((quota, limiter)), Some((earlier, asked))) = (&mut self.quota, &earlier.quota)
             && quota == earlier
         {
             *limiter = Arc::clone(asked);
         }
+    }
+
+    /// What it is called, and how often it was refused.
+    pub(super) fn refusals(&self) -> (&str, CallerRefusals) {
+        let Refused { not_entitled, over_quota } = &*self.refused;
+        let [not_entitled, over_quota] =
+            [not_entitled, over_quota].map(|count| count.load(Ordering::Relaxed));
+        (&self.name, CallerRefusals { not_entitled, over_quota })
     }
 
     /// The role that counts when this caller claims `role` (semantics 4.4).
@@ -172,11 +209,14 @@ impl Caller {
     pub fn spend(&self, count: usize) -> Result<(), Refusal> {
         let Some((quota, limiter)) = &self.quota else { return Ok(()) };
         let Some(count) = u32::try_from(count).ok().and_then(NonZeroU32::new) else { return Ok(()) };
-        let over = |retry_after| Refusal::OverQuota {
-            caller: self.name.clone(),
-            per_second: quota.per_second.get(),
-            burst: quota.burst.get(),
-            retry_after,
+        let over = |retry_after| {
+            self.refused.over_quota.fetch_add(1, Ordering::Relaxed);
+            Refusal::OverQuota {
+                caller: self.name.clone(),
+                per_second: quota.per_second.get(),
+                burst: quota.burst.get(),
+                retry_after,
+            }
         };
         match limiter.check_n(count) {
             Ok(Ok(())) => Ok(()),
@@ -187,6 +227,7 @@ impl Caller {
     }
 
     fn refused(&self, what: &str) -> Refusal {
+        self.refused.not_entitled.fetch_add(1, Ordering::Relaxed);
         Refusal::NotEntitled { caller: self.name.clone(), what: what.to_owned() }
     }
 }

@@ -3,11 +3,11 @@
 //! The table may change while connections are open: each question is looked up in the table of its instant, so a right
 //! that is taken away is gone at once. Not here: what a caller may ask.
 
-use std::collections::HashMap;
+use std::collections::{BTreeMap, HashMap};
 
 use foldhash::fast::RandomState;
 
-use super::caller::Caller;
+use super::caller::{Caller, CallerRefusals};
 use crate::{
     config::{self, Identity},
     edge::peer::{Origin, Peer},
@@ -51,7 +51,8 @@ impl Callers {
         let named = self.by_name.iter_mut().map(|(name, caller)| (caller, earlier.by_name.get(name)));
         let users = self.by_user.iter_mut().map(|(user, caller)| (caller, earlier.by_user.get(user)));
         let loopback = self.loopback.iter_mut().map(|caller| (caller, earlier.loopback.as_ref()));
-        for (caller, earlier) in named.chain(users).chain(loopback) {
+        let others = [(&mut self.other, Some(&earlier.other)), (&mut self.nobody, Some(&earlier.nobody))];
+        for (caller, earlier) in named.chain(users).chain(loopback).chain(others) {
             if let Some(earlier) = earlier {
                 caller.go_on_from(earlier);
             }
@@ -72,6 +73,20 @@ impl Callers {
             (None, Origin::Address(_)) => None,
         };
         found.unwrap_or(&self.other)
+    }
+
+    /// How often each was refused, by what it is called.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<String, CallerRefusals> {
+        let Self { by_name, by_user, loopback, other, nobody } = self;
+        let mut refusals: BTreeMap<_, CallerRefusals> = BTreeMap::new();
+        for caller in by_name.values().chain(by_user.values()).chain(loopback).chain([other, nobody]) {
+            let (name, CallerRefusals { not_entitled, over_quota }) = caller.refusals();
+            let all = refusals.entry(name.to_owned()).or_default();
+            all.not_entitled += not_entitled;
+            all.over_quota += over_quota;
+        }
+        refusals
     }
 
     /// Who asks within this process.
@@ -103,6 +118,16 @@ mod tests {
             quota: Some(Quota { per_second, burst }),
         };
         Callers::of(Some(&[row]))
+    }
+
+    #[test]
+    fn what_was_refused_is_counted_by_name_and_outlives_the_table() {
+        let first = table(1, 3);
+        let [spent, refused] = [3, 1].map(|count| first.loopback.as_ref().unwrap().spend(count).is_ok());
+        assert!(spent && !refused && first.ourselves().may_ask_anything().is_err());
+        let refusals = table(2, 9).having_asked(&first).refusals();
+        let counted = |name: &str| (refusals[name].not_entitled, refusals[name].over_quota);
+        assert_eq!((counted("it"), counted("unknown")), ((0, 1), (1, 0)));
     }
 
     #[test]

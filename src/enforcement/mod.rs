@@ -11,6 +11,9 @@ mod refusal;
 mod service;
 mod simulate;
 mod table;
+mod tallied;
 mod watch;
 
-pub use self::{callers::Callers, refusal::DOMAIN, service::Enforcement};
+pub use self::{
+    caller::CallerRefusals, callers::Callers, refusal::DOMAIN, service::Enforcement, tallied::Tallied,
+};

@@ -130,6 +130,17 @@ impl Refusal {
         }
     }
 
+    /// The reasons for which a question, by itself or among many, has no answer.
+    pub(super) const OF_QUESTIONS: [&'static str; 7] = [
+        "FIELD_INVALID",
+        "SUBSCRIPTION_ID_REQUIRED",
+        "SUBSCRIPTION_NOT_HELD",
+        "NO_FACTS_YET",
+        "FACTS_TOO_OLD",
+        "NOT_ENTITLED",
+        "OVER_QUOTA",
+    ];
+
     /// The refusal of one question among many.
     pub(super) fn into_question_error(self) -> api::QuestionError {
         api::QuestionError {

@@ -10,7 +10,10 @@ use tokio::{
 };
 use tracing::error;
 
-use super::persist::{PersistError, Persisted, Step, Store};
+use super::{
+    Tallied,
+    persist::{PersistError, Persisted, Step, Store},
+};
 use crate::domain::{Instant, Span};
 
 /// A disk that may refuse, or hang.
@@ -24,6 +27,7 @@ pub(super) struct Disk {
     is_behind: bool,
     /// It has not come to an end with this.
     saving: Option<JoinHandle<Result<(), PersistError>>>,
+    tallied: Arc<Tallied>,
 }
 
 /// Facts that did not change are written again when what is on disk is older than this, so that a restart knows
@@ -31,8 +35,8 @@ pub(super) struct Disk {
 const REWRITE_AFTER: Span = Span::from_nanos(3_600 * Span::SECOND.nanos());
 
 impl Disk {
-    pub(super) fn new(store: Option<Store>, within: Duration) -> Self {
-        Self { store: store.map(Arc::new), within, since: None, is_behind: false, saving: None }
+    pub(super) fn new(store: Option<Store>, within: Duration, tallied: Arc<Tallied>) -> Self {
+        Self { store: store.map(Arc::new), within, since: None, is_behind: false, saving: None, tallied }
     }
 
     /// Whether what has not changed is to be written again.
@@ -49,6 +53,13 @@ impl Disk {
     pub(super) async fn keep(&mut self, persisted: impl Future<Output = Persisted>) {
         let Some(store) = self.store.clone() else { return };
         (self.since, self.is_behind) = (None, true);
+        self.write(store, persisted).await;
+        if self.is_behind {
+            self.tallied.not_kept();
+        }
+    }
+
+    async fn write(&mut self, store: Arc<Store>, persisted: impl Future<Output = Persisted>) {
         let within = self.within;
         // One at a time: a slow disk must not end with something older over something newer.
         if let Some(saving) = &mut self.saving {

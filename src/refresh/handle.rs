@@ -18,6 +18,7 @@ use crate::{
         Counts, SourceError,
         usage::{Counted, SmsSent, UsageDelay},
     },
+    tally::{Tallies, Tally},
 };
 
 /// The other rooms' way to the refresher.
@@ -29,6 +30,46 @@ pub struct Handle {
     pub(super) outbox: Outbox,
     pub(super) usage_delay: Arc<dyn Fn(SubscriptionId) -> Option<UsageDelay> + Send + std::marker::Sync>,
     pub(super) clock: Arc<dyn Clock>,
+    pub(super) tallied: Arc<Tallied>,
+}
+
+/// How refreshes ended since the start.
+#[derive(Debug, Default)]
+pub struct Tallied {
+    ended: Tallies<3>,
+    not_kept: Tally,
+}
+
+impl Tallied {
+    /// One more ended so.
+    pub(super) fn ended(&self, outcome: &Outcome) {
+        self.ended.add(
+            match outcome {
+                Outcome::Updated => 0,
+                Outcome::Unchanged => 1,
+                Outcome::Failed(_) => 2,
+            },
+            1,
+        );
+    }
+
+    /// Facts could not be kept on disk.
+    pub(super) fn not_kept(&self) {
+        self.not_kept.count();
+    }
+
+    /// How many were told other facts, how many the same, and how many failed.
+    #[must_use]
+    pub fn refreshes(&self) -> [(&'static str, u64); 3] {
+        [("updated", 0), ("unchanged", 1), ("failed", 2)]
+            .map(|(outcome, which)| (outcome, self.ended.sum(which)))
+    }
+
+    /// How often facts could not be kept on disk.
+    #[must_use]
+    pub fn times_not_kept(&self) -> u64 {
+        self.not_kept.total()
+    }
 }
 
 /// Why no refresh was tried.
@@ -100,6 +141,18 @@ impl Handle {
     #[must_use]
     pub fn failure(&self) -> Option<SourceError> {
         self.sync.borrow().failure.clone()
+    }
+
+    /// How refreshes ended.
+    #[must_use]
+    pub fn tallied(&self) -> &Tallied {
+        &self.tallied
+    }
+
+    /// How many SMS were reported that the source has not taken.
+    #[must_use]
+    pub fn sms_waiting(&self) -> usize {
+        self.outbox.sms_waiting()
     }
 
     /// How far the refresher has come, now and at every change.

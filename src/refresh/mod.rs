@@ -20,7 +20,7 @@ use tokio::{
 use tokio_util::sync::CancellationToken;
 use tracing::{debug, error, info, warn};
 
-pub use self::handle::{Handle, NotRefreshed, NotReported, UsageReport};
+pub use self::handle::{Handle, NotRefreshed, NotReported, Tallied, UsageReport};
 use self::{
     book::{Book, Taken},
     disk::Disk,
@@ -48,6 +48,7 @@ pub struct Refresher<S> {
     sync: watch::Sender<Sync>,
     backoff: Backoff,
     last_fetch: Option<Tick>,
+    tallied: Arc<Tallied>,
     /// Before then no usage is handed over of our own accord: the source is away, or was just asked.
     usage_from: Tick,
 }
@@ -119,7 +120,7 @@ impl<S: FactsSource> Refresher<S> {
             None => {}
         }
         let book = Arc::new(Mutex::new(book));
-        let takes_usage = Arc::clone(&source);
+        let (takes_usage, tallied) = (Arc::clone(&source), Arc::<Tallied>::default());
         let handle = Handle {
             requests: asked,
             sync: sync.subscribe(),
@@ -127,18 +128,20 @@ impl<S: FactsSource> Refresher<S> {
             outbox: outbox.clone(),
             usage_delay: Arc::new(move |id| takes_usage.usage_delay(id)),
             clock: Arc::clone(&clock),
+            tallied: Arc::clone(&tallied),
         };
         let refresher = Self {
             source,
             book,
             outbox,
-            disk: Disk::new(store, settings.timeout),
+            disk: Disk::new(store, settings.timeout, Arc::clone(&tallied)),
             clock,
             backoff: Backoff::new(settings.retry_first, settings.retry_most),
             settings,
             requests,
             sync,
             last_fetch: None,
+            tallied,
             usage_from: Tick::now(),
         };
         (refresher, handle)
@@ -160,6 +163,7 @@ impl<S: FactsSource> Refresher<S> {
             let Some(answer) = stop.run_until_cancelled(self.fetch(occasion)).await else { return };
             let Answer { fetched, usage_taken } = answer;
             let (outcome, told_of) = self.take(fetched, &usage_taken, asked_at).await;
+            self.tallied.ended(&outcome);
             due = self.next_after(occasion, &outcome, due);
             self.usage_from = self.usage_from_after(occasion, &outcome, !told_of.is_empty(), due);
             // What was not taken into the book is handed over no sooner for there being more of it.

@@ -15,14 +15,16 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use prost::Message;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::rooms::{Call, Holding};
 
 /// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
 pub(super) struct Answer {
     left: Left,
-    _call: Option<Call>,
+    call: Option<Call>,
+    /// How the call ended, once that is settled.
+    code: Option<Code>,
 }
 
 /// What is left to be sent of an answer.
@@ -100,13 +102,21 @@ impl Answer {
 
     /// The answer that is a status alone.
     pub(super) fn of_status(status: &Status) -> Response<Self> {
-        status.clone().into_http().map(|()| Self::nothing())
+        status.clone().into_http().map(|()| Self { code: Some(status.code()), ..Self::nothing() })
     }
 
     /// What the routes made of what was `asked`; the message that waits to be sent is `held`.
-    pub(super) fn routed(body: tonic::body::Body, asked: Arc<Holding>, held: Holding) -> Self {
+    pub(super) fn routed(
+        response: Response<tonic::body::Body>,
+        asked: Arc<Holding>,
+        held: Holding,
+    ) -> Response<Self> {
+        let code = code_in(response.headers());
         let message = Pieces { rest: Bytes::new(), held };
-        Left::Routed(Box::new(Routed { body, message, _asked: asked })).into()
+        response.map(|body| {
+            let left = Left::Routed(Box::new(Routed { body, message, _asked: asked }));
+            Self { code, ..left.into() }
+        })
     }
 
     /// An answer without a body.
@@ -115,14 +125,20 @@ impl Answer {
     }
 
     /// The same, and `call` is open until it ends.
-    pub(super) fn of_call(self, call: Option<Call>) -> Self {
-        Self { _call: call, ..self }
+    pub(super) fn of_call(mut self, call: Option<Call>) -> Self {
+        self.call = call;
+        self.code.into_iter().for_each(|code| self.ended(code));
+        self
+    }
+
+    fn ended(&mut self, code: Code) {
+        self.call.iter_mut().for_each(|call| call.ended(code));
     }
 }
 
 impl From<Left> for Answer {
     fn from(left: Left) -> Self {
-        Self { left, _call: None }
+        Self { left, call: None, code: None }
     }
 }
 
@@ -162,6 +178,11 @@ fn trailers_of(status: &Status) -> Option<HeaderMap> {
     Some(trailers)
 }
 
+/// How a call ended, where headers say so.
+fn code_in(headers: &HeaderMap) -> Option<Code> {
+    headers.get(GRPC_STATUS).map(|code| Code::from_bytes(code.as_bytes()))
+}
+
 impl Body for Answer {
     type Data = Bytes;
     type Error = Status;
@@ -170,22 +191,23 @@ impl Body for Answer {
         self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let left = &mut self.get_mut().left;
-        match left {
+        let this = self.get_mut();
+        match &mut this.left {
             Left::Message(message) => {
                 let frame = Frame::data(std::mem::take(message));
-                *left = Left::Trailers;
+                this.left = Left::Trailers;
                 Poll::Ready(Some(Ok(frame)))
             }
             Left::Long(message) => {
                 let frame = Frame::data(message.next());
                 if message.rest.is_empty() {
-                    *left = Left::Trailers;
+                    this.left = Left::Trailers;
                 }
                 Poll::Ready(Some(Ok(frame)))
             }
             Left::Trailers => {
-                *left = Left::Ended;
+                this.left = Left::Ended;
+                this.ended(Code::Ok);
                 let mut trailers = HeaderMap::with_capacity(1);
                 trailers.insert(GRPC_STATUS, OK);
                 Poll::Ready(Some(Ok(Frame::trailers(trailers))))
@@ -193,11 +215,19 @@ impl Body for Answer {
             Left::Ended => Poll::Ready(None),
             Left::Routed(routed) => {
                 let frame = ready!(routed.poll_piece(context));
-                if let Some(Err(status)) = &frame
-                    && let Some(trailers) = trailers_of(status)
-                {
-                    *left = Left::Ended;
-                    return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                match &frame {
+                    Some(Ok(frame)) => {
+                        let code = frame.trailers_ref().and_then(code_in);
+                        code.into_iter().for_each(|code| this.ended(code));
+                    }
+                    Some(Err(status)) => {
+                        this.ended(status.code());
+                        if let Some(trailers) = trailers_of(status) {
+                            this.left = Left::Ended;
+                            return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
+                        }
+                    }
+                    None => {}
                 }
                 Poll::Ready(frame)
             }

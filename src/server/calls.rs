@@ -73,7 +73,7 @@ impl Calls {
         let answered = self.routes.clone().call(request.map(messages));
         Way::Routed(Box::pin(async move {
             match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(response)) => response.map(|body| Answer::routed(body, asked, answer)),
+                Ok(Ok(response)) => Answer::routed(response, asked, answer),
                 Ok(Err(impossible)) => match impossible {},
                 Err(_) => Answer::of_status(&Status::deadline_exceeded(format!(
                     "the call was not answered within {}",

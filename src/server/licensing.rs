@@ -7,11 +7,13 @@ use std::sync::Arc;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-use super::{ServeError, calls::Calls, end, probes, renewed, rooms::Rooms, with_reflection};
+use super::{
+    ServeError, Vitals, calls::Calls, end, metrics::OfListener, probes, renewed, rooms::Rooms,
+    with_reflection,
+};
 use crate::{
     config,
     edge::{Acceptor, Ending, listener::Listener, peer::Peer, serve_here, tls::Tls},
-    health::Monitor,
     licensing::{self, Backend},
     proto::health::health_server::HealthServer,
 };
@@ -24,22 +26,26 @@ pub async fn run_licensing(
     backend: Backend,
     listener: Listener,
     probes: Option<Listener>,
-    monitor: Monitor,
+    vitals: Vitals,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let limits = config.limits;
+    let monitor = vitals.monitor.clone();
     let health = HealthServer::new(monitor.service());
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
     let ending = Ending::default();
     let of_calls = limits.clone();
     let rooms = Rooms::new(licensing::DOMAIN, &limits);
+    let open = rooms.clone();
     let calls = move |peer: &Peer| Calls::routed(&routes, &rooms, &of_calls, peer);
     let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls).with_tls(tls.clone());
+    let (name, connections) = ("licensing", acceptor.connections());
+    vitals.metrics.add_listener(OfListener { name, connections, rooms: open });
     let renewed = renewed(tls, config.tls.reload_interval);
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
     let probing = async {
         let Some(listener) = probes else { return Ok(()) };
-        probes::serve(listener, &monitor, &limits, &ending).await
+        probes::serve(listener, vitals, &limits, &ending).await
     };
     let servers = async {
         let served = tokio::try_join!(serving, probing);

@@ -7,9 +7,11 @@ mod calls;
 mod deadline;
 mod licensing;
 mod messages;
+mod metrics;
 mod probes;
 mod question;
 mod rooms;
+mod tallied;
 
 use std::{sync::Arc, time::Duration};
 
@@ -17,8 +19,12 @@ use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
 use tonic::service::Routes;
 
-pub use self::licensing::run_licensing;
-use self::{calls::Calls, rooms::Rooms};
+use self::{
+    calls::Calls,
+    metrics::{OfListener, OfSidecar},
+    rooms::Rooms,
+};
+pub use self::{licensing::run_licensing, metrics::Metrics};
 use crate::{
     cache,
     clock::Clock,
@@ -46,6 +52,15 @@ pub struct Listeners {
     pub tls: Option<Arc<Tls>>,
 }
 
+/// What others are told of how a process is.
+#[derive(Clone, Debug, Default)]
+pub struct Vitals {
+    /// Whether it is ready, for those who send it questions.
+    pub monitor: Monitor,
+    /// What it does, for those who run it. Servers of one process share a page.
+    pub metrics: Metrics,
+}
+
 /// Why a sidecar came to an end by itself.
 #[derive(Debug, thiserror::Error)]
 pub enum ServeError {
@@ -57,17 +72,19 @@ pub enum ServeError {
     Reflection(#[from] tonic_reflection::server::Error),
 }
 
-/// Runs until `stop` as `settings` says, of which `[[callers]]` may change meanwhile; told through `monitor`; then drains: NOT_SERVING is told, open streams end, calls get
-/// their answers, facts just fetched are kept on disk, and after `limits.drain` whatever is left is cut off.
+/// Runs until `stop` as `settings` says, of which `[[callers]]` may change meanwhile; told through `vitals`; then drains:
+/// NOT_SERVING is told, open streams end, calls get their answers, facts just fetched are kept on disk, and after
+/// `limits.drain` whatever is left is cut off.
 pub async fn run<S: FactsSource>(
     mut settings: watch::Receiver<Config>,
     source: S,
     store: Option<Store>,
     listeners: Listeners,
     clock: Arc<dyn Clock>,
-    monitor: Monitor,
+    vitals: Vitals,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let Vitals { monitor, metrics } = vitals;
     let Config { limits, staleness, refresh, callers, tls, .. } = settings.borrow_and_update().clone();
     let callers = Callers::of(callers.as_deref());
     let (cache, writer) = cache::new();
@@ -75,16 +92,38 @@ pub async fn run<S: FactsSource>(
     let (refresher, handle) = Refresher::start(source, writer, store, Arc::clone(&clock), refresh);
     let followed = monitor.clone().follow(handle.sync(), Arc::clone(&clock), freshness.clone());
     let ending = Ending::default();
-    let enforcement =
-        Enforcement::new(cache, clock, freshness, callers, limits.clone(), handle, ending.streams.clone());
+    let (seen_clock, seen_freshness, seen_refresh) = (Arc::clone(&clock), freshness.clone(), handle.clone());
+    let enforcement = Enforcement::new(
+        Arc::clone(&cache),
+        clock,
+        freshness,
+        callers,
+        limits.clone(),
+        handle,
+        ending.streams.clone(),
+    );
+    metrics.add_sidecar(OfSidecar {
+        enforcement: enforcement.clone(),
+        cache,
+        clock: seen_clock,
+        freshness: seen_freshness,
+        refresh: seen_refresh,
+        statuses: monitor.statuses(),
+        subscriptions: limits.metrics_subscriptions,
+    });
     let routes = enforcement_routes(enforcement.clone(), monitor.service(), &limits)?;
     let of_enforcement = limits.clone();
     let rooms = Rooms::new(enforcement::DOMAIN, &limits);
-    let answering = enforcement.clone();
+    let (answering, open) = (enforcement.clone(), rooms.clone());
     let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
         Calls::routed(&routes, &rooms, &of_enforcement, peer).with_questions(answering.clone())
     });
     let questions = questions.with_tls(listeners.tls.clone());
+    metrics.add_listener(OfListener {
+        name: "enforcement",
+        connections: questions.connections(),
+        rooms: open,
+    });
     let renewed = renewed(listeners.tls, tls.reload_interval);
     let reread = async {
         while settings.changed().await.is_ok() {
@@ -93,7 +132,8 @@ pub async fn run<S: FactsSource>(
         std::future::pending().await
     };
     let workers = Workers::start(listeners.enforcement, move |queue| questions.clone().run(queue))?;
-    let probes = probes::serve(listeners.probes, &monitor, &limits, &ending);
+    let probes =
+        probes::serve(listeners.probes, Vitals { monitor: monitor.clone(), metrics }, &limits, &ending);
 
     let servers = async {
         let served = tokio::try_join!(workers.ended(), probes).map(drop);

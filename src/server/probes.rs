@@ -1,47 +1,60 @@
-//! What orchestrators ask: health over gRPC, `/livez` and `/readyz` over HTTP.
+//! What orchestrators ask: health over gRPC, `/livez`, `/readyz` and `/metrics` over HTTP.
 //!
-//! Not here: what makes a process ready (see `health`).
+//! Not here: what makes a process ready (see `health`), and what is on the page of metrics.
 
 use axum::{
     Router,
-    http::{HeaderMap, HeaderValue, StatusCode, header::CONTENT_TYPE},
+    http::{
+        HeaderMap, HeaderValue, StatusCode,
+        header::{ACCEPT, CONTENT_TYPE},
+    },
     response::{IntoResponse as _, Response},
     routing::get,
 };
-use tokio::sync::watch;
 use tonic::{Status, service::Routes};
 
-use super::{calls::Calls, rooms::Rooms};
+use super::{
+    Vitals,
+    calls::Calls,
+    metrics::{Format, Metrics, OfListener},
+    rooms::Rooms,
+};
 use crate::{
     config,
     edge::{Acceptor, Ending, WorkersError, listener::Listener, peer::Peer, serve_here},
     enforcement,
-    health::{HealthService, LIVENESS, Monitor, Statuses},
+    health::{LIVENESS, Monitor, Statuses},
     proto::health::{health_check_response::ServingStatus, health_server::HealthServer},
 };
 
 /// Answers probes on `listener` until connections are to end.
 pub(super) async fn serve(
     listener: Listener,
-    monitor: &Monitor,
+    vitals: Vitals,
     limits: &config::Limits,
     ending: &Ending,
 ) -> Result<(), WorkersError> {
-    let (routes, limits) = (routes(monitor.service(), monitor.statuses()), limits.clone());
+    let Vitals { monitor, metrics } = vitals;
+    let (routes, limits) = (routes(&monitor, metrics.clone()), limits.clone());
     let bounds = limits.bounds.clone();
     let rooms = Rooms::new(enforcement::DOMAIN, &limits);
+    let open = rooms.clone();
     let calls = move |peer: &Peer| Calls::routed(&routes, &rooms, &limits, peer);
     let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1();
+    metrics.add_listener(OfListener { name: "probes", connections: acceptor.connections(), rooms: open });
     serve_here(listener, |queue| acceptor.clone().run(queue)).await
 }
 
-fn routes(health: HealthService, statuses: watch::Receiver<Statuses>) -> Routes {
+fn routes(monitor: &Monitor, metrics: Metrics) -> Routes {
+    let statuses = monitor.statuses();
     let probe = |service: &'static str| {
         let statuses = statuses.clone();
         get(async move || http_status(*statuses.borrow(), service))
     };
-    let pages = Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe(""));
-    let calls = Routes::new(HealthServer::new(health)).into_axum_router();
+    let page = get(async move |headers: HeaderMap| page(&metrics, &headers));
+    let pages =
+        Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe("")).route("/metrics", page);
+    let calls = Routes::new(HealthServer::new(monitor.service())).into_axum_router();
     Routes::from(calls.merge(pages).fallback(unknown))
 }
 
@@ -54,7 +67,17 @@ async fn unknown(headers: HeaderMap) -> Response {
         )
         .into_http()
     } else {
-        (StatusCode::NOT_FOUND, "no such page; there are /livez and /readyz\n").into_response()
+        (StatusCode::NOT_FOUND, "no such page; there are /livez, /readyz and /metrics\n").into_response()
+    }
+}
+
+fn page(metrics: &Metrics, headers: &HeaderMap) -> Response {
+    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
+    let format = Format::accepted(accept);
+    match metrics.page(format) {
+        Ok(page) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
+        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be written: {error}\n"))
+            .into_response(),
     }
 }
 

@@ -14,7 +14,10 @@ use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::answer::Answer;
+use super::{
+    answer::Answer,
+    tallied::{Tallied, Tallying},
+};
 use crate::{
     config::Limits,
     edge::{
@@ -38,6 +41,7 @@ struct Inner {
     domain: &'static str,
     /// Those who are connected, and some who were.
     callers: Mutex<HashMap<Who, Weak<Shares>>>,
+    tallied: Arc<Tallied>,
 }
 
 /// What one caller has of each room.
@@ -46,6 +50,7 @@ pub(super) struct Shares {
     calls: Share,
     health: Share,
     reflection: Share,
+    tallied: Arc<Tallied>,
     domain: &'static str,
 }
 
@@ -56,6 +61,7 @@ const REFLECTIONS: usize = 64;
 #[derive(Debug)]
 pub(super) struct Call {
     open: OpenCall,
+    tallying: Option<Tallying>,
     domain: &'static str,
 }
 
@@ -77,7 +83,19 @@ impl Rooms {
             limits: limits.clone(),
             domain,
             callers: Mutex::default(),
+            tallied: Tallied::new(),
         }))
+    }
+
+    /// What became of the calls in them.
+    pub(super) fn tallied(&self) -> &Tallied {
+        &self.0.tallied
+    }
+
+    /// How much is taken of each now.
+    pub(super) fn taken(&self) -> [(&'static str, Size); 3] {
+        let Inner { calls, health, reflection, .. } = &*self.0;
+        [("calls", calls.taken()), ("health", health.taken()), ("reflection", reflection.taken())]
     }
 
     /// What whoever is at the other end has of them, on all its connections together.
@@ -99,12 +117,13 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { calls, health, reflection, limits, domain, callers: _ } = self;
+        let Self { calls, health, reflection, limits, domain, tallied, callers: _ } = self;
         let size = |calls| Size { calls: limits.share(calls), bytes: limits.share(limits.held_bytes) };
         Shares {
             calls: calls.share(size(limits.calls)),
             health: health.share(size(limits.calls)),
             reflection: reflection.share(size(REFLECTIONS)),
+            tallied: Arc::clone(tallied),
             domain,
         }
     }
@@ -113,7 +132,11 @@ impl Inner {
 impl Shares {
     /// A place for one more call, if there is any.
     pub(super) fn enter<B>(&self, request: &Request<B>) -> Result<Call, Full> {
-        Ok(Call { open: self.of(request.uri().path()).enter()?, domain: self.domain })
+        let path = request.uri().path();
+        let open = self.of(path).enter().inspect_err(|_| self.tallied.shed(path))?;
+        // A page is no call.
+        let tallying = speaks_grpc(request).then(|| self.tallied.begin(path));
+        Ok(Call { open, tallying, domain: self.domain })
     }
 
     fn of(&self, path: &str) -> &Share {
@@ -129,8 +152,7 @@ impl Shares {
     /// What a call is told that finds no place. A page is refused in its own language: with the status of a call it would
     /// look like one that is well.
     pub(super) fn refusal<B>(&self, request: &Request<B>, full: Full) -> Response<Answer> {
-        let kind = request.headers().get(CONTENT_TYPE);
-        if !kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc")) {
+        if !speaks_grpc(request) {
             let mut page = Response::new(Answer::nothing());
             *page.status_mut() = StatusCode::SERVICE_UNAVAILABLE;
             return page;
@@ -149,6 +171,11 @@ impl Shares {
 }
 
 impl Call {
+    /// It ended so.
+    pub(super) fn ended(&mut self, code: Code) {
+        self.tallying.iter_mut().for_each(|tallying| tallying.ended(code));
+    }
+
     /// Nothing yet, of what is said in it in one direction.
     pub(super) fn hold(&self) -> Holding {
         Holding { held: self.open.hold(), domain: self.domain }
@@ -176,6 +203,11 @@ impl Holding {
 fn exhausted(reason: &str, domain: &str, what: String) -> Status {
     let details = ErrorDetails::with_error_info(reason, domain, HashMap::new());
     Status::with_error_details(Code::ResourceExhausted, what, details)
+}
+
+fn speaks_grpc<B>(request: &Request<B>) -> bool {
+    let kind = request.headers().get(CONTENT_TYPE);
+    kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
 }
 
 fn is_of(service: &str, path: &str) -> bool {

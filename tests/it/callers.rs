@@ -11,7 +11,7 @@ use esa_sidecar::{
         enforcement::{self as api, Operation, enforcement_service_client::EnforcementServiceClient},
         health::{HealthCheckRequest, health_client::HealthClient},
     },
-    server::{self, Listeners},
+    server::{self, Listeners, Vitals},
 };
 use h2::client::SendRequest;
 use tokio::{
@@ -63,7 +63,7 @@ impl Guarded {
             None,
             Listeners { enforcement, probes, tls },
             Arc::new(esa_sidecar::clock::ManualClock::at(START)),
-            monitor,
+            Vitals { monitor, ..Vitals::default() },
             stop.clone(),
         );
         let ended = tokio::spawn(async { run.await.unwrap() });

@@ -12,7 +12,7 @@ use esa_sidecar::{
     health::Monitor,
     licensing::{Anew, Opened},
     proto::enforcement::RefreshOutcome,
-    server,
+    server::{self, Vitals},
     signing::TrustedKeys,
 };
 use tokio::task::{JoinHandle, block_in_place};
@@ -58,7 +58,7 @@ impl Backend {
             opened.backend.clone(),
             listener,
             None,
-            Monitor::of_backend(),
+            Vitals { monitor: Monitor::of_backend(), ..Vitals::default() },
             stop.clone(),
         );
         let ended = tokio::spawn(async { run.await.unwrap() });

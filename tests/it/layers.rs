@@ -9,7 +9,7 @@ use std::{
 /// one another.
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
-    &["names", "rfc3339", "proto", "sha256", "wire", "folder", "backoff"],
+    &["names", "rfc3339", "proto", "sha256", "wire", "folder", "backoff", "tally"],
     &["clock", "edge", "signing"],
     &["config", "source"],
     &["cache", "freshness", "telemetry"],

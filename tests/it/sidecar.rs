@@ -20,13 +20,12 @@ use esa_sidecar::{
         address::ListenAddress,
         listener::{Listener, Opening},
     },
-    health::Monitor,
     proto::{
         enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
         health::health_client::HealthClient,
     },
     refresh::persist::Store,
-    server::{self, Listeners, ServeError},
+    server::{self, Listeners, ServeError, Vitals},
     source::{Answer, Ask, FactsSource, Fetched, Origin, SourceError, usage::UsageDelay},
 };
 use tokio::{
@@ -185,7 +184,7 @@ impl Sidecar {
             store,
             Listeners { enforcement, probes, tls: None },
             Arc::new(clock.clone()),
-            Monitor::new(),
+            Vitals::default(),
             stop.clone(),
         );
         let ended = tokio::spawn(run);

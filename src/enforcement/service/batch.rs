@@ -15,7 +15,7 @@ use crate::{
     cache::{Held, Missing},
     domain::{Instant, SubscriptionId},
     edge::peer::Peer,
-    enforcement::{answer::Asked, caller::Caller, refusal::Refusal},
+    enforcement::{answer::Asked, caller::Caller, refusal::Refusal, tallied::Outcome},
     proto::enforcement::{self as api, batch_authorize_result::Result as Answered},
 };
 
@@ -27,6 +27,14 @@ pub(super) struct Batch<'a> {
     loaded: HashMap<SubscriptionId, Result<Held, Missing>, RandomState>,
     /// What is held where a question names nothing.
     unnamed: Option<Result<SubscriptionId, Missing>>,
+}
+
+/// An answer that other questions share.
+struct Shared {
+    written: Range<usize>,
+    outcome: Outcome,
+    /// How many more had it.
+    again: u64,
 }
 
 /// `BatchAuthorizeRequest`, its questions as they came.
@@ -60,35 +68,44 @@ impl Enforcement {
         self.0.admit(caller, questions.len())?;
         let mut batch = Batch::of(&self.0, caller);
         written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
-        let mut answered: HashMap<&[u8], Range<usize>, RandomState> = HashMap::default();
+        let mut answered: HashMap<&[u8], Shared, RandomState> = HashMap::default();
         let mut question = api::AuthorizeRequest::default();
         for (position, asked) in questions.iter().enumerate() {
-            if let Some(again) = answered.get(&asked[..]) {
-                written.extend_from_within(again.clone());
+            if let Some(shared) = answered.get_mut(&asked[..]) {
+                written.extend_from_within(shared.written.clone());
+                shared.again += 1;
                 continue;
             }
             question.clear();
             question
                 .merge(&asked[..])
                 .map_err(|error| unreadable(format!("questions[{position}]"), error))?;
-            let result = batch.answer(&question);
-            let begin = written.len();
+            let answer = batch.decided(&question);
+            let outcome = Outcome::of(&question, &answer);
+            self.0.tallied.add(outcome, 1);
             // Each use of footnote 3 is logged, so that each is an answer of its own (semantics 4.3).
-            let is_logged = is_exception(&result);
-            OneAnswer { results: Some(result) }.encode_raw(written);
+            let is_logged = is_exception(&answer);
+            let begin = written.len();
+            OneAnswer { results: Some(in_batch(answer)) }.encode_raw(written);
             if !is_logged {
-                answered.insert(asked, begin..written.len());
+                answered.insert(asked, Shared { written: begin..written.len(), outcome, again: 0 });
             }
         }
+        answered.into_values().for_each(|Shared { outcome, again, .. }| self.0.tallied.add(outcome, again));
         Ok(())
     }
 }
 
-fn is_exception(result: &api::BatchAuthorizeResult) -> bool {
-    match &result.result {
-        Some(Answered::Response(answer)) => answer.reason() == api::Reason::AdministratorException,
-        Some(Answered::Error(_)) | None => false,
-    }
+fn is_exception(answer: &Result<api::AuthorizeResponse, Refusal>) -> bool {
+    answer.as_ref().is_ok_and(|answer| answer.reason() == api::Reason::AdministratorException)
+}
+
+fn in_batch(answer: Result<api::AuthorizeResponse, Refusal>) -> api::BatchAuthorizeResult {
+    let result = match answer {
+        Ok(answer) => Answered::Response(answer),
+        Err(refusal) => Answered::Error(refusal.into_question_error()),
+    };
+    api::BatchAuthorizeResult { result: Some(result) }
 }
 
 impl Inner {
@@ -110,11 +127,9 @@ impl<'a> Batch<'a> {
 
     /// The answer to one of its questions.
     pub(super) fn answer(&mut self, question: &api::AuthorizeRequest) -> api::BatchAuthorizeResult {
-        let result = match self.decided(question) {
-            Ok(answer) => Answered::Response(answer),
-            Err(refusal) => Answered::Error(refusal.into_question_error()),
-        };
-        api::BatchAuthorizeResult { result: Some(result) }
+        let answer = self.decided(question);
+        self.inner.tallied.add(Outcome::of(question, &answer), 1);
+        in_batch(answer)
     }
 
     fn decided(&mut self, question: &api::AuthorizeRequest) -> Result<api::AuthorizeResponse, Refusal> {

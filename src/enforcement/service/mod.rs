@@ -5,7 +5,7 @@
 mod batch;
 mod rights;
 
-use std::sync::Arc;
+use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream::Map};
@@ -17,12 +17,13 @@ use tonic::{Request, Response, Status, Streaming};
 use self::batch::Batch;
 use super::{
     answer::Asked,
-    caller::{Caller, Right},
+    caller::{Caller, CallerRefusals, Right},
     callers::Callers,
     convert::{self, Unreadable},
     describe::describe,
     refusal::Refusal,
     simulate, table,
+    tallied::{Outcome, Tallied},
     watch::{SubscriptionWatch, Told},
 };
 use crate::{
@@ -33,7 +34,7 @@ use crate::{
     edge::peer::Peer,
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
-    refresh::{self, NotReported, Outcome, UsageReport},
+    refresh::{self, NotReported, UsageReport},
     source::{Counts, Origin, usage::SmsSent},
 };
 
@@ -52,6 +53,7 @@ struct Inner {
     refresh: refresh::Handle,
     watches: Arc<Semaphore>,
     drain: CancellationToken,
+    tallied: Tallied,
 }
 
 /// Longest id of an SMS, in bytes.
@@ -84,6 +86,7 @@ impl Enforcement {
             refresh,
             watches,
             drain,
+            tallied: Tallied::default(),
         }))
     }
 
@@ -94,9 +97,25 @@ impl Enforcement {
         peer: &Peer,
     ) -> Result<api::AuthorizeResponse, Status> {
         let callers = self.0.callers.load();
-        let caller = callers.find(peer);
-        caller.spend(1)?;
-        Ok(self.0.answer(request, caller)?)
+        Ok(self.0.answer(request, callers.find(peer))?)
+    }
+
+    /// How often what was answered.
+    #[must_use]
+    pub fn tallied(&self) -> &Tallied {
+        &self.0.tallied
+    }
+
+    /// How often each caller was refused, by what it is called.
+    #[must_use]
+    pub fn refusals(&self) -> BTreeMap<String, CallerRefusals> {
+        self.0.callers.load().refusals()
+    }
+
+    /// How many watches are open.
+    #[must_use]
+    pub fn watches(&self) -> usize {
+        self.0.limits.watches.saturating_sub(self.0.watches.available_permits())
     }
 
     /// How much is taken.
@@ -113,9 +132,13 @@ impl Inner {
         request: &api::AuthorizeRequest,
         caller: &Caller,
     ) -> Result<api::AuthorizeResponse, Refusal> {
-        let asked = Asked::read(request, caller)?;
-        let held = self.cache.load(asked.subscription_id.as_ref());
-        asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, self.clock.now())
+        let answered = caller.spend(1).and_then(|()| {
+            let asked = Asked::read(request, caller)?;
+            let held = self.cache.load(asked.subscription_id.as_ref());
+            asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, self.clock.now())
+        });
+        self.tallied.add(Outcome::of(request, &answered), 1);
+        answered
     }
 
     fn held(&self, subscription_id: &str) -> Result<Held, Refusal> {
@@ -129,10 +152,11 @@ impl Inner {
         caller: &Caller,
     ) -> api::StreamAuthorizeResponse {
         let missing = || Refusal::from(Unreadable::new("question", "missing"));
-        let answered = caller.spend(1).and_then(|()| {
-            let question = request.question.as_ref().ok_or_else(missing)?;
-            self.answer(question, caller)
-        });
+        let answered = match &request.question {
+            Some(question) => self.answer(question, caller),
+            // It costs as much as one.
+            None => Err(caller.spend(1).err().unwrap_or_else(missing)),
+        };
         let result = match answered {
             Ok(answer) => api::stream_authorize_response::Result::Response(answer),
             Err(refusal) => api::stream_authorize_response::Result::Error(refusal.into_question_error()),
@@ -197,9 +221,9 @@ impl Inner {
             return Err(Refusal::SubscriptionNotHeld(id));
         }
         let (outcome, detail) = match self.refresh.refresh().await? {
-            Outcome::Updated => (api::RefreshOutcome::Updated, String::new()),
-            Outcome::Unchanged => (api::RefreshOutcome::Unchanged, String::new()),
-            Outcome::Failed(error) => (api::RefreshOutcome::Failed, error.to_string()),
+            refresh::Outcome::Updated => (api::RefreshOutcome::Updated, String::new()),
+            refresh::Outcome::Unchanged => (api::RefreshOutcome::Unchanged, String::new()),
+            refresh::Outcome::Failed(error) => (api::RefreshOutcome::Failed, error.to_string()),
         };
         let held = self.cache.load(id.as_ref()).ok();
         Ok(api::RefreshSubscriptionResponse {
@@ -217,10 +241,7 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::AuthorizeRequest>,
     ) -> Result<Response<api::AuthorizeResponse>, Status> {
-        let answer = self.with_caller(&request, |caller| {
-            caller.spend(1)?;
-            self.0.answer(request.get_ref(), caller)
-        });
+        let answer = self.with_caller(&request, |caller| self.0.answer(request.get_ref(), caller));
         Ok(Response::new(answer?))
     }
 

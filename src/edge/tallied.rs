@@ -1,0 +1,76 @@
+//! What became of the connections of a listener.
+//!
+//! Not here: how many are open (see `gate`), and who is shown this.
+
+use super::gate::Full;
+use crate::tally::{Tallies, Tally};
+
+/// Counted since the start.
+#[derive(Debug, Default)]
+pub struct Tallied {
+    taken: Tally,
+    lost: Tallies<{ Loss::ALL.len() }>,
+}
+
+/// Why a connection came to no call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Loss {
+    /// As many were open as may be.
+    Full,
+    /// As many were open as may be of one peer.
+    PeerFull,
+    /// TLS was not agreed on.
+    Tls,
+    /// It did not say in time what it speaks.
+    Silent,
+    /// There were no descriptors or no memory for it; it waits to be taken.
+    Shortage,
+}
+
+impl Loss {
+    /// Every one.
+    pub const ALL: [Self; 5] = [Self::Full, Self::PeerFull, Self::Tls, Self::Silent, Self::Shortage];
+
+    /// Its name.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::PeerFull => "peer_full",
+            Self::Tls => "tls",
+            Self::Silent => "silent",
+            Self::Shortage => "shortage",
+        }
+    }
+}
+
+impl From<Full> for Loss {
+    fn from(full: Full) -> Self {
+        match full {
+            Full::All(_) => Self::Full,
+            Full::Peer(..) => Self::PeerFull,
+        }
+    }
+}
+
+impl Tallied {
+    /// How many connections were taken.
+    #[must_use]
+    pub fn taken(&self) -> u64 {
+        self.taken.total()
+    }
+
+    /// How many were lost for this.
+    #[must_use]
+    pub fn lost(&self, why: Loss) -> u64 {
+        self.lost.sum(why as usize)
+    }
+
+    pub(super) fn take(&self) {
+        self.taken.count();
+    }
+
+    pub(super) fn lose(&self, why: Loss) {
+        self.lost.add(why as usize, 1);
+    }
+}

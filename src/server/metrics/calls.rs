@@ -1,0 +1,105 @@
+//! Connections and calls of each listener.
+//!
+//! Not here: what was answered.
+
+use std::fmt;
+
+use super::{
+    OfListener,
+    page::{Page, Took},
+};
+use crate::{edge::Loss, server::tallied::BOUNDS};
+
+pub(super) fn show(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
+    connections(page, listeners)?;
+    calls(page, listeners)
+}
+
+fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
+    page.gauges(
+        "connections_open",
+        "Connections that are open.",
+        listeners.iter().map(|listener| ([("listener", listener.name)], listener.connections.open() as f64)),
+    )?;
+    page.counters(
+        "connections",
+        "Connections that were taken.",
+        listeners
+            .iter()
+            .map(|listener| ([("listener", listener.name)], listener.connections.tallied().taken())),
+    )?;
+    let lost = listeners.iter().flat_map(|listener| {
+        let lost = |why: Loss| {
+            ([("listener", listener.name), ("reason", why.name())], listener.connections.tallied().lost(why))
+        };
+        Loss::ALL.map(lost)
+    });
+    page.counters(
+        "connections_lost",
+        "Connections that came to no call: closed at once because as many were open as may be (full) or as one peer may \
+         have (peer_full), without agreement on TLS (tls), without a word in time (silent); or that wait because there \
+         are no descriptors or no memory for them (shortage).",
+        lost,
+    )
+}
+
+fn calls(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
+    let taken = |which: fn(&crate::edge::room::Size) -> usize| {
+        listeners.iter().flat_map(move |listener| {
+            listener
+                .rooms
+                .taken()
+                .map(|(room, size)| ([("listener", listener.name), ("room", room)], which(&size) as f64))
+        })
+    };
+    page.gauges(
+        "calls_open",
+        "Calls that are open, streams and watches among them.",
+        taken(|size| size.calls),
+    )?;
+    page.gauges(
+        "held_bytes",
+        "Bytes held of messages that are not whole or not sent yet.",
+        taken(|size| size.bytes),
+    )?;
+    page.counters(
+        "calls_shed",
+        "Calls refused at once because as many were open as may be, in all or of one caller.",
+        listeners
+            .iter()
+            .map(|listener| ([("listener", listener.name)], listener.rooms.tallied().times_shed())),
+    )?;
+    let ended = listeners.iter().flat_map(|listener| {
+        listener.rooms.tallied().methods().flat_map(|(method, calls)| {
+            calls.codes().map(|(code, calls)| {
+                let labels = [
+                    ("listener", listener.name),
+                    ("service", &*method.service),
+                    ("method", &*method.name),
+                    ("code", code),
+                ];
+                (labels, calls)
+            })
+        })
+    });
+    page.counters("calls", "Calls that have ended, by the code of their status.", ended)?;
+    took(page, listeners)
+}
+
+fn took(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
+    let bounds = BOUNDS.iter().map(std::time::Duration::as_secs_f64).chain([f64::INFINITY]);
+    let mut rows = Vec::new();
+    for listener in listeners {
+        for (method, calls) in listener.rooms.tallied().methods().filter(|(method, _)| method.is_unary) {
+            let labels =
+                [("listener", listener.name), ("service", &*method.service), ("method", &*method.name)];
+            let buckets: Vec<_> = bounds.clone().zip(calls.took()).collect();
+            rows.push((labels, buckets, calls.took_in_all().as_secs_f64()));
+        }
+    }
+    page.histograms(
+        "call_duration_seconds",
+        "From the headers of a call to the last of its answer leaving our hands, of calls with one message to one message.",
+        rows.iter().map(|(labels, buckets, seconds)| (*labels, Took { buckets, seconds: *seconds })),
+    )
+}

@@ -1,0 +1,78 @@
+//! Answers, refusals, and how facts are kept fresh.
+//!
+//! Not here: each subscription by itself.
+
+use std::fmt;
+
+use super::{
+    OfSidecar,
+    page::{ALONE, Page, flag},
+};
+use crate::{enforcement::CallerRefusals, names::Named as _};
+
+pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
+    answers(page, sidecar)?;
+    refreshes(page, sidecar)
+}
+
+fn answers(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
+    let tallied = sidecar.enforcement.tallied();
+    let decisions = tallied.decisions().map(|(operation, reason, times)| {
+        let labels =
+            [("operation", operation.name()), ("access", reason.access().name()), ("reason", reason.name())];
+        (labels, times)
+    });
+    page.counters("decisions", "Questions that were answered, by what was answered.", decisions)?;
+    page.counters(
+        "decisions_stale",
+        "Answers that were given from stale facts.",
+        [(ALONE, tallied.stale())],
+    )?;
+    page.counters(
+        "roles_not_vouched",
+        "Answers to an administrator whom the caller may not vouch for, and who was answered as a user.",
+        [(ALONE, tallied.not_vouched())],
+    )?;
+    page.counters(
+        "questions_refused",
+        "Questions that had no answer, by the reason in the status.",
+        tallied.refusals().map(|(reason, times)| ([("reason", reason)], times)),
+    )?;
+    let callers = sidecar.enforcement.refusals();
+    let refused = callers.iter().flat_map(|(caller, CallerRefusals { not_entitled, over_quota })| {
+        [("NOT_ENTITLED", *not_entitled), ("OVER_QUOTA", *over_quota)]
+            .map(|(reason, times)| ([("caller", caller.as_str()), ("reason", reason)], times))
+    });
+    page.counters("caller_refusals", "What a caller was refused that others may ask.", refused)?;
+    let watches = sidecar.enforcement.watches() as f64;
+    page.gauges("watches_open", "Watches of subscriptions that are open.", [(ALONE, watches)])
+}
+
+fn refreshes(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
+    let statuses = *sidecar.statuses.borrow();
+    let is_ready = statuses.ready && !statuses.draining;
+    page.gauges("ready", "Whether questions are answered.", [(ALONE, flag(is_ready))])?;
+    page.gauges(
+        "in_sync",
+        "Whether the facts of every subscription are fresh.",
+        [(ALONE, flag(statuses.in_sync))],
+    )?;
+    let tallied = sidecar.refresh.tallied();
+    page.counters(
+        "refreshes",
+        "Times that facts were asked for, by how that ended.",
+        tallied.refreshes().map(|(outcome, times)| ([("outcome", outcome)], times)),
+    )?;
+    let is_failing = sidecar.refresh.failure().is_some();
+    page.gauges("refresh_failing", "Whether the last refresh failed.", [(ALONE, flag(is_failing))])?;
+    page.counters(
+        "facts_not_kept",
+        "Times that facts could not be kept on disk.",
+        [(ALONE, tallied.times_not_kept())],
+    )?;
+    page.gauges(
+        "usage_sms_waiting",
+        "SMS that were reported and that the licensing backend has not taken yet.",
+        [(ALONE, sidecar.refresh.sms_waiting() as f64)],
+    )
+}

@@ -1,0 +1,137 @@
+//! What this process is seen to do: the page that Prometheus reads.
+//!
+//! Rooms count for themselves and know nothing of the page; it is made when somebody looks. Not here: what is counted.
+
+mod calls;
+mod enforcement;
+mod page;
+mod process;
+mod subscriptions;
+
+use std::{
+    fmt,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+};
+
+use prometheus_client::{
+    collector::Collector,
+    encoding::{DescriptorEncoder, prometheus_text, text},
+    registry::Registry,
+};
+use tokio::sync::watch;
+use tracing_appender::non_blocking::ErrorCounter;
+
+use self::page::Page;
+use super::rooms::Rooms;
+use crate::{
+    cache::Cache, clock::Clock, edge::Connections, enforcement::Enforcement, freshness::Freshness,
+    health::Statuses, refresh,
+};
+
+/// All that can be seen of this process; copies are the same.
+#[derive(Clone, Default)]
+pub struct Metrics(Arc<Mutex<Seen>>);
+
+#[derive(Default)]
+struct Seen {
+    listeners: Vec<OfListener>,
+    sidecar: Option<OfSidecar>,
+    log: Option<ErrorCounter>,
+}
+
+/// A listener: its connections and their calls.
+pub(super) struct OfListener {
+    pub(super) name: &'static str,
+    pub(super) connections: Connections,
+    pub(super) rooms: Rooms,
+}
+
+/// A sidecar: its answers and what they are given from.
+pub(super) struct OfSidecar {
+    pub(super) enforcement: Enforcement,
+    pub(super) cache: Arc<Cache>,
+    pub(super) clock: Arc<dyn Clock>,
+    pub(super) freshness: Freshness,
+    pub(super) refresh: refresh::Handle,
+    pub(super) statuses: watch::Receiver<Statuses>,
+    /// How many subscriptions have rows of their own.
+    pub(super) subscriptions: usize,
+}
+
+/// How the page is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Format {
+    /// OpenMetrics 1.0.
+    OpenMetrics,
+    /// Prometheus' own, 0.0.4, which every tool reads.
+    Prometheus,
+}
+
+impl Metrics {
+    /// The same, and the lines of the log that were dropped.
+    #[must_use]
+    pub fn with_log(self, dropped: ErrorCounter) -> Self {
+        self.seen().log = Some(dropped);
+        self
+    }
+
+    pub(super) fn add_listener(&self, listener: OfListener) {
+        self.seen().listeners.push(listener);
+    }
+
+    pub(super) fn add_sidecar(&self, sidecar: OfSidecar) {
+        self.seen().sidecar = Some(sidecar);
+    }
+
+    /// The page as it is now.
+    pub(super) fn page(&self, format: Format) -> Result<String, fmt::Error> {
+        let mut registry = Registry::default();
+        registry.register_collector(Box::new(self.clone()));
+        let mut page = String::new();
+        match format {
+            Format::OpenMetrics => text::encode(&mut page, &registry)?,
+            Format::Prometheus => prometheus_text::encode(&mut page, &registry)?,
+        }
+        Ok(page)
+    }
+
+    fn seen(&self) -> MutexGuard<'_, Seen> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Collector for Metrics {
+    fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
+        let seen = self.seen();
+        let mut page = Page::new(encoder);
+        process::show(&mut page, seen.log.as_ref())?;
+        calls::show(&mut page, &seen.listeners)?;
+        match &seen.sidecar {
+            Some(sidecar) => {
+                enforcement::show(&mut page, sidecar)?;
+                subscriptions::show(&mut page, sidecar)
+            }
+            None => Ok(()),
+        }
+    }
+}
+
+impl fmt::Debug for Metrics {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Metrics").finish_non_exhaustive()
+    }
+}
+
+impl Format {
+    /// What whoever sends this header `accept` reads.
+    pub(super) fn accepted(accept: &str) -> Self {
+        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
+    }
+
+    pub(super) const fn content_type(self) -> &'static str {
+        match self {
+            Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",
+            Self::Prometheus => "text/plain; version=0.0.4; charset=utf-8",
+        }
+    }
+}

@@ -1,0 +1,285 @@
+"""The page of metrics, read by others: the parsers of the Python client, `promtool`, and a Prometheus that scrapes it.
+
+What has to be on it is counted here by what clients saw, never by the page.
+"""
+
+import json
+import os
+import shutil
+import socket
+import subprocess
+import time
+import urllib.parse
+import urllib.request
+from collections import Counter
+from pathlib import Path
+
+import grpc
+import pytest
+from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
+from prometheus_client.parser import text_string_to_metric_families as classic
+
+from examples import OPERATIONS, facts
+from sidecar import START_WITHIN, eventually
+from wire import CALL_WITHIN, SERVICE, word
+
+PARSERS = {
+    "application/openmetrics-text; version=1.0.0; charset=utf-8": open_metrics,
+    "text/plain; version=0.0.4; charset=utf-8": classic,
+}
+WANTED = ["application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1", "*/*"]
+
+
+def read(address, wanted=WANTED[0]):
+    """The page: its text, and every value by its name and labels."""
+    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": wanted})
+    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=CALL_WITHIN) as answer:
+        text, kind = answer.read().decode("utf-8"), answer.headers["content-type"]
+    values = {}
+    for family in PARSERS[kind](text):
+        assert family.documentation, family.name
+        for sample in family.samples:
+            key = (sample.name, *sorted(sample.labels.items()))
+            assert key not in values, key
+            values[key] = sample.value
+    return text, values
+
+
+def value(address, name, **labels):
+    return read(address)[1].get((f"esa_sidecar_{name}", *sorted(labels.items())))
+
+
+def calls(address, method, code, service=SERVICE):
+    return value(address, "calls_total", listener="enforcement", service=service, method=method, code=code)
+
+
+def decisions(protocol, values):
+    """How often each operation was answered how, by the page."""
+    found = {}
+    for (name, *labels), times in values.items():
+        if name == "esa_sidecar_decisions_total":
+            labels = dict(labels)
+            found[labels["operation"], labels["access"], labels["reason"]] = times
+    return found
+
+
+def answered(protocol, question, answer):
+    return (
+        word(protocol.messages.Operation, question.operation),
+        word(protocol.messages.Access, answer.access),
+        word(protocol.messages.Reason, answer.reason),
+    )
+
+
+def test_each_answer_is_counted_once_however_it_was_asked_for(protocol, everything):
+    client = everything.client
+    before = Counter(decisions(protocol, read(client.sidecar.probes)[1]))
+    questions = [
+        protocol.question(operation, role, subscription=told["subscription_id"])
+        for told in everything.facts.values()
+        for operation in OPERATIONS
+        for role in ("user", "administrator")
+    ]
+    seen = Counter()
+    for question in questions:
+        seen[answered(protocol, question, client.stub.Authorize(question, timeout=CALL_WITHIN))] += 1
+    # Many of a batch share an answer, and uses of footnote 3 among them do not.
+    for batch in (questions[:60] * 5, questions[-60:] * 3):
+        request = protocol.messages.BatchAuthorizeRequest(questions=batch)
+        answer = client.stub.BatchAuthorize(request, timeout=CALL_WITHIN)
+        for question, result in zip(batch, answer.results, strict=True):
+            seen[answered(protocol, question, result.response)] += 1
+    streamed = (protocol.messages.StreamAuthorizeRequest(question=question) for question in questions[:100])
+    answers = client.stub.StreamAuthorize(streamed, timeout=CALL_WITHIN)
+    for question, answer in zip(questions[:100], answers, strict=True):
+        seen[answered(protocol, question, answer.response)] += 1
+    assert {reason for _, _, reason in seen} >= {"allowed", "administrator_exception", "sms_credits_depleted", "not_activated"}
+    for wanted in WANTED:
+        assert Counter(decisions(protocol, read(client.sidecar.probes, wanted)[1])) - before == seen
+
+
+def test_a_call_is_counted_by_how_it_ended_and_timed(protocol, serve):
+    with serve(facts(time.time_ns())) as client:
+        address, stub = client.sidecar.probes, client.stub
+        for _ in range(7):
+            stub.Authorize(protocol.question("enable_users"), timeout=CALL_WITHIN)
+        with pytest.raises(grpc.RpcError):
+            stub.Authorize(protocol.messages.AuthorizeRequest(operation=99), timeout=CALL_WITHIN)
+        request = protocol.messages.GetSubscriptionRequest(subscription_id="AAA-AAA-AAA")
+        with pytest.raises(grpc.RpcError):
+            stub.GetSubscription(request, timeout=CALL_WITHIN)
+        watch = stub.WatchSubscription(protocol.messages.WatchSubscriptionRequest(), timeout=CALL_WITHIN)
+        next(watch)
+        assert value(address, "watches_open") == 1
+        assert value(address, "calls_open", listener="enforcement", room="calls") == 1
+        watch.cancel()
+        for name in ("One", "Another"):
+            made_up = client.channel.unary_unary(f"/made.up/{name}")
+            with pytest.raises(grpc.RpcError):
+                made_up(b"", timeout=CALL_WITHIN)
+        eventually(lambda: calls(address, "WatchSubscription", "CANCELLED") == 1)
+        assert (calls(address, "Authorize", "OK"), calls(address, "Authorize", "INVALID_ARGUMENT")) == (7, 1)
+        assert calls(address, "GetSubscription", "NOT_FOUND") == 1
+        assert calls(address, "unknown", "UNIMPLEMENTED", service="unknown") == 2
+        assert value(address, "questions_refused_total", reason="FIELD_INVALID") == 1
+        labels = {"listener": "enforcement", "service": SERVICE, "method": "Authorize"}
+        assert value(address, "call_duration_seconds_count", **labels) == 8
+        took = value(address, "call_duration_seconds_sum", **labels)
+        assert 0 < took < 8 * CALL_WITHIN
+        assert value(address, "call_duration_seconds_bucket", **labels, le="+Inf") == 8
+
+
+def test_what_is_said_of_a_subscription_is_what_callers_are_told(protocol, everything):
+    address, now = everything.client.sidecar.probes, time.time()
+    values = read(address)[1]
+    for told in everything.facts.values():
+        identity = told["subscription_id"]
+        request = protocol.messages.GetSubscriptionRequest(subscription_id=identity)
+        subscription = everything.client.stub.GetSubscription(request, timeout=CALL_WITHIN).subscription
+        of_it = {
+            (name.removeprefix("esa_sidecar_"), *(text for label, text in labels if label != "subscription_id")): held
+            for (name, *labels), held in values.items()
+            if ("subscription_id", identity) in labels
+        }
+        held = {name[1]: held for name, held in of_it.items() if name[0] == "subscription_state"}
+        assert len(held) == 7 and sum(held.values()) == 1
+        assert held[word(protocol.held.SubscriptionState, subscription.state)] == 1
+        conditions = {name[1] for name, held in of_it.items() if name[0] == "subscription_condition" and held == 1}
+        kinds = {word(protocol.held.ConditionKind, condition.kind) for condition in subscription.conditions}
+        assert conditions == kinds
+        turns = [(name[1], held) for name, held in of_it.items() if name[0] == "subscription_turns_at_seconds"]
+        expected = [(word(protocol.held.SubscriptionState, turn.state), turn.at.ToNanoseconds()) for turn in subscription.timeline]
+        assert [state for state, _ in turns] == [state for state, _ in expected[:1]]
+        assert all(abs(at * 1e9 - wanted) < 1e6 for (_, at), (_, wanted) in zip(turns, expected))
+        assert of_it["users_active",] == told["users"]["active"]
+        assert of_it.get(("sms_credits",)) == told.get("sms_credits")
+        assert 0 <= of_it["facts_age_seconds",] <= time.time() - now + 600
+        assert of_it["facts_revision",] == subscription.provenance.revision and of_it["facts_stale",] == 0
+    of_state = {labels[0][1]: held for (name, *labels), held in values.items() if name == "esa_sidecar_subscriptions"}
+    assert sum(of_state.values()) == len(everything.facts)
+
+
+def test_subscriptions_beyond_the_limit_are_counted_and_have_no_rows(everything, connect, tmp_path):
+    held = list(everything.facts.values())
+    (tmp_path / "facts.json").write_text(json.dumps(held), encoding="utf-8")
+    with connect(tmp_path / "facts.json", tmp_path / "data", LIMITS__METRICS_SUBSCRIPTIONS="2") as client:
+        values = read(client.sidecar.probes)[1]
+    rows = {dict(labels)["subscription_id"] for name, *labels in values if name == "esa_sidecar_facts_stale"}
+    assert rows == set(sorted(told["subscription_id"] for told in held)[:2])
+    assert sum(held for (name, *_), held in values.items() if name == "esa_sidecar_subscriptions") == len(held)
+
+
+def test_facts_that_are_not_told_again_go_stale_on_the_page(protocol, serve, facts_file):
+    with serve(facts(time.time_ns()), STALENESS__STALE_AFTER="1ms", REFRESH__INTERVAL="1h") as client:
+        address = client.sidecar.probes
+        eventually(lambda: value(address, "facts_stale", subscription_id="3A8-WN7-7TD") == 1)
+        assert value(address, "in_sync") == 0 and value(address, "ready") == 1
+        client.stub.Authorize(protocol.question("enable_users"), timeout=CALL_WITHIN)
+        assert value(address, "decisions_stale_total") == 1
+        facts_file.write_text("{", encoding="utf-8")
+        eventually(lambda: value(address, "refresh_failing") == 1)
+        assert value(address, "refreshes_total", outcome="failed") >= 1
+        assert value(address, "refreshes_total", outcome="updated") == 1
+
+
+CALLERS = """
+[[callers]]
+name = 'desk "A"'
+role = 'authentication_server'
+loopback = true
+vouches_for_administrators = false
+operations = ['enable_users', 'disable_users']
+questions_per_second = 1
+burst = 3
+"""
+
+
+def test_who_asks_what_it_may_not_or_too_much_is_told_by_name(protocol, serve, tmp_path):
+    config = tmp_path / "callers.toml"
+    config.write_text(CALLERS, encoding="utf-8")
+    with serve(facts(time.time_ns()), config=config) as client:
+        address, name = client.sidecar.probes, 'desk "A"'
+        client.stub.Authorize(protocol.question("disable_users", "administrator"), timeout=CALL_WITHIN)
+        codes = []
+        for operation in ("self_enroll", "enable_users", "enable_users"):
+            try:
+                client.stub.Authorize(protocol.question(operation), timeout=CALL_WITHIN)
+            except grpc.RpcError as error:
+                codes.append(error.code().name)
+        assert codes == ["PERMISSION_DENIED", "RESOURCE_EXHAUSTED"]
+        assert value(address, "caller_refusals_total", caller=name, reason="NOT_ENTITLED") == 1
+        assert value(address, "caller_refusals_total", caller=name, reason="OVER_QUOTA") == 1
+        assert value(address, "questions_refused_total", reason="OVER_QUOTA") == 1
+        assert value(address, "roles_not_vouched_total") == 1
+
+
+def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
+    with serve(facts(time.time_ns()), LIMITS__CONNECTIONS_PER_PEER="2") as client:
+        address = client.sidecar.probes
+        taken = value(address, "connections_total", listener="enforcement")
+        host, port = client.sidecar.enforcement.rsplit(":", 1)
+        opened = [socket.create_connection((host, int(port))) for _ in range(3)]
+        try:
+            eventually(lambda: value(address, "connections_lost_total", listener="enforcement", reason="peer_full") == 2)
+            assert value(address, "connections_total", listener="enforcement") == taken + 1
+            assert value(address, "connections_open", listener="enforcement") == 2
+        finally:
+            for connection in opened:
+                connection.close()
+        eventually(lambda: value(address, "connections_open", listener="enforcement") == 1)
+
+
+def tool(name):
+    """A program of Prometheus, as `tests/run` unpacks it, or of this machine."""
+    unpacked = Path(os.environ.get("ESA_SIDECAR_PROMETHEUS") or Path(__file__).parents[2] / "target/tools/prometheus")
+    found = unpacked / "usr/bin" / name
+    path = str(found) if found.is_file() else shutil.which(name)
+    assert path, f"no {name}: see tests/run"
+    return path
+
+
+def test_promtool_finds_nothing_to_say_about_the_page(everything):
+    text, _ = read(everything.client.sidecar.probes, "*/*")
+    command = [tool("promtool"), "check", "metrics"]
+    done = subprocess.run(command, input=text, capture_output=True, text=True, timeout=START_WITHIN, check=False)
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+CONFIG = """
+global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+scrape_configs: [{{job_name: esa-sidecar, static_configs: [{{targets: ["{target}"]}}]}}]
+"""
+
+
+def test_a_prometheus_scrapes_it_and_answers_what_an_alert_asks(everything, tmp_path):
+    (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=everything.client.sidecar.probes), encoding="utf-8")
+    address = "127.0.0.1:0"
+    log = (tmp_path / "log").open("w+", encoding="utf-8")
+    command = [tool("prometheus"), f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
+    command += [f"--web.listen-address={address}", "--log.format=json"]
+    prometheus = subprocess.Popen(command, stdout=log, stderr=log)
+    try:
+
+        def said(field):
+            for line in (tmp_path / "log").read_text(encoding="utf-8").splitlines():
+                if line.endswith("}") and field in (told := json.loads(line)) and told.get("msg") == "Listening on":
+                    return told[field]
+            return None
+
+        listening = eventually(lambda: said("address"), START_WITHIN)
+
+        def ask(query):
+            url = f"http://{listening}/api/v1/query?query={urllib.parse.quote(query)}"
+            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=CALL_WITHIN) as answer:
+                return json.load(answer)["data"]["result"]
+
+        eventually(lambda: ask("up == 1"), START_WITHIN)
+        in_violation = 'esa_sidecar_subscription_state{state=~"violation.*"} == 1'
+        asked = {row["metric"]["subscription_id"] for row in eventually(lambda: ask(in_violation), START_WITHIN)}
+        told = everything.facts.values()
+        assert asked and asked < {each["subscription_id"] for each in told}
+        assert ask("esa_sidecar_facts_age_seconds > 86400") == []
+    finally:
+        prometheus.terminate()
+        prometheus.wait(START_WITHIN)
+        log.close()
