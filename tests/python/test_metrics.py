@@ -5,10 +5,12 @@ What has to be on it is counted here by what clients saw, never by the page.
 
 import json
 import os
+import re
 import shutil
 import socket
 import subprocess
 import time
+import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
@@ -16,11 +18,13 @@ from pathlib import Path
 
 import grpc
 import pytest
+from grpc_health.v1 import health_pb2, health_pb2_grpc
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
 from prometheus_client.parser import text_string_to_metric_families as classic
 
+from conftest import channel_to
 from examples import OPERATIONS, facts
-from sidecar import START_WITHIN, eventually
+from sidecar import START_WITHIN, Running, eventually
 from wire import CALL_WITHIN, SERVICE, word
 
 PARSERS = {
@@ -30,10 +34,15 @@ PARSERS = {
 WANTED = ["application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1", "*/*"]
 
 
+def opened(request):
+    """The answer to an HTTP request; a proxy of the machine has no part in this."""
+    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=CALL_WITHIN)
+
+
 def read(address, wanted=WANTED[0]):
     """The page: its text, and every value by its name and labels."""
     request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": wanted})
-    with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=CALL_WITHIN) as answer:
+    with opened(request) as answer:
         text, kind = answer.read().decode("utf-8"), answer.headers["content-type"]
     values = {}
     for family in PARSERS[kind](text):
@@ -229,6 +238,17 @@ def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
         eventually(lambda: value(address, "connections_open", listener="enforcement") == 1)
 
 
+def test_a_licensing_backend_by_itself_shows_its_own_calls_and_none_of_a_sidecar(tmp_path):
+    arguments = ["licensing", "--licensing-listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0", "--data-dir", tmp_path]
+    with Running(arguments, ["licensing", "probes"], tmp_path / "data") as backend, channel_to(backend.licensing) as channel:
+        check = health_pb2_grpc.HealthStub(channel).Check
+        check(health_pb2.HealthCheckRequest(), timeout=CALL_WITHIN)
+        values = read(backend.probes)[1]
+    labels = {"listener": "licensing", "service": "grpc.health.v1.Health", "method": "Check", "code": "OK"}
+    assert values["esa_sidecar_calls_total", *sorted(labels.items())] == 1
+    assert not [name for name, *_ in values if "decisions" in name or "subscription" in name]
+
+
 def tool(name):
     """A program of Prometheus, as `tests/run` unpacks it, or of this machine."""
     unpacked = Path(os.environ.get("ESA_SIDECAR_PROMETHEUS") or Path(__file__).parents[2] / "target/tools/prometheus")
@@ -245,14 +265,31 @@ def test_promtool_finds_nothing_to_say_about_the_page(everything):
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
 
 
+NAME = re.compile(r"\besa_sidecar_[a-z_]+")
+DEPLOY = Path(__file__).parents[2] / "deploy"
+
+
+def test_alerts_read_and_are_about_what_is_on_the_page(everything):
+    rules = DEPLOY / "alerts.yml"
+    command = [tool("promtool"), "check", "rules", "--lint=all", rules]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=START_WITHIN, check=False)
+    assert (done.returncode, done.stderr) == (0, ""), done.stdout
+    text, _ = read(everything.client.sidecar.probes, "*/*")
+    shown = set(re.findall(r"# TYPE (\S+)", text))
+    expressions = [line for line in rules.read_text(encoding="utf-8").splitlines() if " expr: " in line]
+    named = set(NAME.findall("\n".join(expressions)))
+    assert len(named) >= 10 and named <= shown, named - shown
+
+
 CONFIG = """
-global: {{scrape_interval: 1s, scrape_timeout: 1s}}
+rule_files: ["{rules}"]
+global: {{scrape_interval: 1s, scrape_timeout: 1s, evaluation_interval: 1s}}
 scrape_configs: [{{job_name: esa-sidecar, static_configs: [{{targets: ["{target}"]}}]}}]
 """
 
 
 def test_a_prometheus_scrapes_it_and_answers_what_an_alert_asks(everything, tmp_path):
-    (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=everything.client.sidecar.probes), encoding="utf-8")
+    (tmp_path / "prometheus.yml").write_text(CONFIG.format(target=everything.client.sidecar.probes, rules=DEPLOY / "alerts.yml"), encoding="utf-8")
     address = "127.0.0.1:0"
     log = (tmp_path / "log").open("w+", encoding="utf-8")
     command = [tool("prometheus"), f"--config.file={tmp_path}/prometheus.yml", f"--storage.tsdb.path={tmp_path}/data"]
@@ -268,10 +305,17 @@ def test_a_prometheus_scrapes_it_and_answers_what_an_alert_asks(everything, tmp_
 
         listening = eventually(lambda: said("address"), START_WITHIN)
 
+        def is_ready():
+            try:
+                return opened(f"http://{listening}/-/ready").status == 200
+            except urllib.error.HTTPError:
+                return False
+
         def ask(query):
-            url = f"http://{listening}/api/v1/query?query={urllib.parse.quote(query)}"
-            with urllib.request.build_opener(urllib.request.ProxyHandler({})).open(url, timeout=CALL_WITHIN) as answer:
+            with opened(f"http://{listening}/api/v1/query?query={urllib.parse.quote(query)}") as answer:
                 return json.load(answer)["data"]["result"]
+
+        eventually(is_ready, START_WITHIN)
 
         eventually(lambda: ask("up == 1"), START_WITHIN)
         in_violation = 'esa_sidecar_subscription_state{state=~"violation.*"} == 1'
@@ -279,6 +323,9 @@ def test_a_prometheus_scrapes_it_and_answers_what_an_alert_asks(everything, tmp_
         told = everything.facts.values()
         assert asked and asked < {each["subscription_id"] for each in told}
         assert ask("esa_sidecar_facts_age_seconds > 86400") == []
+        firing = 'ALERTS{alertname="EsaSubscriptionInViolation", alertstate="firing"}'
+        alerted = {row["metric"]["subscription_id"] for row in eventually(lambda: ask(firing), START_WITHIN)}
+        assert asked < alerted and not ask('ALERTS{alertname=~"EsaSidecar.*"}')
     finally:
         prometheus.terminate()
         prometheus.wait(START_WITHIN)
