@@ -73,9 +73,9 @@ impl<C, S, B> Acceptor<C>
 where
     C: Fn(&Peer) -> S + Clone + Send + Sync + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + Send + Sync + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {

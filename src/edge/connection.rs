@@ -17,13 +17,13 @@ use hyper::{
     server::conn::{http1, http2},
     service::Service,
 };
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
+use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
     io::{AsyncRead, AsyncWrite, AsyncWriteExt as _},
     time::{Instant, sleep},
 };
 
-use super::{bounds::Bounds, first_bytes::Begun, peer::Peer};
+use super::{at_once::AtOnce, bounds::Bounds, first_bytes::Begun, peer::Peer};
 use crate::backoff::jittered;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -39,13 +39,13 @@ trait Connection: Future<Output = hyper::Result<()>> {
     fn say_goodbye(self: Pin<&mut Self>);
 }
 
-impl<I, S, B> Connection for http2::Connection<I, S, TokioExecutor>
+impl<I, S, B> Connection for http2::Connection<I, S, AtOnce>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     S::Error: Into<BoxError>,
     I: hyper::rt::Read + hyper::rt::Write + Unpin,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
@@ -78,13 +78,13 @@ pub(super) async fn serve_http2<I, S, B>(
 where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
-    S::Future: Send + 'static,
+    S::Future: Send + Unpin + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    let mut builder = http2::Builder::new(TokioExecutor::new());
+    let mut builder = http2::Builder::new(AtOnce);
     builder
         .timer(TokioTimer::new())
         .max_concurrent_streams(bounds.concurrent_streams)
@@ -113,7 +113,7 @@ where
     I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     S: Service<Request<Incoming>, Response = Response<B>> + Send + 'static,
     S::Error: Into<BoxError>,
-    B: Body + Send + 'static,
+    B: Body + Send + Unpin + 'static,
     B::Error: Into<BoxError>,
 {
     let mut builder = http1::Builder::new();

@@ -4,6 +4,7 @@
 
 mod accept;
 pub mod address;
+mod at_once;
 pub mod bounds;
 mod connection;
 mod first_bytes;
