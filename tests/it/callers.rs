@@ -84,7 +84,7 @@ impl Guarded {
     }
 
     /// A connection of its own; nothing when it is refused.
-    async fn connect(&self, authority: &Authority, issued: Option<&Issued>) -> Option<Channel> {
+    pub(crate) async fn connect(&self, authority: &Authority, issued: Option<&Issued>) -> Option<Channel> {
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         endpoint.tls_config(authority.client(issued)).unwrap().connect().await.ok()
     }

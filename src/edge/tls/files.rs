@@ -16,9 +16,12 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::Files;
+use super::{
+    Files,
+    revocation::{self, List},
+};
 
 /// The bytes of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -108,7 +111,9 @@ impl Contents {
         }
         let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
         if let (Some(lists), Some(path)) = (&self.revocations, &files.revocations) {
-            builder = builder.with_crls(revocations(lists, path)?).allow_unknown_revocation_status();
+            builder = builder
+                .with_crls(revocation::read(lists, path)?.into_iter().map(List::into_der))
+                .allow_unknown_revocation_status();
         }
         builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))
     }
@@ -118,10 +123,4 @@ pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
     if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "certificate")) } else { Ok(read) }
-}
-
-fn revocations(pem: &[u8], path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
-    if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "revocation list")) } else { Ok(read) }
 }

@@ -5,6 +5,7 @@
 
 mod files;
 mod hello;
+mod revocation;
 mod trust;
 
 use std::{io, path::PathBuf, sync::Arc, time::Duration};
