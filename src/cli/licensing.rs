@@ -82,7 +82,7 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
     let backend = opened.backend.clone();
     // Callers of the backend are known by their tokens, whatever certificate they show.
     let files = config.tls.files.clone().map(|files| Files { client_ca: None, revocations: None, ..files });
-    let tls = files.map(Tls::read).transpose()?;
+    let tls = files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
     let run = server::run_licensing(config, tls, backend, listener, Some(probes), monitor.clone(), stop);
     process.until_signal(run, &monitor, String::new()).await
 }

@@ -49,7 +49,7 @@ impl Backend {
         let keys = TrustedKeys::of(opened.backend.keys().public_keys()).unwrap();
         let (certificate, key) = (authority.path("server.pem"), authority.path("server.key"));
         let files = Files { certificate, key, client_ca: None, revocations: None, allow_tls12: false };
-        let tls = Tls::read(files).unwrap();
+        let tls = Tls::read(files, Arc::new(WallClock)).unwrap();
         let listener = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
         let ListenAddress::Tcp(address) = listener.address().clone() else { panic!("{listener:?}") };
         let run = server::run_licensing(

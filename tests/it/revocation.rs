@@ -1,15 +1,21 @@
 //! Revocation lists: which of them counts, and what becomes of callers when one is out of date or missing.
 
-use std::fs;
+use std::{fs, io, time::Duration};
 
 use esa_sidecar::{
+    clock::ManualClock,
+    domain::Instant,
     edge::address::ListenAddress,
     proto::enforcement::{Operation, enforcement_service_client::EnforcementServiceClient},
+    rfc3339,
 };
+use tokio::sync::mpsc;
+use tracing::subscriber::DefaultGuard;
 
 use crate::{
     callers::Guarded,
     certificates::{Authority, Issued},
+    cli::{command, shown},
     sidecar::question,
 };
 
@@ -17,6 +23,62 @@ const NAME: &str = "spiffe://example.org/authentication";
 
 /// Whoever shows a certificate in that name asks everything.
 const TABLE: &str = "[[callers]]\nname = 'it'\nrole = 'authentication_server'\ncertificate = 'spiffe://example.org/authentication'\n";
+
+/// What this thread logs, as it comes.
+struct Log {
+    lines: mpsc::UnboundedReceiver<String>,
+    read: Vec<String>,
+    _guard: DefaultGuard,
+}
+
+/// Each line of it.
+#[derive(Clone)]
+struct Lines(mpsc::UnboundedSender<String>);
+
+impl Log {
+    fn open() -> Self {
+        let (sender, lines) = mpsc::unbounded_channel();
+        let writer = Lines(sender);
+        let subscriber =
+            tracing_subscriber::fmt().with_ansi(false).with_writer(move || writer.clone()).finish();
+        Self { lines, read: Vec::new(), _guard: tracing::subscriber::set_default(subscriber) }
+    }
+
+    /// Returns once a line has `what` in it.
+    async fn says(&mut self, what: &str) {
+        loop {
+            let line = tokio::time::timeout(Duration::from_secs(10), self.lines.recv()).await;
+            let line = line.unwrap_or_else(|_| panic!("no `{what}` in {:#?}", self.read)).unwrap();
+            self.read.push(line);
+            if self.read.last().unwrap().contains(what) {
+                return;
+            }
+        }
+    }
+
+    /// How many warnings had `what` in them so far.
+    fn warnings(&mut self, what: &str) -> usize {
+        while let Ok(line) = self.lines.try_recv() {
+            self.read.push(line);
+        }
+        self.read.iter().filter(|line| line.contains("WARN") && line.contains(what)).count()
+    }
+}
+
+impl io::Write for Lines {
+    fn write(&mut self, line: &[u8]) -> io::Result<usize> {
+        let _ = self.0.send(String::from_utf8_lossy(line).into_owned());
+        Ok(line.len())
+    }
+
+    fn flush(&mut self) -> io::Result<()> {
+        Ok(())
+    }
+}
+
+fn year(year: i32) -> Instant {
+    rfc3339::parse(&format!("{year}-01-01T00:00:00Z")).unwrap()
+}
 
 /// An authority whose server is certified, and which has revoked nothing.
 fn authority() -> Authority {
@@ -44,4 +106,45 @@ async fn of_several_lists_of_an_authority_the_newest_counts_wherever_it_stands()
         assert!(is_answered(&sidecar, &authority, &authority.issue(NAME, 9)).await);
         sidecar.stop().await;
     }
+}
+
+#[tokio::test]
+async fn a_list_that_grows_old_and_an_authority_without_one_are_told_of_once_and_again_when_mended() {
+    let (one, other) = (authority(), Authority::named("other"));
+    let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();
+    fs::write(one.path("ca.pem"), believed).unwrap();
+    fs::write(one.path("revoked.pem"), one.list(&[], 2026, 2028)).unwrap();
+    let mut log = Log::open();
+    let clock = ManualClock::at(year(2027));
+    let sidecar = Guarded::judging_by(clock.clone(), &format!("{}{TABLE}", one.table())).await;
+    log.says("there is no revocation list of `CN=other`").await;
+    assert_eq!(log.warnings("out of date"), 0);
+    // Time alone changes it. Who comes with certificates of either is believed.
+    clock.set(year(2028));
+    log.says("the revocation list of `CN=authority` is out of date since 2028-01-01T00:00:00Z").await;
+    for authority in [&one, &other] {
+        assert!(is_answered(&sidecar, &one, &authority.issue(NAME, 7)).await);
+    }
+    // The files are looked at again, and it is not told again.
+    one.serve(&one.issue("sidecar.test", 2));
+    log.says("another certificate is shown").await;
+    fs::write(one.path("revoked.pem"), one.list(&[], 2028, 2029) + &other.list(&[], 2028, 2029)).unwrap();
+    log.says("it is no longer so that the revocation list of `CN=authority` is out of date").await;
+    log.says("it is no longer so that there is no revocation list of `CN=other`").await;
+    assert_eq!((log.warnings("out of date"), log.warnings("no revocation list")), (1, 1), "{:#?}", log.read);
+    sidecar.stop().await;
+}
+
+#[test]
+fn checking_a_configuration_tells_of_a_list_that_is_out_of_date() {
+    let authority = authority();
+    fs::write(authority.path("revoked.pem"), authority.list(&[], 2024, 2025)).unwrap();
+    fs::write(authority.path("esa-sidecar.toml"), authority.table()).unwrap();
+    let path = authority.path("esa-sidecar.toml").display().to_string();
+    let said = shown(&command(&["check-config", &path]).output().unwrap());
+    assert_eq!(
+        said.replace(&path, "FILE"),
+        "exit status 0\nFILE: it can be used, but the revocation list of `CN=authority` is out of date since \
+         2025-01-01T00:00:00Z\n"
+    );
 }

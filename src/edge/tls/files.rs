@@ -20,7 +20,8 @@ use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
 use super::{
     Files,
-    revocation::{self, List},
+    present::Present,
+    revocation::{self, List, Outlook},
 };
 
 /// The bytes of all files.
@@ -72,7 +73,12 @@ impl Contents {
         self.client_ca == other.client_ca && self.revocations == other.revocations
     }
 
-    pub(super) fn config(&self, files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
+    /// TLS with them, and what time can bring about.
+    pub(super) fn config(
+        &self,
+        files: &Files,
+        present: &Present,
+    ) -> Result<(Arc<ServerConfig>, Outlook), TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions: &[_] = if files.allow_tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
         let chain = certificates(&self.certificate, &files.certificate)?;
@@ -82,20 +88,22 @@ impl Contents {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(pair)?;
-        let builder = match (&self.client_ca, &files.client_ca) {
+        let (builder, outlook) = match (&self.client_ca, &files.client_ca) {
             (Some(authorities), Some(path)) => {
-                builder.with_client_cert_verifier(self.verifier(files, authorities, path, provider)?)
+                let (verifier, outlook) = self.verifier(files, authorities, path, provider)?;
+                (builder.with_client_cert_verifier(verifier), outlook)
             }
-            _ => builder.with_no_client_auth(),
+            _ => (builder.with_no_client_auth(), Outlook::default()),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        config.time_provider = Arc::new(present.clone());
         if self.client_ca.is_some() {
             // A session that is resumed shows no certificate: one that has expired would be believed for ever.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), outlook))
     }
 
     fn verifier(
@@ -104,18 +112,22 @@ impl Contents {
         authorities: &[u8],
         path: &Path,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Outlook), TlsError> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(authorities, path)? {
             roots.add(authority).map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
         }
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let roots = Arc::new(roots);
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider);
+        let mut outlook = Outlook::default();
         if let (Some(lists), Some(path)) = (&self.revocations, &files.revocations) {
-            builder = builder
-                .with_crls(revocation::read(lists, path)?.into_iter().map(List::into_der))
-                .allow_unknown_revocation_status();
+            let lists = revocation::read(lists, path)?;
+            outlook = Outlook::of(&lists, &roots);
+            builder =
+                builder.with_crls(lists.into_iter().map(List::into_der)).allow_unknown_revocation_status();
         }
-        builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))
+        let verifier = builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))?;
+        Ok((verifier, outlook))
     }
 }
 
