@@ -31,14 +31,28 @@ impl Authority {
 
     /// One with a name of its own, which rustls tells it by.
     pub(crate) fn named(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self::of(CertifiedIssuer::self_signed(Self::params(name), key).unwrap())
+    }
+
+    /// One that this one vouches for.
+    pub(crate) fn beneath(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self::of(CertifiedIssuer::signed_by(Self::params(name), key, &self.issuer).unwrap())
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
         params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params
+    }
+
+    fn of(issuer: CertifiedIssuer<'static, KeyPair>) -> Self {
         let authority = Self { folder: tempfile::tempdir().unwrap(), issuer };
-        fs::write(authority.path("ca.pem"), authority.issuer.pem()).unwrap();
+        fs::write(authority.path("ca.pem"), authority.pem()).unwrap();
         authority
     }
 

@@ -87,6 +87,11 @@ fn authority() -> Authority {
     authority
 }
 
+/// The configuration of a sidecar that requires lists.
+fn required(authority: &Authority) -> String {
+    format!("{}require_revocations = true\n{TABLE}", authority.table())
+}
+
 /// Whether a caller with this certificate is answered, on a connection of its own.
 async fn is_answered(sidecar: &Guarded, authority: &Authority, issued: &Issued) -> bool {
     let Some(channel) = sidecar.connect(authority, Some(issued)).await else { return false };
@@ -133,6 +138,50 @@ async fn a_list_that_grows_old_and_an_authority_without_one_are_told_of_once_and
     log.says("it is no longer so that there is no revocation list of `CN=other`").await;
     assert_eq!((log.warnings("out of date"), log.warnings("no revocation list")), (1, 1), "{:#?}", log.read);
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn where_lists_are_required_callers_whose_authority_has_none_in_date_are_refused_until_it_has() {
+    let (one, other) = (authority(), Authority::named("other"));
+    let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();
+    fs::write(one.path("ca.pem"), believed).unwrap();
+    fs::write(one.path("revoked.pem"), one.list(&[], 2026, 2028)).unwrap();
+    let mut log = Log::open();
+    let clock = ManualClock::at(year(2027));
+    let sidecar = Guarded::judging_by(clock.clone(), &required(&one)).await;
+    log.says("`CN=other`: callers with certificates of this authority are refused").await;
+    let (caller, others) = (one.issue(NAME, 7), other.issue(NAME, 7));
+    assert!(is_answered(&sidecar, &one, &caller).await);
+    assert!(!is_answered(&sidecar, &one, &others).await);
+    clock.set(year(2028));
+    assert!(!is_answered(&sidecar, &one, &caller).await);
+    fs::write(one.path("revoked.pem"), one.list(&[8], 2028, 2029) + &other.list(&[], 2028, 2029)).unwrap();
+    log.says("no longer so that there is no revocation list of `CN=other`").await;
+    for (issued, answered) in [(caller, true), (others, true), (one.issue(NAME, 8), false)] {
+        assert_eq!(is_answered(&sidecar, &one, &issued).await, answered);
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn where_lists_are_required_each_authority_on_the_way_to_a_certificate_needs_one() {
+    let root = authority();
+    let middle = root.beneath("middle");
+    let mut caller = middle.issue(NAME, 7);
+    caller.certificate += &middle.pem();
+    let (of_root, of_middle) = (root.list(&[], 2026, 2028), middle.list(&[], 2026, 2028));
+    let overdue = root.list(&[], 2025, 2026);
+    for (lists, answered) in [
+        ([of_root.as_str(), of_middle.as_str()], true),
+        ([of_root.as_str(), ""], false),
+        ([of_middle.as_str(), ""], false),
+        ([overdue.as_str(), of_middle.as_str()], false),
+    ] {
+        fs::write(root.path("revoked.pem"), lists.concat()).unwrap();
+        let sidecar = Guarded::judging_by(ManualClock::at(year(2027)), &required(&root)).await;
+        assert_eq!(is_answered(&sidecar, &root, &caller).await, answered, "{lists:?}");
+        sidecar.stop().await;
+    }
 }
 
 #[test]

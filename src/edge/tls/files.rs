@@ -123,8 +123,13 @@ impl Contents {
         if let (Some(lists), Some(path)) = (&self.revocations, &files.revocations) {
             let lists = revocation::read(lists, path)?;
             outlook = Outlook::of(&lists, &roots);
-            builder =
-                builder.with_crls(lists.into_iter().map(List::into_der)).allow_unknown_revocation_status();
+            // Unless it is told otherwise rustls looks at the whole chain, up to an authority that is believed.
+            builder = builder.with_crls(lists.into_iter().map(List::into_der));
+            builder = if files.require_revocations {
+                builder.enforce_revocation_expiration()
+            } else {
+                builder.allow_unknown_revocation_status()
+            };
         }
         let verifier = builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))?;
         Ok((verifier, outlook))

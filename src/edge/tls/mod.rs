@@ -39,6 +39,9 @@ pub struct Files {
     pub client_ca: Option<PathBuf>,
     /// Certificates that were revoked (PEM).
     pub revocations: Option<PathBuf>,
+    /// Whether a certificate is refused unless a list that is not out of date says that it was not revoked, and so for
+    /// each authority between it and those that are believed.
+    pub require_revocations: bool,
     /// Whether TLS 1.2 is spoken beside 1.3.
     pub allow_tls12: bool,
 }
@@ -112,7 +115,7 @@ impl Tls {
 
     /// Looks at the files and the clock every so often, for ever, and says what came of it.
     pub async fn follow(self: Arc<Self>, every: Duration) {
-        let (mut failed, mut told) = (None, Told::default());
+        let (mut failed, mut told) = (None, Told::of(self.files.require_revocations));
         loop {
             told.tell(self.revocation_faults());
             tokio::time::sleep(every).await;

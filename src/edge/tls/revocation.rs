@@ -59,8 +59,11 @@ pub(super) struct Outlook {
 }
 
 /// What was told of it, so that it is told once.
-#[derive(Debug, Default)]
-pub(super) struct Told(BTreeSet<RevocationFault>);
+#[derive(Debug)]
+pub(super) struct Told {
+    faults: BTreeSet<RevocationFault>,
+    consequence: &'static str,
+}
 
 /// The lists that count in a file. rustls takes the first that is about a certificate, so of several that are about the
 /// same ones the newest is left: it is enough to append it.
@@ -122,15 +125,25 @@ impl Outlook {
 }
 
 impl Told {
+    /// Nothing so far, where lists are required or not.
+    pub(super) fn of(required: bool) -> Self {
+        let consequence = if required {
+            "callers with certificates of this authority are refused"
+        } else {
+            "certificates of this authority that were revoked may be believed"
+        };
+        Self { faults: BTreeSet::new(), consequence }
+    }
+
     /// Tells what is wrong now and was not before, and what is not wrong any more.
     pub(super) fn tell(&mut self, now: BTreeSet<RevocationFault>) {
-        for fault in now.difference(&self.0) {
-            warn!("{fault}: certificates of this authority that were revoked may be believed");
+        for fault in now.difference(&self.faults) {
+            warn!("{fault}: {}", self.consequence);
         }
-        for fault in self.0.difference(&now) {
+        for fault in self.faults.difference(&now) {
             info!("it is no longer so that {fault}");
         }
-        self.0 = now;
+        self.faults = now;
     }
 }
 
