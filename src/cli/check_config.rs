@@ -1,11 +1,12 @@
 //! `check-config`: what is wrong with a configuration, all of it, without starting.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, sync::Arc};
 
 use clap::Args;
 
 use super::{CommandError, CommandResult, output};
 use crate::{
+    clock::WallClock,
     config::{Config, Licensing},
     edge::tls::Tls,
 };
@@ -24,10 +25,16 @@ impl CheckConfig {
     pub(super) fn run(self) -> CommandResult {
         let shown = self.file.display().to_string();
         let config = Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
-        config.tls.files.map(Tls::read).transpose()?;
+        let tls = config.tls.files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
         let Licensing { urls, trust, timeout, .. } = config.licensing;
         urls.iter().try_for_each(|url| url.endpoint(&trust, timeout).map(drop))?;
-        output::print(&format!("{shown}: nothing is wrong with it\n"))?;
+        let faults = tls.map(|tls| tls.revocation_faults()).unwrap_or_default();
+        for fault in &faults {
+            output::print(&format!("{shown}: it can be used, but {fault}\n"))?;
+        }
+        if faults.is_empty() {
+            output::print(&format!("{shown}: nothing is wrong with it\n"))?;
+        }
         Ok(ExitCode::SUCCESS)
     }
 }

@@ -81,8 +81,13 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
     let stop = process.stop.clone();
     let backend = opened.backend.clone();
     // Callers of the backend are known by their tokens, whatever certificate they show.
-    let files = config.tls.files.clone().map(|files| Files { client_ca: None, revocations: None, ..files });
-    let tls = files.map(Tls::read).transpose()?;
+    let files = config.tls.files.clone().map(|files| Files {
+        client_ca: None,
+        revocations: None,
+        require_revocations: false,
+        ..files
+    });
+    let tls = files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
     let run = server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop);
     process.until_signal(run, &vitals, String::new()).await
 }

@@ -12,7 +12,7 @@ use super::{
     CommandError, CommandResult, licensing, reread::Reread, run_server::Process, systemd::listening_on,
 };
 use crate::{
-    clock::{Clock, SystemClock},
+    clock::{Clock, SystemClock, WallClock},
     config::{self, Config, FactsFile, Flag},
     edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress, tls::Tls},
     health::Monitor,
@@ -157,7 +157,7 @@ async fn sidecar<S: FactsSource>(
     let (enforcement, _) =
         process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
     let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
-    let tls = config.tls.files.clone().map(Tls::read).transpose()?;
+    let tls = config.tls.files.clone().map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let settings = process.settings(config);
@@ -186,7 +186,7 @@ pub(super) async fn embedded(
     let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     let stop = process.stop.clone();
-    let tls = config.tls.files.clone().map(Tls::read).transpose()?;
+    let tls = config.tls.files.clone().map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
     // The sidecar beside it is one of its own process, and asks in the clear.

@@ -106,6 +106,13 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
         ("[tls]\nkey = 'k'".to_owned(), "goes with `tls.certificate`"),
         ("[tls]\nclient_ca = 'k'".to_owned(), "goes with `tls.certificate`"),
         ("[tls]\nrevocations = 'k'".to_owned(), "go with `tls.client_ca`"),
+        ("[tls]\nrevocations = 'k'\nrequire_revocations = true".to_owned(), "go with `tls.client_ca`"),
+        (
+            "[tls]\ncertificate = 'c'\nkey = 'k'\nclient_ca = 'a'\nrequire_revocations = true".to_owned(),
+            "`tls.require_revocations`",
+        ),
+        ("[tls]\nrequire_revocations = true".to_owned(), "it goes with `tls.revocations`"),
+        ("[tls]\nrequire_revocations = 'perhaps'".to_owned(), "neither `true` nor `false`"),
         ("[tls]\nminimum_version = '1.1'".to_owned(), "neither `1.3` nor `1.2`"),
         ("[listen]\nenforcement = '0.0.0.0:1'".to_owned(), "tls.client_ca"),
         (

@@ -11,6 +11,8 @@ pub struct Tls {
     /// `tls.certificate`, `tls.key`: what is shown, and its private key (PEM); without them there is no TLS.
     /// `tls.client_ca`: authorities of callers' certificates (PEM); with them, whoever asks questions has to show one.
     /// `tls.revocations`: revocation lists for these (PEM).
+    /// `tls.require_revocations`: whether a caller is refused unless each authority of its certificate has a list there
+    /// that is not out of date, default `false`.
     /// `tls.minimum_version`: `1.3` or `1.2`, default `1.3`.
     pub files: Option<Files>,
     /// `tls.reload_interval`: how often the files are looked at, default `1s`.
@@ -33,9 +35,13 @@ impl Tls {
         if client_ca.is_none() && revocations.is_some() {
             reader.fault("tls.revocations", "they go with `tls.client_ca`".to_owned());
         }
+        let require_revocations = reader.truth("tls.require_revocations");
+        if revocations.is_none() && require_revocations {
+            reader.fault("tls.require_revocations", "it goes with `tls.revocations`".to_owned());
+        }
         let files = match (certificate, key) {
             (Some(certificate), Some(key)) => {
-                Some(Files { certificate, key, client_ca, revocations, allow_tls12 })
+                Some(Files { certificate, key, client_ca, revocations, require_revocations, allow_tls12 })
             }
             (Some(_), None) => {
                 reader.fault("tls.certificate", "it goes with `tls.key`".to_owned());

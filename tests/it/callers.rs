@@ -4,6 +4,7 @@ use std::{num::NonZeroUsize, sync::Arc};
 
 use bytes::Bytes;
 use esa_sidecar::{
+    clock::{Clock, ManualClock, WallClock},
     config::Config,
     edge::{address::ListenAddress, listener::Listener, tls::Tls},
     health::Monitor,
@@ -44,15 +45,20 @@ pub(crate) struct Guarded {
 
 impl Guarded {
     pub(crate) async fn start(toml: &str, address: &ListenAddress) -> Self {
-        Self::start_with(toml, address, &[ID, OTHER]).await
+        Self::start_with(toml, address, &[ID, OTHER], Arc::new(WallClock)).await
     }
 
-    async fn start_with(toml: &str, address: &ListenAddress, ids: &[&str]) -> Self {
+    /// One whose certificates are judged by this clock.
+    pub(crate) async fn judging_by(clock: ManualClock, toml: &str) -> Self {
+        Self::start_with(toml, &ListenAddress::loopback(0), &[ID], Arc::new(clock)).await
+    }
+
+    async fn start_with(toml: &str, address: &ListenAddress, ids: &[&str], judging: Arc<dyn Clock>) -> Self {
         let config = config(toml);
         let enforcement = Listener::open(address, opening(config.listen.threads)).await.unwrap();
         let probes = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
         let address = enforcement.address().clone();
-        let tls = config.tls.files.clone().map(|files| Tls::read(files).unwrap());
+        let tls = config.tls.files.clone().map(|files| Tls::read(files, judging).unwrap());
         let (settings, receiver) = watch::channel(config);
         let stop = CancellationToken::new();
         let monitor = Monitor::new();
@@ -62,7 +68,7 @@ impl Guarded {
             ScriptedSource::telling(ids.iter().copied().map(healthy).collect()),
             None,
             Listeners { enforcement, probes, tls },
-            Arc::new(esa_sidecar::clock::ManualClock::at(START)),
+            Arc::new(ManualClock::at(START)),
             Vitals { monitor, ..Vitals::default() },
             stop.clone(),
         );
@@ -80,11 +86,11 @@ impl Guarded {
         authority.serve(&authority.issue("sidecar.test", 1));
         authority.revoke(&[]);
         let toml = format!("{}{callers}", authority.table());
-        Self::start_with(&toml, &ListenAddress::loopback(0), ids).await
+        Self::start_with(&toml, &ListenAddress::loopback(0), ids, Arc::new(WallClock)).await
     }
 
     /// A connection of its own; nothing when it is refused.
-    async fn connect(&self, authority: &Authority, issued: Option<&Issued>) -> Option<Channel> {
+    pub(crate) async fn connect(&self, authority: &Authority, issued: Option<&Issued>) -> Option<Channel> {
         let endpoint = Endpoint::from_shared(format!("https://{}", self.address)).unwrap();
         endpoint.tls_config(authority.client(issued)).unwrap().connect().await.ok()
     }

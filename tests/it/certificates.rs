@@ -3,7 +3,7 @@
 use std::{fs, path::PathBuf, sync::Arc};
 
 use rcgen::{
-    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
     ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
     SerialNumber, date_time_ymd,
 };
@@ -26,14 +26,39 @@ pub(crate) struct Issued {
 
 impl Authority {
     pub(crate) fn new() -> Self {
+        Self::named("authority")
+    }
+
+    /// One with a name of its own, which rustls tells it by.
+    pub(crate) fn named(name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self::of(CertifiedIssuer::self_signed(Self::params(name), key).unwrap())
+    }
+
+    /// One that this one vouches for.
+    pub(crate) fn beneath(&self, name: &str) -> Self {
+        let key = KeyPair::generate().unwrap();
+        Self::of(CertifiedIssuer::signed_by(Self::params(name), key, &self.issuer).unwrap())
+    }
+
+    fn params(name: &str) -> CertificateParams {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, name);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
         params.key_usages =
             vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign, KeyUsagePurpose::DigitalSignature];
-        let issuer = CertifiedIssuer::self_signed(params, KeyPair::generate().unwrap()).unwrap();
+        params
+    }
+
+    fn of(issuer: CertifiedIssuer<'static, KeyPair>) -> Self {
         let authority = Self { folder: tempfile::tempdir().unwrap(), issuer };
-        fs::write(authority.path("ca.pem"), authority.issuer.pem()).unwrap();
+        fs::write(authority.path("ca.pem"), authority.pem()).unwrap();
         authority
+    }
+
+    /// Its own certificate.
+    pub(crate) fn pem(&self) -> String {
+        self.issuer.pem()
     }
 
     /// A file of the folder.
@@ -75,6 +100,11 @@ impl Authority {
 
     /// Puts in place a list that revokes the certificates with these serial numbers.
     pub(crate) fn revoke(&self, serials: &[u64]) {
+        fs::write(self.path("revoked.pem"), self.list(serials, 2026, 2096)).unwrap();
+    }
+
+    /// A list that revokes these, made when one year began and due to be replaced when another does.
+    pub(crate) fn list(&self, serials: &[u64], made: i32, due: i32) -> String {
         let revoked = |serial: &u64| RevokedCertParams {
             serial_number: SerialNumber::from(*serial),
             revocation_time: date_time_ymd(2026, 1, 1),
@@ -82,14 +112,14 @@ impl Authority {
             invalidity_date: None,
         };
         let list = CertificateRevocationListParams {
-            this_update: date_time_ymd(2026, 1, 1),
-            next_update: date_time_ymd(2096, 1, 1),
+            this_update: date_time_ymd(made, 1, 1),
+            next_update: date_time_ymd(due, 1, 1),
             crl_number: SerialNumber::from(1),
             issuing_distribution_point: None,
             revoked_certs: serials.iter().map(revoked).collect(),
             key_identifier_method: KeyIdMethod::Sha256,
         };
-        fs::write(self.path("revoked.pem"), list.signed_by(&self.issuer).unwrap().pem().unwrap()).unwrap();
+        list.signed_by(&self.issuer).unwrap().pem().unwrap()
     }
 
     /// The table `[tls]` of a configuration.

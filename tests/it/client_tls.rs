@@ -48,8 +48,15 @@ impl Backend {
         let opened = opened.await.unwrap();
         let keys = TrustedKeys::of(opened.backend.keys().public_keys()).unwrap();
         let (certificate, key) = (authority.path("server.pem"), authority.path("server.key"));
-        let files = Files { certificate, key, client_ca: None, revocations: None, allow_tls12: false };
-        let tls = Tls::read(files).unwrap();
+        let files = Files {
+            certificate,
+            key,
+            client_ca: None,
+            revocations: None,
+            require_revocations: false,
+            allow_tls12: false,
+        };
+        let tls = Tls::read(files, Arc::new(WallClock)).unwrap();
         let listener = Listener::open(&ListenAddress::loopback(0), opening(NonZeroUsize::MIN)).await.unwrap();
         let ListenAddress::Tcp(address) = listener.address().clone() else { panic!("{listener:?}") };
         let run = server::run_licensing(

@@ -28,6 +28,7 @@ mod publication;
 mod questions;
 mod quotas;
 mod refreshing;
+mod revocation;
 mod scripted_backend;
 mod sidecar;
 mod starvation;

@@ -16,9 +16,13 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
 
-use super::Files;
+use super::{
+    Files,
+    present::Present,
+    revocation::{self, List, Outlook},
+};
 
 /// The bytes of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -69,7 +73,12 @@ impl Contents {
         self.client_ca == other.client_ca && self.revocations == other.revocations
     }
 
-    pub(super) fn config(&self, files: &Files) -> Result<Arc<ServerConfig>, TlsError> {
+    /// TLS with them, and what time can bring about.
+    pub(super) fn config(
+        &self,
+        files: &Files,
+        present: &Present,
+    ) -> Result<(Arc<ServerConfig>, Outlook), TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions: &[_] = if files.allow_tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
         let chain = certificates(&self.certificate, &files.certificate)?;
@@ -79,20 +88,22 @@ impl Contents {
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
             .map_err(pair)?;
-        let builder = match (&self.client_ca, &files.client_ca) {
+        let (builder, outlook) = match (&self.client_ca, &files.client_ca) {
             (Some(authorities), Some(path)) => {
-                builder.with_client_cert_verifier(self.verifier(files, authorities, path, provider)?)
+                let (verifier, outlook) = self.verifier(files, authorities, path, provider)?;
+                (builder.with_client_cert_verifier(verifier), outlook)
             }
-            _ => builder.with_no_client_auth(),
+            _ => (builder.with_no_client_auth(), Outlook::default()),
         };
         let mut config = builder.with_single_cert(chain, key).map_err(pair)?;
         config.alpn_protocols = vec![b"h2".to_vec()];
+        config.time_provider = Arc::new(present.clone());
         if self.client_ca.is_some() {
             // A session that is resumed shows no certificate: one that has expired would be believed for ever.
             config.session_storage = Arc::new(NoServerSessionStorage {});
             config.send_tls13_tickets = 0;
         }
-        Ok(Arc::new(config))
+        Ok((Arc::new(config), outlook))
     }
 
     fn verifier(
@@ -101,16 +112,27 @@ impl Contents {
         authorities: &[u8],
         path: &Path,
         provider: Arc<CryptoProvider>,
-    ) -> Result<Arc<dyn ClientCertVerifier>, TlsError> {
+    ) -> Result<(Arc<dyn ClientCertVerifier>, Outlook), TlsError> {
         let mut roots = RootCertStore::empty();
         for authority in certificates(authorities, path)? {
             roots.add(authority).map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
         }
-        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider);
+        let roots = Arc::new(roots);
+        let mut builder = WebPkiClientVerifier::builder_with_provider(Arc::clone(&roots), provider);
+        let mut outlook = Outlook::default();
         if let (Some(lists), Some(path)) = (&self.revocations, &files.revocations) {
-            builder = builder.with_crls(revocations(lists, path)?).allow_unknown_revocation_status();
+            let lists = revocation::read(lists, path)?;
+            outlook = Outlook::of(&lists, &roots);
+            // Unless it is told otherwise rustls looks at the whole chain, up to an authority that is believed.
+            builder = builder.with_crls(lists.into_iter().map(List::into_der));
+            builder = if files.require_revocations {
+                builder.enforce_revocation_expiration()
+            } else {
+                builder.allow_unknown_revocation_status()
+            };
         }
-        builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))
+        let verifier = builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))?;
+        Ok((verifier, outlook))
     }
 }
 
@@ -118,10 +140,4 @@ pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer
     let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
     let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
     if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "certificate")) } else { Ok(read) }
-}
-
-fn revocations(pem: &[u8], path: &Path) -> Result<Vec<CertificateRevocationListDer<'static>>, TlsError> {
-    let read: Result<Vec<_>, _> = CertificateRevocationListDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
-    if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "revocation list")) } else { Ok(read) }
 }

@@ -5,9 +5,11 @@
 
 mod files;
 mod hello;
+mod present;
+mod revocation;
 mod trust;
 
-use std::{io, path::PathBuf, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
 use rustls::{ServerConfig, ServerConnection};
@@ -17,8 +19,14 @@ use tokio_util::sync::CancellationToken;
 use tracing::{error, info};
 
 pub(in crate::edge) use self::trust::in_words;
-use self::{files::Contents, hello::Hello};
-pub use self::{files::TlsError, trust::Trust};
+use self::{
+    files::Contents,
+    hello::Hello,
+    present::Present,
+    revocation::{Outlook, Told},
+};
+pub use self::{files::TlsError, revocation::RevocationFault, trust::Trust};
+use crate::clock::Clock;
 
 /// The files, and the oldest version that is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +39,9 @@ pub struct Files {
     pub client_ca: Option<PathBuf>,
     /// Certificates that were revoked (PEM).
     pub revocations: Option<PathBuf>,
+    /// Whether a certificate is refused unless a list that is not out of date says that it was not revoked, and so for
+    /// each authority between it and those that are believed.
+    pub require_revocations: bool,
     /// Whether TLS 1.2 is spoken beside 1.3.
     pub allow_tls12: bool,
 }
@@ -39,6 +50,7 @@ pub struct Files {
 #[derive(Debug)]
 pub struct Tls {
     files: Files,
+    present: Present,
     current: ArcSwap<Current>,
 }
 
@@ -46,6 +58,7 @@ pub struct Tls {
 struct Current {
     contents: Contents,
     config: Arc<ServerConfig>,
+    revocation: Outlook,
     /// Cancelled when others are trusted: who was believed then has to come again.
     outdated: CancellationToken,
 }
@@ -66,12 +79,20 @@ pub enum Reloaded {
 pub struct Names(pub Vec<String>);
 
 impl Tls {
-    /// Reads the files.
-    pub fn read(files: Files) -> Result<Arc<Self>, TlsError> {
+    /// Reads the files. `clock` says when certificates and revocation lists are out of date: the wall clock, by which
+    /// their authorities date them, and not the sidecar's, which follows a licensing backend that may be ahead.
+    pub fn read(files: Files, clock: Arc<dyn Clock>) -> Result<Arc<Self>, TlsError> {
+        let present = Present(clock);
         let contents = Contents::read(&files)?;
-        let config = contents.config(&files)?;
-        let current = Current { contents, config, outdated: CancellationToken::new() };
-        Ok(Arc::new(Self { files, current: ArcSwap::from_pointee(current) }))
+        let (config, revocation) = contents.config(&files, &present)?;
+        let current = Current { contents, config, revocation, outdated: CancellationToken::new() };
+        Ok(Arc::new(Self { files, present, current: ArcSwap::from_pointee(current) }))
+    }
+
+    /// What is wrong with revocation lists now.
+    #[must_use]
+    pub fn revocation_faults(&self) -> BTreeSet<RevocationFault> {
+        self.current.load().revocation.faults(self.present.now())
     }
 
     /// Reads them again. What does not read changes nothing.
@@ -81,10 +102,10 @@ impl Tls {
         if contents == before.contents {
             return Ok(Reloaded::Unchanged);
         }
-        let config = contents.config(&self.files)?;
+        let (config, revocation) = contents.config(&self.files, &self.present)?;
         let same_trust = contents.trusts_as(&before.contents);
         let outdated = if same_trust { before.outdated.clone() } else { CancellationToken::new() };
-        self.current.store(Arc::new(Current { contents, config, outdated }));
+        self.current.store(Arc::new(Current { contents, config, revocation, outdated }));
         if same_trust {
             return Ok(Reloaded::Certificate);
         }
@@ -92,10 +113,11 @@ impl Tls {
         Ok(Reloaded::Trust)
     }
 
-    /// Looks at the files every so often, for ever, and says what came of it.
+    /// Looks at the files and the clock every so often, for ever, and says what came of it.
     pub async fn follow(self: Arc<Self>, every: Duration) {
-        let mut failed = None;
+        let (mut failed, mut told) = (None, Told::of(self.files.require_revocations));
         loop {
+            told.tell(self.revocation_faults());
             tokio::time::sleep(every).await;
             let tls = Arc::clone(&self);
             let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { return };

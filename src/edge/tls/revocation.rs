@@ -1,0 +1,230 @@
+//! Revocation lists: whose they are, when the next is due, and what is wrong with them at an instant.
+//!
+//! Not here: whether a certificate is on one, and whether its authority signed it; rustls looks at both when a caller
+//! comes.
+
+use std::{cmp::Reverse, collections::BTreeSet, path::Path, time::Duration};
+
+use der::{
+    Decode as _, Reader, SliceReader, Tag,
+    asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, UtcTime},
+};
+use rustls::RootCertStore;
+use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
+use tracing::{info, warn};
+use webpki::{BorrowedCertRevocationList, CertRevocationList};
+
+use super::TlsError;
+use crate::{
+    domain::{Instant, Span},
+    rfc3339,
+};
+
+/// What is wrong with revocation lists.
+#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
+pub enum RevocationFault {
+    /// The next was due.
+    #[error("the revocation list of `{issuer}` is out of date since {}", rfc3339::format(*.since))]
+    OutOfDate {
+        /// The authority's name (RFC 4514).
+        issuer: String,
+        /// When the next was due.
+        since: Instant,
+    },
+    /// This authority of callers' certificates (RFC 4514) has none.
+    #[error("there is no revocation list of `{0}`")]
+    Missing(String),
+}
+
+/// A list, and what it says of itself.
+#[derive(Debug)]
+pub(super) struct List {
+    der: CertificateRevocationListDer<'static>,
+    /// The name of its authority (DER, as it stands in certificates).
+    issuer: Vec<u8>,
+    /// Which of the authority's certificates it is about, if not all of them (issuing distribution point, DER).
+    scope: Option<Vec<u8>>,
+    made: Instant,
+    /// From when on it is out of date.
+    due: Instant,
+}
+
+/// What can be wrong with the lists that count: it is known when they are read, but for the time.
+#[derive(Debug, Default)]
+pub(super) struct Outlook {
+    /// Authorities, and when their next list is due.
+    due: Vec<(String, Instant)>,
+    /// Authorities without a list.
+    missing: Vec<String>,
+}
+
+/// What was told of it, so that it is told once.
+#[derive(Debug)]
+pub(super) struct Told {
+    faults: BTreeSet<RevocationFault>,
+    consequence: &'static str,
+}
+
+/// The lists that count in a file. rustls takes the first that is about a certificate, so of several that are about the
+/// same ones the newest is left: it is enough to append it.
+pub(super) fn read(pem: &[u8], path: &Path) -> Result<Vec<List>, TlsError> {
+    let malformed = |error: String| TlsError::Malformed(path.to_owned(), error);
+    let mut lists = CertificateRevocationListDer::pem_slice_iter(pem)
+        .map(|der| List::read(der.map_err(|error| malformed(error.to_string()))?).map_err(malformed))
+        .collect::<Result<Vec<_>, _>>()?;
+    if lists.is_empty() {
+        return Err(TlsError::Missing(path.to_owned(), "revocation list"));
+    }
+    lists.sort_by_key(|list| Reverse(list.made));
+    let mut newest: Vec<List> = Vec::new();
+    for list in lists {
+        if !newest.iter().any(|newer| newer.is_about_the_same_as(&list)) {
+            newest.push(list);
+        }
+    }
+    Ok(newest)
+}
+
+impl List {
+    fn read(der: CertificateRevocationListDer<'static>) -> Result<Self, String> {
+        let read = BorrowedCertRevocationList::from_der(&der).map_err(|error| error.to_string())?;
+        let read = CertRevocationList::from(read);
+        let (issuer, scope) = (read.issuer().to_vec(), read.issuing_distribution_point().map(<[u8]>::to_vec));
+        let (made, due) = validity(&der).map_err(|error| error.to_string())?;
+        Ok(Self { der, issuer, scope, made, due })
+    }
+
+    /// The list itself.
+    pub(super) fn into_der(self) -> CertificateRevocationListDer<'static> {
+        self.der
+    }
+
+    fn is_about_the_same_as(&self, other: &Self) -> bool {
+        self.issuer == other.issuer && self.scope == other.scope
+    }
+}
+
+impl Outlook {
+    /// Of these lists for these authorities. Authorities between them and callers are not known before those come.
+    pub(super) fn of(lists: &[List], authorities: &RootCertStore) -> Self {
+        let has_list = |subject: &[u8]| lists.iter().any(|list| list.issuer == subject);
+        let subjects = authorities.roots.iter().map(|authority| authority.subject.as_ref());
+        Self {
+            due: lists.iter().map(|list| (in_words(&list.issuer), list.due)).collect(),
+            missing: subjects.filter(|subject| !has_list(subject)).map(in_words).collect(),
+        }
+    }
+
+    /// What is wrong at `now`. A list is out of date from the instant on at which the next is due, as rustls has it.
+    pub(super) fn faults(&self, now: Instant) -> BTreeSet<RevocationFault> {
+        let overdue = self.due.iter().filter(|(_, due)| *due <= now);
+        let overdue =
+            overdue.map(|(issuer, due)| RevocationFault::OutOfDate { issuer: issuer.clone(), since: *due });
+        overdue.chain(self.missing.iter().cloned().map(RevocationFault::Missing)).collect()
+    }
+}
+
+impl Told {
+    /// Nothing so far, where lists are required or not.
+    pub(super) fn of(required: bool) -> Self {
+        let consequence = if required {
+            "callers with certificates of this authority are refused"
+        } else {
+            "certificates of this authority that were revoked may be believed"
+        };
+        Self { faults: BTreeSet::new(), consequence }
+    }
+
+    /// Tells what is wrong now and was not before, and what is not wrong any more.
+    pub(super) fn tell(&mut self, now: BTreeSet<RevocationFault>) {
+        for fault in now.difference(&self.faults) {
+            warn!("{fault}: {}", self.consequence);
+        }
+        for fault in self.faults.difference(&now) {
+            info!("it is no longer so that {fault}");
+        }
+        self.faults = now;
+    }
+}
+
+/// When a list was made and when the next is due (RFC 5280 5.1.2.4, 5.1.2.5), which webpki reads and does not tell. What
+/// comes after it is not looked at: a list may have very many entries.
+fn validity(list: &[u8]) -> der::Result<(Instant, Instant)> {
+    SliceReader::new(list)?.sequence(|list| {
+        let validity = list.sequence(|head| {
+            let (_version, _algorithm, _issuer) = (head.tlv_bytes()?, head.tlv_bytes()?, head.tlv_bytes()?);
+            let validity = (instant(head)?, instant(head)?);
+            head.drain(head.remaining_len())?;
+            Ok::<_, der::Error>(validity)
+        })?;
+        list.drain(list.remaining_len())?;
+        Ok(validity)
+    })
+}
+
+/// UTC time until 2049, generalized time from then on.
+fn instant<'r>(reader: &mut impl Reader<'r>) -> der::Result<Instant> {
+    let since_1970: Duration = if Tag::peek(reader)? == Tag::UtcTime {
+        UtcTime::decode(reader)?.to_unix_duration()
+    } else {
+        GeneralizedTime::decode(reader)?.to_unix_duration()
+    };
+    Ok(Instant::from_unix_seconds(0) + Span::from(since_1970))
+}
+
+/// A name as people write it: `CN=callers,O=example`.
+fn in_words(name: &[u8]) -> String {
+    attributes(name).map_or_else(|_| "a name that does not read".to_owned(), |parts| parts.join(","))
+}
+
+/// The parts of a name, the nearest first, as RFC 4514 has it. webpki and rustls hand out what is in its sequence.
+fn attributes(name: &[u8]) -> der::Result<Vec<String>> {
+    let mut names = SliceReader::new(name)?;
+    let mut parts = Vec::new();
+    while !names.is_finished() {
+        let mut together = SliceReader::new(AnyRef::decode(&mut names)?.value())?;
+        while !together.is_finished() {
+            parts.push(together.sequence(|attribute| {
+                let kind = ObjectIdentifier::decode(attribute)?;
+                let value = String::from_utf8_lossy(AnyRef::decode(attribute)?.value());
+                // It goes into the log, and stays in its line.
+                Ok::<_, der::Error>(format!("{}={}", short(kind), value.replace(char::is_control, " ")))
+            })?);
+        }
+    }
+    parts.reverse();
+    Ok(parts)
+}
+
+/// The letters RFC 4514 has for a kind of name, or its number.
+fn short(kind: ObjectIdentifier) -> String {
+    let number = kind.to_string();
+    let letters = match number.as_str() {
+        "2.5.4.3" => "CN",
+        "2.5.4.6" => "C",
+        "2.5.4.7" => "L",
+        "2.5.4.8" => "ST",
+        "2.5.4.10" => "O",
+        "2.5.4.11" => "OU",
+        "0.9.2342.19200300.100.1.25" => "DC",
+        _ => return number,
+    };
+    letters.to_owned()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_authorities_are_told_as_people_write_them() {
+        let name = b"1\x100\x0e\x06\x03U\x04\n\x0c\x07Example1\x0e0\x0c\x06\x03U\x04\x03\x0c\x05a\nb\xc3\xa9";
+        for (name, told) in [
+            (&name[..], "CN=a bé,O=Example"),
+            (&name[..name.len() - 1], "a name that does not read"),
+            (&b"1\x140\x08\x06\x03U\x04\x05\x13\x0170\x08\x06\x03U\x04\x0b\x0c\x01x"[..], "OU=x,2.5.4.5=7"),
+        ] {
+            assert_eq!(in_words(name), told);
+        }
+    }
+}
