@@ -88,7 +88,8 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
         ..files
     });
     let tls = files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
-    let run = server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop);
+    let run =
+        Box::pin(server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop));
     process.until_signal(run, &vitals, String::new()).await
 }
 

@@ -161,7 +161,8 @@ async fn sidecar<S: FactsSource>(
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let settings = process.settings(config);
-    let run = server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop);
+    // Boxed, because each hand it goes through would keep room for it.
+    let run = Box::pin(server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop));
     process.until_signal(run, &vitals, String::new()).await
 }
 
@@ -190,10 +191,17 @@ pub(super) async fn embedded(
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
     // The sidecar beside it is one of its own process, and asks in the clear.
-    let beside =
-        server::run_licensing(config.clone(), None, backend, licensing, None, of_backend, stop.clone());
+    let beside = Box::pin(server::run_licensing(
+        config.clone(),
+        None,
+        backend,
+        licensing,
+        None,
+        of_backend,
+        stop.clone(),
+    ));
     let settings = process.settings(config);
-    let run = server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop);
+    let run = Box::pin(server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop));
     let both = async { tokio::try_join!(run, beside).map(drop) };
     process.until_signal(both, &vitals, greeting(&asked_at, &backend_at)).await
 }

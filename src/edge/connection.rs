@@ -23,7 +23,13 @@ use tokio::{
     time::{Instant, sleep},
 };
 
-use super::{at_once::AtOnce, bounds::Bounds, first_bytes::Begun, peer::Peer};
+use super::{
+    at_once::AtOnce,
+    bounds::Bounds,
+    first_bytes::Begun,
+    peer::Peer,
+    together::{Cork, Together},
+};
 use crate::backoff::jittered;
 
 type BoxError = Box<dyn std::error::Error + Send + Sync>;
@@ -39,7 +45,7 @@ trait Connection: Future<Output = hyper::Result<()>> {
     fn say_goodbye(self: Pin<&mut Self>);
 }
 
-impl<I, S, B> Connection for http2::Connection<I, S, AtOnce>
+impl<I, S, B> Connection for Together<'_, http2::Connection<I, S, AtOnce>>
 where
     S: Service<Request<Incoming>, Response = Response<B>>,
     S::Future: Send + Unpin + 'static,
@@ -49,8 +55,8 @@ where
     B::Data: Send,
     B::Error: Into<BoxError>,
 {
-    fn say_goodbye(self: Pin<&mut Self>) {
-        self.graceful_shutdown();
+    fn say_goodbye(mut self: Pin<&mut Self>) {
+        self.connection.as_mut().graceful_shutdown();
     }
 }
 
@@ -98,7 +104,9 @@ where
         .keep_alive_timeout(bounds.keepalive_timeout)
         // A question has no use for the date, and it is an allocation in each answer.
         .auto_date_header(false);
-    until_it_ends(builder.serve_connection(TokioIo::new(io), calls), bounds, peer, end).await
+    let cork = Cork::default();
+    let connection = pin!(builder.serve_connection(TokioIo::new(cork.on(io)), calls));
+    until_it_ends(Together { connection, cork }, bounds, peer, end).await
 }
 
 /// Serves HTTP/1.1.

@@ -18,6 +18,7 @@ pub mod room;
 pub mod socket_file;
 mod tallied;
 pub mod tls;
+mod together;
 mod workers;
 
 pub use self::{

@@ -56,8 +56,8 @@ struct Routed {
 }
 
 /// What is handed over at a time: as soon as a caller can take one byte the whole of a piece leaves our hands, counted by
-/// nobody until the rest can be sent.
-const PIECE: usize = 1 << 10;
+/// nobody until the rest can be sent. From 1 KiB on each piece would be sent in a system call of its own.
+const PIECE: usize = (1 << 10) - 1;
 
 /// Bytes before each message: whether it is compressed, and its length.
 pub(super) const HEAD: usize = 5;

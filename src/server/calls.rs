@@ -32,6 +32,8 @@ pub(super) struct Calls {
     questions: Option<Enforcement>,
     peer: Peer,
     timeout: Duration,
+    /// How much a call may send ahead of what is read of it.
+    window: usize,
 }
 
 /// A call on its way to its answer, and its place until then.
@@ -57,6 +59,7 @@ impl Calls {
             questions: None,
             peer: peer.clone(),
             timeout: limits.call_timeout,
+            window: usize::try_from(limits.bounds.stream_window_bytes).unwrap_or(usize::MAX),
         }
     }
 
@@ -69,8 +72,12 @@ impl Calls {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
         let (asked, answer) = (Arc::new(call.hold()), call.hold());
-        let messages = |body| tonic::body::Body::new(Messages::new(body, Arc::clone(&asked)));
-        let answered = self.routes.clone().call(request.map(messages));
+        let (parts, body) = request.into_parts();
+        let messages = match Messages::new(body, Arc::clone(&asked), self.window) {
+            Ok(messages) => tonic::body::Body::new(messages),
+            Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
+        };
+        let answered = self.routes.clone().call(Request::from_parts(parts, messages));
         Way::Routed(Box::pin(async move {
             match tokio::time::timeout(timeout, answered).await {
                 Ok(Ok(response)) => Answer::routed(response, asked, answer),

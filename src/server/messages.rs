@@ -1,7 +1,8 @@
-//! The messages of a call on their way to the routes, counted by what they say they are long.
+//! The messages of a call on their way to the routes, counted by what they say they are long, and what may come ahead.
 //!
 //! Whoever reads a message makes room for all of it once it has heard its length. A caller that then says no more, on
-//! each of its calls, would have it all at no cost. Not here: what a message may hold (each service knows).
+//! each of its calls, would have it all at no cost. And as long as a call has not said all, it may send as much as its
+//! window allows while nobody reads, because the answers to what it said before do not leave. Not here: what a message may hold (each service knows).
 
 use std::{
     pin::Pin,
@@ -23,17 +24,29 @@ pub(super) struct Messages {
     held: Arc<Holding>,
     /// The head of the next message, as far as it has arrived.
     head: Vec<u8>,
-    /// How much of a message is still to come.
+    /// How long the message is that arrives, or arrived last.
+    announced: usize,
+    /// How much of it is still to come.
     left: usize,
+    /// How much may wait to be read.
+    window: usize,
 }
 
 impl Messages {
-    pub(super) fn new(body: Incoming, held: Arc<Holding>) -> Self {
-        Self { body, held, head: Vec::with_capacity(HEAD), left: 0 }
+    /// Messages of a call that may send so many bytes ahead; an error when there is no room for them.
+    pub(super) fn new(body: Incoming, held: Arc<Holding>, window: usize) -> Result<Self, Status> {
+        let messages = Self { body, held, head: Vec::with_capacity(HEAD), announced: 0, left: 0, window };
+        messages.hold()?;
+        Ok(messages)
     }
 
-    /// Counts what arrived; an error when there is no room for what it announces.
-    fn count(&mut self, mut data: &[u8]) -> Result<(), Status> {
+    fn hold(&self) -> Result<(), Status> {
+        let ahead = if self.body.is_end_stream() { 0 } else { self.window };
+        self.held.set(ahead.saturating_add(self.announced))
+    }
+
+    /// Notes what arrived.
+    fn note(&mut self, mut data: &[u8]) {
         while !data.is_empty() {
             if 0 < self.left {
                 let part = self.left.min(data.len());
@@ -48,11 +61,10 @@ impl Messages {
                 && let Ok(length) = length.try_into()
             {
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
+                self.announced = self.left;
                 self.head.clear();
-                self.held.set(self.left)?;
             }
         }
-        Ok(())
     }
 }
 
@@ -67,7 +79,8 @@ impl Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            frame.data_ref().map_or(Ok(()), |data| self.count(data))?;
+            frame.data_ref().into_iter().for_each(|data| self.note(data));
+            self.hold()?;
             Ok(frame)
         }))
     }

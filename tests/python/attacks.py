@@ -26,6 +26,9 @@ ENFORCEMENT = b"/esa.enforcement.v1.EnforcementService/"
 # As many calls as a connection may have open, as many bytes as a question and any other message may have.
 STREAMS, QUESTION_BYTES, REQUEST_BYTES = 1024, 64 << 10, 512 << 10
 
+# As many bytes as a call, and a connection, may send ahead of what is read of it.
+STREAM_WINDOW, WINDOW = 32 << 10, 1 << 20
+
 # What is heard of a caller until it is answered over TLS.
 HELLO_BYTES = 4 << 10
 
@@ -220,6 +223,17 @@ def unfinished_batch():
         yield head_of_it + b"".join(frame(DATA, 0, stream, part) for part in parts)
 
 
+def questions_ahead():
+    # A first question whose answer cannot be sent, then as many as a call, and a connection, may send ahead.
+    asked = message(b"\x0a\x02\x10\x01")
+    most = WINDOW // STREAM_WINDOW
+    for stream in streams(most):
+        yield frame(HEADERS, END_HEADERS, stream, head(b"StreamAuthorize")) + frame(DATA, 0, stream, asked)
+    part = asked * ((STREAM_WINDOW // 2 - len(asked)) // len(asked))
+    for stream in streams(most):
+        yield frame(DATA, 0, stream, part) * 2
+
+
 @dataclass(frozen=True)
 class Attack:
     """What is done on each of so many connections. `window` is what the server may send in each call."""
@@ -269,6 +283,7 @@ ATTACKS = {
     "lying length": Attack(lying_length, FULL),
     "lying length of batches": Attack(lying_length_of_batch, 4),
     "unfinished batches": Attack(unfinished_batch, 4),
+    "questions ahead, no answer taken": Attack(questions_ahead, 64, window=0),
 }
 
 

@@ -1,0 +1,184 @@
+//! What a connection answers at one time leaves in one write.
+//!
+//! Calls are answered where they arrive (see `at_once`), one after the other, and HTTP/2 would write each answer before it
+//! looks for the next call: a system call for each costs more than the answers. Not here: what is written.
+
+use std::{
+    future::Future,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    task::{Context, Poll},
+};
+
+use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
+
+/// Holds back what a connection writes while it looks for calls; copies are the same.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Cork(Arc<State>);
+
+/// One task looks at both at a time, so that their order says enough.
+#[derive(Debug, Default)]
+struct State {
+    closed: AtomicBool,
+    /// Whether anything was held back since it was closed.
+    held: AtomicBool,
+}
+
+/// What writes go to, while the cork lets them.
+#[derive(Debug)]
+pub(super) struct Corked<I> {
+    io: I,
+    cork: Cork,
+}
+
+/// A connection over something corked.
+pub(super) struct Together<'a, C> {
+    pub(super) connection: Pin<&'a mut C>,
+    pub(super) cork: Cork,
+}
+
+impl Cork {
+    pub(super) fn on<I>(&self, io: I) -> Corked<I> {
+        Corked { io, cork: self.clone() }
+    }
+
+    fn close(&self) {
+        self.0.held.store(false, Ordering::Relaxed);
+        self.0.closed.store(true, Ordering::Relaxed);
+    }
+
+    /// Opens it, and says whether anything was held back.
+    fn open(&self) -> bool {
+        self.0.closed.store(false, Ordering::Relaxed);
+        self.0.held.load(Ordering::Relaxed)
+    }
+
+    fn holds(&self) -> bool {
+        let holds = self.0.closed.load(Ordering::Relaxed);
+        if holds {
+            self.0.held.store(true, Ordering::Relaxed);
+        }
+        holds
+    }
+}
+
+impl<C: Future> Future for Together<'_, C> {
+    type Output = C::Output;
+
+    fn poll(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<C::Output> {
+        self.cork.close();
+        let polled = self.connection.as_mut().poll(context);
+        if self.cork.open() && polled.is_pending() {
+            // It waits for nothing but this.
+            return self.connection.as_mut().poll(context);
+        }
+        polled
+    }
+}
+
+impl<I: AsyncRead + Unpin> AsyncRead for Corked<I> {
+    fn poll_read(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        buffer: &mut ReadBuf<'_>,
+    ) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_read(context, buffer)
+    }
+}
+
+impl<I: AsyncWrite + Unpin> AsyncWrite for Corked<I> {
+    fn poll_write(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+        bytes: &[u8],
+    ) -> Poll<io::Result<usize>> {
+        if self.cork.holds() { Poll::Pending } else { Pin::new(&mut self.io).poll_write(context, bytes) }
+    }
+
+    /// HTTP/2 copies small frames into one buffer, and hands each larger one over by itself, in a system call of its own.
+    /// Where slices are taken, larger begins at 256 bytes, and a long answer is made of nothing else.
+    fn is_write_vectored(&self) -> bool {
+        false
+    }
+
+    fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_flush(context)
+    }
+
+    fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Pin::new(&mut self.io).poll_shutdown(context)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{future::poll_fn, pin::pin};
+
+    use futures_util::FutureExt as _;
+
+    use super::*;
+
+    /// Writes what it is given at once, and notes how much at a time.
+    #[derive(Default)]
+    struct Noted(Vec<usize>);
+
+    impl AsyncWrite for Noted {
+        fn poll_write(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            bytes: &[u8],
+        ) -> Poll<io::Result<usize>> {
+            self.0.push(bytes.len());
+            Poll::Ready(Ok(bytes.len()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+    }
+
+    #[test]
+    fn what_is_answered_one_after_the_other_is_written_once() {
+        let cork = Cork::default();
+        let mut io = cork.on(Noted::default());
+        let (mut buffer, mut calls) = (Vec::new(), 3);
+        // As HTTP/2 does it: answer, try to write, look for the next call; nothing is ever ready.
+        let connection = poll_fn(|context| {
+            loop {
+                if let Poll::Ready(Ok(written)) = Pin::new(&mut io).poll_write(context, &buffer) {
+                    buffer.drain(..written);
+                }
+                if calls == 0 {
+                    return Poll::<()>::Pending;
+                }
+                calls -= 1;
+                buffer.extend([0; 10]);
+            }
+        });
+        let mut connection = pin!(connection);
+        let together = Together { connection: connection.as_mut(), cork };
+        assert!(together.now_or_never().is_none());
+        assert_eq!(io.io.0, [30]);
+    }
+
+    #[test]
+    fn where_nothing_was_held_back_it_is_polled_once() {
+        let mut polls = 0;
+        let connection = poll_fn(|_| {
+            polls += 1;
+            Poll::<()>::Pending
+        });
+        let mut connection = pin!(connection);
+        let together = Together { connection: connection.as_mut(), cork: Cork::default() };
+        assert!(together.now_or_never().is_none());
+        assert_eq!(polls, 1);
+    }
+}
