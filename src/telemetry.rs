@@ -10,7 +10,9 @@ use std::{
 
 use tracing::{error, level_filters::LevelFilter};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
-use tracing_subscriber::{EnvFilter, filter::Directive, fmt};
+use tracing_subscriber::{
+    filter::Targets, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogFormat};
 
@@ -33,15 +35,15 @@ impl Telemetry {
         let (writer, guard) =
             NonBlockingBuilder::default().lossy(true).buffered_lines_limit(log.queue).finish(io::stderr());
         let dropped = writer.error_counter();
-        let subscriber = fmt()
-            .with_env_filter(filter(log))
+        let lines = fmt::layer()
             .with_writer(writer)
             .with_ansi(io::stderr().is_terminal())
             // A reader that has gone must not take the sidecar with it.
             .log_internal_errors(false);
+        let registry = registry().with(targets(log));
         let _ = match log.format {
-            LogFormat::Text => subscriber.with_target(false).try_init(),
-            LogFormat::Json => subscriber.json().flatten_event(true).try_init(),
+            LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
+            LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
         };
         Self { dropped, _writer: guard }
     }
@@ -66,11 +68,13 @@ impl Telemetry {
     }
 }
 
-fn filter(log: &Log) -> EnvFilter {
+fn targets(log: &Log) -> Targets {
     let level: LevelFilter = log.level.parse().unwrap_or(LevelFilter::INFO);
     // Libraries have nothing to tell an operator below a warning.
-    let quiet = ["h2", "hyper", "hyper_util", "tonic", "tower"].map(|library| format!("{library}=warn"));
-    let directives = quiet.into_iter().chain([format!("{ADMINISTRATOR_EXCEPTION}=info")]);
-    let directives = directives.filter_map(|directive| directive.parse::<Directive>().ok());
-    directives.fold(EnvFilter::default().add_directive(level.into()), EnvFilter::add_directive)
+    let quiet = ["h2", "hyper", "hyper_util", "tonic", "tower"]
+        .map(|library| (library, level.min(LevelFilter::WARN)));
+    Targets::new()
+        .with_default(level)
+        .with_targets(quiet)
+        .with_target(ADMINISTRATOR_EXCEPTION, LevelFilter::INFO)
 }

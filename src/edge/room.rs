@@ -38,11 +38,7 @@ struct Count {
     bytes: AtomicUsize,
 }
 
-/// The place of one open call; it is free again when this is dropped.
-#[derive(Debug)]
-pub struct OpenCall(Share);
-
-/// What is held for one call; nothing any more when this is dropped.
+/// What is held for a call; nothing any more when this is dropped.
 #[derive(Debug)]
 pub struct Held {
     share: Share,
@@ -80,8 +76,8 @@ impl Room {
 }
 
 impl Share {
-    /// A place for one more call, if there is any.
-    pub fn enter(&self) -> Result<OpenCall, Full> {
+    /// Takes a place for one more call, if there is any, until the call leaves it.
+    pub fn enter(&self) -> Result<(), Full> {
         let Part { own, room: Room(all) } = &*self.0;
         if !take(&own.calls, 1, own.size.calls) {
             return Err(Full::Share(own.size.calls));
@@ -90,23 +86,20 @@ impl Share {
             give_back(&own.calls, 1);
             return Err(Full::Room(all.size.calls));
         }
-        Ok(OpenCall(self.clone()))
+        Ok(())
     }
-}
 
-impl OpenCall {
+    /// Gives back the place of a call that entered.
+    pub fn leave(&self) {
+        let Part { own, room: Room(all) } = &*self.0;
+        give_back(&own.calls, 1);
+        give_back(&all.calls, 1);
+    }
+
     /// Nothing yet, of what the call sends or hears.
     #[must_use]
     pub fn hold(&self) -> Held {
-        Held { share: self.0.clone(), bytes: AtomicUsize::new(0) }
-    }
-}
-
-impl Drop for OpenCall {
-    fn drop(&mut self) {
-        let Part { own, room: Room(all) } = &*self.0.0;
-        give_back(&own.calls, 1);
-        give_back(&all.calls, 1);
+        Held { share: self.clone(), bytes: AtomicUsize::new(0) }
     }
 }
 
@@ -177,36 +170,32 @@ mod tests {
     #[test]
     fn there_are_as_many_places_as_it_says_and_each_is_free_again() {
         let share = Room::new(size(2, 0)).share(size(9, 0));
-        let first = share.enter().unwrap();
-        let _second = share.clone().enter().unwrap();
+        assert_eq!((share.enter(), share.clone().enter()), (Ok(()), Ok(())));
         // One that is refused leaves nothing behind.
         assert_eq!(share.enter().unwrap_err(), Full::Room(2));
         assert_eq!(share.enter().unwrap_err(), Full::Room(2));
-        drop(first);
-        let _third = share.enter().unwrap();
-        assert!(share.enter().is_err());
+        share.leave();
+        assert_eq!((share.enter(), share.enter()), (Ok(()), Err(Full::Room(2))));
     }
 
     #[test]
     fn a_caller_that_has_its_share_leaves_the_rest_to_others() {
         let room = Room::new(size(3, 10));
         let (greedy, other) = (room.share(size(2, 6)), room.share(size(2, 6)));
-        let calls = [greedy.enter().unwrap(), greedy.enter().unwrap()];
-        assert_eq!(greedy.enter().unwrap_err(), Full::Share(2));
-        let call = other.enter().unwrap();
-        assert_eq!(other.enter().unwrap_err(), Full::Room(3));
-        let (first, second) = (calls[0].hold(), calls[1].hold());
+        assert_eq!([greedy.enter(), greedy.enter(), greedy.enter()], [Ok(()), Ok(()), Err(Full::Share(2))]);
+        assert_eq!([other.enter(), other.enter()], [Ok(()), Err(Full::Room(3))]);
+        let (first, second) = (greedy.hold(), greedy.hold());
         assert_eq!((first.set(4), second.set(3)), (Ok(()), Err(Full::Share(6))));
-        assert_eq!((second.set(2), call.hold().set(5)), (Ok(()), Err(Full::Room(10))));
-        assert_eq!(call.hold().set(4), Ok(()));
+        assert_eq!((second.set(2), other.hold().set(5)), (Ok(()), Err(Full::Room(10))));
+        assert_eq!(other.hold().set(4), Ok(()));
         drop((first, second));
-        drop(calls);
-        assert!(other.enter().is_ok() && call.hold().set(6).is_ok());
+        greedy.leave();
+        assert!(other.enter().is_ok() && other.hold().set(6).is_ok());
     }
 
     #[test]
     fn bytes_are_held_up_to_the_bound_and_free_again() {
-        let call = Room::new(size(1, 10)).share(size(1, 99)).enter().unwrap();
+        let call = Room::new(size(1, 10)).share(size(1, 99));
         let (first, second) = (call.hold(), call.hold());
         assert!(first.set(6).is_ok());
         assert!(second.set(4).is_ok() && second.set(5).is_err() && second.set(4).is_ok());

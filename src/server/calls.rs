@@ -19,17 +19,17 @@ use super::{
     answer::Answer,
     deadline,
     messages::Messages,
-    question::{self, Question},
+    question::{self, Desk, Question},
     rooms::{Call, Rooms, Shares},
 };
 use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement};
 
 /// The calls of one connection.
-#[derive(Clone)]
 pub(super) struct Calls {
     routes: Routes,
     shares: Arc<Shares>,
-    questions: Option<Enforcement>,
+    /// Where questions are asked, if they are on this listener; shared with each that is not answered yet.
+    desk: Option<Arc<Desk>>,
     peer: Peer,
     timeout: Duration,
     /// How much a call may send ahead of what is read of it.
@@ -45,7 +45,7 @@ pub(super) struct Answering {
 /// How a call comes to its answer.
 enum Way {
     /// One question, or a batch.
-    Question(Question),
+    Question(Question, Arc<Desk>),
     /// Anything else, or a call there was no place for.
     Routed(Pin<Box<dyn Future<Output = Response<Answer>> + Send>>),
 }
@@ -56,7 +56,7 @@ impl Calls {
         Self {
             routes: routes.clone(),
             shares: rooms.of(peer),
-            questions: None,
+            desk: None,
             peer: peer.clone(),
             timeout: limits.call_timeout,
             window: usize::try_from(limits.bounds.stream_window_bytes).unwrap_or(usize::MAX),
@@ -65,7 +65,8 @@ impl Calls {
 
     /// The same, but for questions, which `enforcement` answers.
     pub(super) fn with_questions(self, enforcement: Enforcement) -> Self {
-        Self { questions: Some(enforcement), ..self }
+        let desk = Desk { enforcement, peer: self.peer.clone(), timeout: self.timeout };
+        Self { desk: Some(Arc::new(desk)), ..self }
     }
 
     fn routed_call(&self, mut request: Request<Incoming>, call: &Call) -> Way {
@@ -97,18 +98,20 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        let call = match self.shares.enter(&request) {
+        let question = self.desk.as_ref().zip(question::kind_of(&request));
+        let entered = match question {
+            Some((_, kind)) => self.shares.enter_to_ask(kind.path()),
+            None => self.shares.enter(&request),
+        };
+        let call = match entered {
             Ok(call) => call,
             Err(full) => {
                 let refusal = self.shares.refusal(&request, full);
                 return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: None };
             }
         };
-        let way = match self.questions.as_ref().zip(question::kind_of(&request)) {
-            Some((enforcement, kind)) => {
-                let (body, enforcement) = (request.into_body(), enforcement.clone());
-                Way::Question(Question::new(kind, body, enforcement, &self.peer, self.timeout))
-            }
+        let way = match question {
+            Some((desk, kind)) => Way::Question(Question::new(kind, request.into_body()), Arc::clone(desk)),
             None => self.routed_call(request, &call),
         };
         Answering { way, call: Some(call) }
@@ -121,9 +124,9 @@ impl Future for Answering {
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
         let answered = match (&mut this.way, &this.call) {
-            (Way::Question(question), Some(call)) => question.poll(context, call),
+            (Way::Question(question, desk), Some(call)) => question.poll(context, desk, call),
             // It was answered, and its place is its answer's.
-            (Way::Question(_), None) => Poll::Pending,
+            (Way::Question(..), None) => Poll::Pending,
             (Way::Routed(answered), _) => answered.as_mut().poll(context),
         };
         answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))

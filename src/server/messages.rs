@@ -42,7 +42,8 @@ impl Messages {
 
     fn hold(&self) -> Result<(), Status> {
         let ahead = if self.body.is_end_stream() { 0 } else { self.window };
-        self.held.set(ahead.saturating_add(self.announced))
+        // While a message arrives it is read, and nothing waits; once it is read, there is room for what waits.
+        self.held.set(ahead.max(self.announced))
     }
 
     /// Notes what arrived.

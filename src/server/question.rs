@@ -22,7 +22,9 @@ use super::{
     answer::{Answer, HEAD},
     rooms::{Call, Holding},
 };
-use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
+use crate::{
+    config::Limits, edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest,
+};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -37,12 +39,17 @@ pub(super) enum Kind {
 pub(super) struct Question {
     kind: Kind,
     body: Incoming,
-    enforcement: Enforcement,
-    peer: Peer,
-    timeout: Duration,
     read: Read,
     /// Only a question that does not arrive at once costs more.
     late: Option<Box<Late>>,
+}
+
+/// Who answers questions on a connection, and who asks them.
+pub(super) struct Desk {
+    pub(super) enforcement: Enforcement,
+    pub(super) peer: Peer,
+    /// How long a question may take until it is whole.
+    pub(super) timeout: Duration,
 }
 
 /// What is added to one that does not arrive at once.
@@ -61,11 +68,8 @@ enum Read {
 
 /// What a request asks, in the form that every client sends; the routes take any other.
 pub(super) fn kind_of(request: &Request<Incoming>) -> Option<Kind> {
-    let kind = match request.uri().path() {
-        "/esa.enforcement.v1.EnforcementService/Authorize" => Kind::One,
-        "/esa.enforcement.v1.EnforcementService/BatchAuthorize" => Kind::Batch,
-        _ => return None,
-    };
+    let path = request.uri().path();
+    let kind = [Kind::One, Kind::Batch].into_iter().find(|kind| kind.path() == path)?;
     let headers = request.headers();
     let usual = request.method() == hyper::Method::POST
         && headers
@@ -75,30 +79,38 @@ pub(super) fn kind_of(request: &Request<Incoming>) -> Option<Kind> {
     usual.then_some(kind)
 }
 
+impl Kind {
+    /// Where it is asked.
+    pub(super) const fn path(self) -> &'static str {
+        match self {
+            Self::One => "/esa.enforcement.v1.EnforcementService/Authorize",
+            Self::Batch => "/esa.enforcement.v1.EnforcementService/BatchAuthorize",
+        }
+    }
+}
+
 impl Question {
-    pub(super) fn new(
-        kind: Kind,
-        body: Incoming,
-        enforcement: Enforcement,
-        peer: &Peer,
-        timeout: Duration,
-    ) -> Self {
-        Self { kind, body, enforcement, peer: peer.clone(), timeout, read: Read::Nothing, late: None }
+    pub(super) fn new(kind: Kind, body: Incoming) -> Self {
+        Self { kind, body, read: Read::Nothing, late: None }
     }
 
-    /// Its answer, once it is whole; it is asked in `call`.
-    pub(super) fn poll(&mut self, context: &mut Context<'_>, call: &Call) -> Poll<Response<Answer>> {
-        let whole = match self.poll_whole(context) {
+    /// Its answer, once it is whole; it is asked in `call` at `desk`.
+    pub(super) fn poll(
+        &mut self,
+        context: &mut Context<'_>,
+        desk: &Desk,
+        call: &Call,
+    ) -> Poll<Response<Answer>> {
+        let whole = match self.poll_whole(context, desk.enforcement.limits()) {
             Poll::Ready(whole) => whole,
-            Poll::Pending => Err(ready!(self.poll_late(context, call))),
+            Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
         };
-        let answered = whole.and_then(|()| self.answer(call));
+        let answered = whole.and_then(|()| self.answer(desk, call));
         Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
     }
 
     /// Reads until the caller has said all.
-    fn poll_whole(&mut self, context: &mut Context<'_>) -> Poll<Result<(), Status>> {
-        let limits = self.enforcement.limits();
+    fn poll_whole(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Status>> {
         let most = match self.kind {
             Kind::One => limits.question_bytes,
             Kind::Batch => limits.request_bytes,
@@ -125,26 +137,26 @@ impl Question {
         Poll::Ready(Ok(()))
     }
 
-    fn answer(&mut self, call: &Call) -> Result<Response<Answer>, Status> {
+    fn answer(&mut self, desk: &Desk, call: &Call) -> Result<Response<Answer>, Status> {
+        let Desk { enforcement, peer, timeout: _ } = desk;
         let message = message(std::mem::replace(&mut self.read, Read::Nothing).into_bytes())?;
         match self.kind {
             Kind::Batch => {
                 let mut written = vec![0; HEAD];
-                self.enforcement.answer_batch(message, &self.peer, &mut written)?;
+                enforcement.answer_batch(message, peer, &mut written)?;
                 Answer::of_long(written, call.hold())
             }
             Kind::One => {
                 let question = AuthorizeRequest::decode(message).map_err(|error| {
                     Status::invalid_argument(format!("the message does not read: {error}"))
                 })?;
-                Ok(Answer::of(&self.enforcement.answer(&question, &self.peer)?))
+                Ok(Answer::of(&enforcement.answer(&question, peer)?))
             }
         }
     }
 
     /// Ready when it takes too long, or too much.
-    fn poll_late(&mut self, context: &mut Context<'_>, call: &Call) -> Poll<Status> {
-        let timeout = self.timeout;
+    fn poll_late(&mut self, context: &mut Context<'_>, timeout: Duration, call: &Call) -> Poll<Status> {
         let late = self.late.get_or_insert_with(|| {
             Box::new(Late { too_late: Box::pin(tokio::time::sleep(timeout)), held: call.hold() })
         });

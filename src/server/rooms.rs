@@ -22,7 +22,7 @@ use crate::{
     config::Limits,
     edge::{
         peer::{Peer, Who},
-        room::{Full, Held, OpenCall, Room, Share, Size},
+        room::{Full, Held, Room, Share, Size},
     },
     proto::health::health_server,
 };
@@ -60,9 +60,18 @@ const REFLECTIONS: usize = 64;
 /// An open call: its place is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Call {
-    open: OpenCall,
+    shares: Arc<Shares>,
+    kind: Kind,
+    /// A page is no call.
     tallying: Option<Tallying>,
-    domain: &'static str,
+}
+
+/// Which room a call is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Kind {
+    Call,
+    Health,
+    Reflection,
 }
 
 /// What is held of a call's messages in one direction.
@@ -83,7 +92,7 @@ impl Rooms {
             limits: limits.clone(),
             domain,
             callers: Mutex::default(),
-            tallied: Tallied::new(),
+            tallied: Arc::new(Tallied::new()),
         }))
     }
 
@@ -131,21 +140,27 @@ impl Inner {
 
 impl Shares {
     /// A place for one more call, if there is any.
-    pub(super) fn enter<B>(&self, request: &Request<B>) -> Result<Call, Full> {
+    pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Call, Full> {
         let path = request.uri().path();
-        let open = self.of(path).enter().inspect_err(|_| self.tallied.shed(path))?;
-        // A page is no call.
-        let tallying = speaks_grpc(request).then(|| self.tallied.begin(path));
-        Ok(Call { open, tallying, domain: self.domain })
+        let tallying = speaks_grpc(request).then(|| Tallying::of(path));
+        self.enter_as(Kind::of(path), path, tallying)
     }
 
-    fn of(&self, path: &str) -> &Share {
-        if is_of(health_server::SERVICE_NAME, path) {
-            &self.health
-        } else if path.starts_with("/grpc.reflection.") {
-            &self.reflection
-        } else {
-            &self.calls
+    /// The same for a question at `path`.
+    pub(super) fn enter_to_ask(self: &Arc<Self>, path: &'static str) -> Result<Call, Full> {
+        self.enter_as(Kind::Call, path, Some(Tallying::of(path)))
+    }
+
+    fn enter_as(self: &Arc<Self>, kind: Kind, path: &str, tallying: Option<Tallying>) -> Result<Call, Full> {
+        self.of(kind).enter().inspect_err(|_| self.tallied.shed(path))?;
+        Ok(Call { shares: Arc::clone(self), kind, tallying })
+    }
+
+    const fn of(&self, kind: Kind) -> &Share {
+        match kind {
+            Kind::Call => &self.calls,
+            Kind::Health => &self.health,
+            Kind::Reflection => &self.reflection,
         }
     }
 
@@ -178,7 +193,26 @@ impl Call {
 
     /// Nothing yet, of what is said in it in one direction.
     pub(super) fn hold(&self) -> Holding {
-        Holding { held: self.open.hold(), domain: self.domain }
+        Holding { held: self.shares.of(self.kind).hold(), domain: self.shares.domain }
+    }
+}
+
+impl Drop for Call {
+    fn drop(&mut self) {
+        self.shares.of(self.kind).leave();
+        self.tallying.iter().for_each(|tallying| tallying.over(&self.shares.tallied));
+    }
+}
+
+impl Kind {
+    fn of(path: &str) -> Self {
+        if is_of(health_server::SERVICE_NAME, path) {
+            Self::Health
+        } else if path.starts_with("/grpc.reflection.") {
+            Self::Reflection
+        } else {
+            Self::Call
+        }
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::{
     collections::HashMap,
-    sync::{Arc, LazyLock, OnceLock},
+    sync::{LazyLock, OnceLock},
     time::{Duration, Instant},
 };
 
@@ -44,10 +44,9 @@ pub(super) struct Method {
     pub(super) is_unary: bool,
 }
 
-/// A call that is counted once this is dropped.
+/// A call that is not over.
 #[derive(Debug)]
 pub(super) struct Tallying {
-    tallied: Arc<Tallied>,
     method: usize,
     began: Instant,
     /// How it ended; nothing while it is open. One that never ends was given up by its caller.
@@ -146,16 +145,8 @@ impl Known {
 }
 
 impl Tallied {
-    pub(super) fn new() -> Arc<Self> {
-        Arc::new(Self {
-            methods: KNOWN.methods.iter().map(|_| OnceLock::new()).collect(),
-            shed: Tally::default(),
-        })
-    }
-
-    /// Begins to count a call at `path`.
-    pub(super) fn begin(self: &Arc<Self>, path: &str) -> Tallying {
-        Tallying { tallied: Arc::clone(self), method: KNOWN.place(path), began: Instant::now(), code: None }
+    pub(super) fn new() -> Self {
+        Self { methods: KNOWN.methods.iter().map(|_| OnceLock::new()).collect(), shed: Tally::default() }
     }
 
     /// Counts a call at `path` that found no place.
@@ -207,17 +198,21 @@ impl OfMethod {
 }
 
 impl Tallying {
+    /// A call at `path` begins.
+    pub(super) fn of(path: &str) -> Self {
+        Self { method: KNOWN.place(path), began: Instant::now(), code: None }
+    }
+
     /// The call ended so.
     pub(super) fn ended(&mut self, code: Code) {
         self.code = Some(code);
     }
-}
 
-impl Drop for Tallying {
-    fn drop(&mut self) {
-        let Self { tallied, method, began, code } = self;
-        let of_method = tallied.ended(*method, code.unwrap_or(Code::Cancelled));
-        let is_unary = KNOWN.methods.get(*method).is_some_and(|method| method.is_unary);
+    /// It is over: `tallied` counts it.
+    pub(super) fn over(&self, tallied: &Tallied) {
+        let Self { method, began, code } = *self;
+        let of_method = tallied.ended(method, code.unwrap_or(Code::Cancelled));
+        let is_unary = KNOWN.methods.get(method).is_some_and(|method| method.is_unary);
         if let Some(of_method) = of_method.filter(|_| is_unary && code.is_some()) {
             of_method.took_so_long(began.elapsed());
         }
@@ -238,8 +233,9 @@ mod tests {
             ("/made.up/AnotherCall", Some(Code::Unimplemented)),
             ("", Some(Code::Unimplemented)),
         ] {
-            let mut call = tallied.begin(path);
+            let mut call = Tallying::of(path);
             code.into_iter().for_each(|code| call.ended(code));
+            call.over(&tallied);
         }
         tallied.shed("/grpc.health.v1.Health/Check");
         let counted: Vec<_> = tallied
