@@ -24,7 +24,11 @@ pub struct Limits {
     /// `limits.held_bytes`: bytes held at a time of messages that are not whole or not sent yet, on each listener, default
     /// 8 MiB; for health as many.
     pub held_bytes: usize,
-    /// `limits.caller_percent`: how much of `calls` and `held_bytes` one caller may have, default 50.
+    /// `limits.ahead_bytes`: bytes for what open calls may send ahead of what is read of them, `stream_window_bytes` for
+    /// each that has not said all, on each listener, default 32 MiB, which is room for 1,024 calls of `StreamAuthorize`;
+    /// for health as many.
+    pub ahead_bytes: usize,
+    /// `limits.caller_percent`: how much of `calls`, `held_bytes` and `ahead_bytes` one caller may have, default 50.
     pub caller_percent: usize,
     /// `limits.metrics_subscriptions`: subscriptions with rows of their own on the page of metrics, the first by ID, default
     /// 1,000; all are counted.
@@ -72,8 +76,9 @@ impl Limits {
             watches: reader.number("limits.watches", 10_000, 1..=1_000_000),
             calls: reader.number("limits.calls", 20_000, 1..=1_000_000),
             held_bytes: reader.number("limits.held_bytes", 8 << 20, 1 << 20..=1 << 40),
+            ahead_bytes: reader.number("limits.ahead_bytes", 32 << 20, 1 << 20..=1 << 40),
             caller_percent: reader.number("limits.caller_percent", 50, 1..=100),
-            metrics_subscriptions: reader.number("limits.metrics_subscriptions", 1_000, 0..=1_000_000),
+            metrics_subscriptions: reader.number("limits.metrics_subscriptions", 1_000, 0..=10_000),
             call_timeout: reader.duration("limits.call_timeout", Duration::from_secs(30)),
             bounds: bounds(reader),
             hold: reader.duration("limits.hold", Duration::from_millis(100)),

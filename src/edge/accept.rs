@@ -130,7 +130,7 @@ where
                 }
                 Err(error) if is_shortage(&error) => {
                     let wait = backoff.wait();
-                    self.tallied.lose(Loss::Shortage);
+                    self.tallied.fall_short();
                     warn!("no connection can be taken ({error}); trying again in {wait:?}");
                     tokio::time::sleep(wait).await;
                 }

@@ -7,11 +7,11 @@ use std::{
     future::Future as _,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll, ready},
+    task::{Context, Poll},
 };
 
 use bytes::{Buf as _, Bytes};
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
 
 /// What every HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -23,16 +23,11 @@ const ENOUGH: usize = PREFACE.len() + 9;
 #[derive(Debug)]
 pub(super) struct Begun<I> {
     first: Bytes,
-    io: I,
-    turn: Turn,
-}
-
-/// What is read of a connection before the others of its thread have their turn. What serves a connection reads on for
-/// as long as there is something to read: pings without end would be all that a thread ever hears.
-#[derive(Debug)]
-struct Turn {
-    bytes: usize,
-    left: usize,
+    /// What is left of the turn may be read.
+    io: Take<I>,
+    /// Bytes read of a connection before the others of its thread have their turn. What serves a connection reads on for
+    /// as long as there is something to read: pings without end would be all that a thread ever hears.
+    turn: u64,
 }
 
 impl<I: AsyncRead + Unpin> Begun<I> {
@@ -44,7 +39,8 @@ impl<I: AsyncRead + Unpin> Begun<I> {
                 return Err(io::ErrorKind::UnexpectedEof.into());
             }
         }
-        Ok(Self { first: first.into(), io, turn: Turn { bytes: turn, left: turn } })
+        let turn = u64::try_from(turn).unwrap_or(u64::MAX);
+        Ok(Self { first: first.into(), io: io.take(turn), turn })
     }
 
     /// Whether it is HTTP/2.
@@ -55,34 +51,19 @@ impl<I: AsyncRead + Unpin> Begun<I> {
 
 impl<I: AsyncRead + Unpin> Begun<I> {
     fn poll_turn(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.turn.left == 0 {
-            self.turn.left = self.turn.bytes;
+        if self.io.limit() == 0 {
+            self.io.set_limit(self.turn);
             // It goes on once it was looked who else has something to say; merely woken, it would come first.
             let yielded = pin!(tokio::task::yield_now()).poll(context);
             debug_assert!(yielded.is_pending(), "a turn that does not end");
             return Poll::Pending;
         }
-        let read = poll_read_at_most(&mut self.io, context, buffer, self.turn.left);
-        self.turn.left = match &read {
-            Poll::Pending => self.turn.bytes,
-            Poll::Ready(count) => self.turn.left - count.as_ref().copied().unwrap_or_default(),
-        };
-        read.map_ok(drop)
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        if read.is_pending() {
+            self.io.set_limit(self.turn);
+        }
+        read
     }
-}
-
-/// Reads once, `most` bytes at the most; how many.
-pub(super) fn poll_read_at_most<I: AsyncRead + Unpin>(
-    io: &mut I,
-    context: &mut Context<'_>,
-    buffer: &mut ReadBuf<'_>,
-    most: usize,
-) -> Poll<io::Result<usize>> {
-    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most.min(buffer.remaining())));
-    ready!(Pin::new(io).poll_read(context, &mut part))?;
-    let count = part.filled().len();
-    buffer.advance(count);
-    Poll::Ready(Ok(count))
 }
 
 /// Whether `bytes` may go on to be `whole`, or already begin with it.
@@ -106,13 +87,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
     }
 }
 
-impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
+impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Begun<I> {
     fn poll_write(
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write(context, bytes)
+        Pin::new(self.io.get_mut()).poll_write(context, bytes)
     }
 
     fn poll_write_vectored(
@@ -120,19 +101,19 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Begun<I> {
         context: &mut Context<'_>,
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.io).poll_write_vectored(context, slices)
+        Pin::new(self.io.get_mut()).poll_write_vectored(context, slices)
     }
 
     fn is_write_vectored(&self) -> bool {
-        self.io.is_write_vectored()
+        self.io.get_ref().is_write_vectored()
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_flush(context)
+        Pin::new(self.io.get_mut()).poll_flush(context)
     }
 
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_shutdown(context)
+        Pin::new(self.io.get_mut()).poll_shutdown(context)
     }
 }
 

@@ -9,6 +9,7 @@ use crate::tally::{Tallies, Tally};
 #[derive(Debug, Default)]
 pub struct Tallied {
     taken: Tally,
+    short: Tally,
     lost: Tallies<{ Loss::ALL.len() }>,
 }
 
@@ -23,13 +24,11 @@ pub enum Loss {
     Tls,
     /// It did not say in time what it speaks.
     Silent,
-    /// There were no descriptors or no memory for it; it waits to be taken.
-    Shortage,
 }
 
 impl Loss {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Full, Self::PeerFull, Self::Tls, Self::Silent, Self::Shortage];
+    pub const ALL: [Self; 4] = [Self::Full, Self::PeerFull, Self::Tls, Self::Silent];
 
     /// Its name.
     #[must_use]
@@ -39,7 +38,6 @@ impl Loss {
             Self::PeerFull => "peer_full",
             Self::Tls => "tls",
             Self::Silent => "silent",
-            Self::Shortage => "shortage",
         }
     }
 }
@@ -64,6 +62,16 @@ impl Tallied {
     #[must_use]
     pub fn lost(&self, why: Loss) -> u64 {
         self.lost.sum(why as usize)
+    }
+
+    /// How often none could be taken for want of descriptors or memory.
+    #[must_use]
+    pub fn times_short(&self) -> u64 {
+        self.short.total()
+    }
+
+    pub(super) fn fall_short(&self) {
+        self.short.count();
     }
 
     pub(super) fn take(&self) {

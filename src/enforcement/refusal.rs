@@ -130,6 +130,25 @@ impl Refusal {
         }
     }
 
+    /// Where the reason is among those for which a question has no answer, if it is one of them.
+    pub(super) const fn of_question(&self) -> Option<usize> {
+        match self {
+            Self::Unreadable(_) => Some(0),
+            Self::SubscriptionIdRequired { .. } => Some(1),
+            Self::SubscriptionNotHeld(_) => Some(2),
+            Self::NoFacts => Some(3),
+            Self::FactsTooOld { .. } => Some(4),
+            Self::NotEntitled { .. } => Some(5),
+            Self::OverQuota { .. } => Some(6),
+            // Of a call as a whole.
+            Self::TooMany { .. }
+            | Self::TooManyWatches(_)
+            | Self::TooManyRefreshes
+            | Self::UsageNotKept(_)
+            | Self::Stopping => None,
+        }
+    }
+
     /// The reasons for which a question, by itself or among many, has no answer.
     pub(super) const OF_QUESTIONS: [&'static str; 7] = [
         "FIELD_INVALID",

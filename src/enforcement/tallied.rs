@@ -48,11 +48,7 @@ impl Outcome {
                 stale: answer.stale,
                 not_vouched: answer.role_not_vouched,
             },
-            Err(refusal) => {
-                let reason = refusal.reason();
-                let known = Refusal::OF_QUESTIONS.iter().position(|known| *known == reason);
-                Self::Refused(known.unwrap_or(usize::MAX))
-            }
+            Err(refusal) => Self::Refused(refusal.of_question().unwrap_or(usize::MAX)),
         }
     }
 }
@@ -101,5 +97,28 @@ impl Tallied {
     /// How many questions had no answer, for each reason of `google.rpc.ErrorInfo`.
     pub fn refusals(&self) -> impl Iterator<Item = (&'static str, u64)> + '_ {
         Refusal::OF_QUESTIONS.into_iter().enumerate().map(|(which, reason)| (reason, self.refused.sum(which)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{cache::Missing, domain::SubscriptionId};
+
+    #[test]
+    fn a_refusal_counts_for_its_own_reason() {
+        let id: SubscriptionId = "3A8-WN7-7TD".parse().unwrap();
+        let over = Refusal::OverQuota { caller: String::new(), per_second: 1, burst: 1, retry_after: None };
+        let missing = [Missing::NoFacts, Missing::NotHeld(id), Missing::Ambiguous { held: 2 }];
+        for refusal in missing
+            .map(Refusal::from)
+            .into_iter()
+            .chain([over, Refusal::FactsTooOld { age: None, most: std::time::Duration::ZERO }])
+        {
+            let (tallied, reason) = (Tallied::default(), refusal.reason());
+            tallied.add(Outcome::of(&api::AuthorizeRequest::default(), &Err(refusal)), 3);
+            let counted: Vec<_> = tallied.refusals().filter(|(_, times)| 0 < *times).collect();
+            assert_eq!(counted, [(reason, 3)]);
+        }
     }
 }

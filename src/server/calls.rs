@@ -74,7 +74,7 @@ impl Calls {
         request.extensions_mut().insert(self.peer.clone());
         let (asked, answer) = (Arc::new(call.hold()), call.hold());
         let (parts, body) = request.into_parts();
-        let messages = match Messages::new(body, Arc::clone(&asked), self.window) {
+        let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
             Ok(messages) => tonic::body::Body::new(messages),
             Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
         };

@@ -2,7 +2,9 @@
 //!
 //! Whoever reads a message makes room for all of it once it has heard its length. A caller that then says no more, on
 //! each of its calls, would have it all at no cost. And as long as a call has not said all, it may send as much as its
-//! window allows while nobody reads, because the answers to what it said before do not leave. Not here: what a message may hold (each service knows).
+//! window allows while nobody reads, because the answers to what it said before do not leave.
+//!
+//! Not here: what a message may hold (each service knows).
 
 use std::{
     pin::Pin,
@@ -15,39 +17,46 @@ use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use tonic::Status;
 
-use super::{answer::HEAD, rooms::Holding};
+use super::{
+    answer::HEAD,
+    rooms::{Call, Holding},
+};
 
 /// A body of messages; what the one that arrives takes is held until the next begins, or the call ends.
 pub(super) struct Messages {
     body: Incoming,
     /// Shared with the answer: what is held of a question is held until it is answered.
     held: Arc<Holding>,
+    ahead: Holding,
     /// The head of the next message, as far as it has arrived.
     head: Vec<u8>,
-    /// How long the message is that arrives, or arrived last.
-    announced: usize,
-    /// How much of it is still to come.
+    /// How much of a message is still to come.
     left: usize,
     /// How much may wait to be read.
     window: usize,
 }
 
 impl Messages {
-    /// Messages of a call that may send so many bytes ahead; an error when there is no room for them.
-    pub(super) fn new(body: Incoming, held: Arc<Holding>, window: usize) -> Result<Self, Status> {
-        let messages = Self { body, held, head: Vec::with_capacity(HEAD), announced: 0, left: 0, window };
-        messages.hold()?;
+    /// Messages of `call`, which may send so many bytes ahead; an error when there is no room for them.
+    pub(super) fn new(
+        body: Incoming,
+        held: Arc<Holding>,
+        call: &Call,
+        window: usize,
+    ) -> Result<Self, Status> {
+        let messages =
+            Self { body, held, ahead: call.hold_ahead(), head: Vec::with_capacity(HEAD), left: 0, window };
+        messages.hold_ahead()?;
         Ok(messages)
     }
 
-    fn hold(&self) -> Result<(), Status> {
-        let ahead = if self.body.is_end_stream() { 0 } else { self.window };
-        // While a message arrives it is read, and nothing waits; once it is read, there is room for what waits.
-        self.held.set(ahead.max(self.announced))
+    /// Who has said all sends nothing ahead.
+    fn hold_ahead(&self) -> Result<(), Status> {
+        self.ahead.set(if self.body.is_end_stream() { 0 } else { self.window })
     }
 
-    /// Notes what arrived.
-    fn note(&mut self, mut data: &[u8]) {
+    /// Counts what arrived; an error when there is no room for what it announces.
+    fn count(&mut self, mut data: &[u8]) -> Result<(), Status> {
         while !data.is_empty() {
             if 0 < self.left {
                 let part = self.left.min(data.len());
@@ -62,10 +71,11 @@ impl Messages {
                 && let Ok(length) = length.try_into()
             {
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
-                self.announced = self.left;
                 self.head.clear();
+                self.held.set(self.left)?;
             }
         }
+        Ok(())
     }
 }
 
@@ -80,8 +90,10 @@ impl Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            frame.data_ref().into_iter().for_each(|data| self.note(data));
-            self.hold()?;
+            frame.data_ref().map_or(Ok(()), |data| self.count(data))?;
+            if self.body.is_end_stream() {
+                self.hold_ahead()?;
+            }
             Ok(frame)
         }))
     }

@@ -46,7 +46,7 @@ use crate::{
 pub struct Listeners {
     /// `esa.enforcement.v1`, health and reflection.
     pub enforcement: Listener,
-    /// Health over gRPC, and `/livez` and `/readyz` over HTTP.
+    /// Health over gRPC, and `/livez`, `/readyz` and `/metrics` over HTTP.
     pub probes: Listener,
     /// What the first speaks on TCP, if it is TLS; probes come in the clear.
     pub tls: Option<Arc<Tls>>,

@@ -2,8 +2,11 @@
 //!
 //! Not here: what makes a process ready (see `health`), and what is on the page of metrics.
 
+use std::convert::Infallible;
+
 use axum::{
     Router,
+    body::{Body, Bytes},
     http::{
         HeaderMap, HeaderValue, StatusCode,
         header::{ACCEPT, CONTENT_TYPE},
@@ -11,13 +14,14 @@ use axum::{
     response::{IntoResponse as _, Response},
     routing::get,
 };
+use futures_util::stream;
 use tonic::{Status, service::Routes};
 
 use super::{
     Vitals,
     calls::Calls,
     metrics::{Format, Metrics, OfListener},
-    rooms::Rooms,
+    rooms::{METRICS, Rooms},
 };
 use crate::{
     config,
@@ -51,9 +55,9 @@ fn routes(monitor: &Monitor, metrics: Metrics) -> Routes {
         let statuses = statuses.clone();
         get(async move || http_status(*statuses.borrow(), service))
     };
-    let page = get(async move |headers: HeaderMap| page(&metrics, &headers));
+    let page = get(move |headers: HeaderMap| page(metrics.clone(), headers));
     let pages =
-        Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe("")).route("/metrics", page);
+        Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe("")).route(METRICS, page);
     let calls = Routes::new(HealthServer::new(monitor.service())).into_axum_router();
     Routes::from(calls.merge(pages).fallback(unknown))
 }
@@ -71,14 +75,25 @@ async fn unknown(headers: HeaderMap) -> Response {
     }
 }
 
-fn page(metrics: &Metrics, headers: &HeaderMap) -> Response {
+async fn page(metrics: Metrics, headers: HeaderMap) -> Response {
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    match metrics.page(format) {
-        Ok(page) => ([(CONTENT_TYPE, format.content_type())], page).into_response(),
-        Err(error) => (StatusCode::INTERNAL_SERVER_ERROR, format!("the page cannot be written: {error}\n"))
-            .into_response(),
+    match metrics.page(format).await {
+        Ok(page) => ([(CONTENT_TYPE, format.content_type())], in_parts(page)).into_response(),
+        Err(error) => {
+            tracing::error!("there is no page of metrics: {error}");
+            (StatusCode::SERVICE_UNAVAILABLE, format!("there is no page: {error}\n")).into_response()
+        }
     }
+}
+
+/// A long page is held a part at a time.
+fn in_parts(page: Bytes) -> Body {
+    let parts = stream::unfold(page, |mut rest| async move {
+        let part = rest.split_to(rest.len().min(16 << 10));
+        (!part.is_empty()).then_some((Ok::<_, Infallible>(part), rest))
+    });
+    Body::from_stream(parts)
 }
 
 fn http_status(statuses: Statuses, service: &str) -> (StatusCode, &'static str) {

@@ -33,9 +33,7 @@ pub(super) struct Rooms(Arc<Inner>);
 
 #[derive(Debug)]
 struct Inner {
-    calls: Room,
-    health: Room,
-    reflection: Room,
+    rooms: [Places<Room>; Kind::ALL.len()],
     limits: Limits,
     /// The domain of `google.rpc.ErrorInfo`.
     domain: &'static str,
@@ -47,15 +45,24 @@ struct Inner {
 /// What one caller has of each room.
 #[derive(Debug)]
 pub(super) struct Shares {
-    calls: Share,
-    health: Share,
-    reflection: Share,
+    rooms: [Places<Share>; Kind::ALL.len()],
     tallied: Arc<Tallied>,
     domain: &'static str,
 }
 
+/// A room, or a share of one, for calls and what is held of them, and for what may come ahead of what is read of them:
+/// that is nearly always room for nothing, and must not keep out what is there.
+#[derive(Debug)]
+struct Places<R> {
+    held: R,
+    ahead: R,
+}
+
 /// How many tools may ask by reflection at a time: each costs more than any other call, and needs it for a moment.
 const REFLECTIONS: usize = 64;
+
+/// How many may read the page of metrics at a time: each has a page of its own for as long as it reads.
+const PAGES: usize = 16;
 
 /// An open call: its place is free again when this is dropped.
 #[derive(Debug)]
@@ -72,23 +79,30 @@ enum Kind {
     Call,
     Health,
     Reflection,
+    Page,
 }
+
+/// Where the page of metrics is.
+pub(super) const METRICS: &str = "/metrics";
 
 /// What is held of a call's messages in one direction.
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Held,
     domain: &'static str,
+    /// The key that says how much is held in all.
+    key: &'static str,
 }
 
 impl Rooms {
     /// Rooms for the calls of `domain`.
     pub(super) fn new(domain: &'static str, limits: &Limits) -> Self {
-        let room = |calls| Room::new(Size { calls, bytes: limits.held_bytes });
+        let room = |kind: Kind| Places {
+            held: Room::new(Size { calls: kind.places(limits), bytes: limits.held_bytes }),
+            ahead: Room::new(Size { calls: 0, bytes: limits.ahead_bytes }),
+        };
         Self(Arc::new(Inner {
-            calls: room(limits.calls),
-            health: room(limits.calls),
-            reflection: room(REFLECTIONS),
+            rooms: Kind::ALL.map(room),
             limits: limits.clone(),
             domain,
             callers: Mutex::default(),
@@ -101,10 +115,13 @@ impl Rooms {
         &self.0.tallied
     }
 
-    /// How much is taken of each now.
-    pub(super) fn taken(&self) -> [(&'static str, Size); 3] {
-        let Inner { calls, health, reflection, .. } = &*self.0;
-        [("calls", calls.taken()), ("health", health.taken()), ("reflection", reflection.taken())]
+    /// How much is taken of each now: calls, bytes of theirs, and bytes for what may come ahead.
+    pub(super) fn taken(&self) -> [(&'static str, [usize; 3]); Kind::ALL.len()] {
+        Kind::ALL.map(|kind| {
+            let Places { held, ahead } = kind.of_all(&self.0.rooms);
+            let Size { calls, bytes } = held.taken();
+            (kind.name(), [calls, bytes, ahead.taken().bytes])
+        })
     }
 
     /// What whoever is at the other end has of them, on all its connections together.
@@ -126,15 +143,16 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { calls, health, reflection, limits, domain, tallied, callers: _ } = self;
-        let size = |calls| Size { calls: limits.share(calls), bytes: limits.share(limits.held_bytes) };
-        Shares {
-            calls: calls.share(size(limits.calls)),
-            health: health.share(size(limits.calls)),
-            reflection: reflection.share(size(REFLECTIONS)),
-            tallied: Arc::clone(tallied),
-            domain,
-        }
+        let Self { rooms, limits, domain, tallied, callers: _ } = self;
+        let share = |kind: Kind| {
+            let Places { held, ahead } = kind.of_all(rooms);
+            let calls = limits.share(kind.places(limits));
+            Places {
+                held: held.share(Size { calls, bytes: limits.share(limits.held_bytes) }),
+                ahead: ahead.share(Size { calls: 0, bytes: limits.share(limits.ahead_bytes) }),
+            }
+        };
+        Shares { rooms: Kind::ALL.map(share), tallied: Arc::clone(tallied), domain }
     }
 }
 
@@ -152,16 +170,15 @@ impl Shares {
     }
 
     fn enter_as(self: &Arc<Self>, kind: Kind, path: &str, tallying: Option<Tallying>) -> Result<Call, Full> {
-        self.of(kind).enter().inspect_err(|_| self.tallied.shed(path))?;
+        if let Err(full) = self.of(kind).held.enter() {
+            tallying.iter().for_each(|_| self.tallied.shed(path));
+            return Err(full);
+        }
         Ok(Call { shares: Arc::clone(self), kind, tallying })
     }
 
-    const fn of(&self, kind: Kind) -> &Share {
-        match kind {
-            Kind::Call => &self.calls,
-            Kind::Health => &self.health,
-            Kind::Reflection => &self.reflection,
-        }
+    const fn of(&self, kind: Kind) -> &Places<Share> {
+        kind.of_all(&self.rooms)
     }
 
     /// What a call is told that finds no place. A page is refused in its own language: with the status of a call it would
@@ -193,23 +210,69 @@ impl Call {
 
     /// Nothing yet, of what is said in it in one direction.
     pub(super) fn hold(&self) -> Holding {
-        Holding { held: self.shares.of(self.kind).hold(), domain: self.shares.domain }
+        self.holding(&self.shares.of(self.kind).held, "limits.held_bytes")
+    }
+
+    /// Nothing yet, of what it may send ahead of what is read of it.
+    pub(super) fn hold_ahead(&self) -> Holding {
+        self.holding(&self.shares.of(self.kind).ahead, "limits.ahead_bytes")
+    }
+
+    fn holding(&self, share: &Share, key: &'static str) -> Holding {
+        Holding { held: share.hold(), domain: self.shares.domain, key }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.shares.of(self.kind).leave();
-        self.tallying.iter().for_each(|tallying| tallying.over(&self.shares.tallied));
+        self.shares.of(self.kind).held.leave();
+        if let Some(tallying) = &mut self.tallying {
+            if std::thread::panicking() {
+                tallying.ended(Code::Internal);
+            }
+            tallying.over(&self.shares.tallied);
+        }
     }
 }
 
 impl Kind {
+    const ALL: [Self; 4] = [Self::Call, Self::Health, Self::Reflection, Self::Page];
+
+    const fn of_all<R>(self, rooms: &[R; Self::ALL.len()]) -> &R {
+        let [calls, health, reflection, pages] = rooms;
+        match self {
+            Self::Call => calls,
+            Self::Health => health,
+            Self::Reflection => reflection,
+            Self::Page => pages,
+        }
+    }
+
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Call => "calls",
+            Self::Health => "health",
+            Self::Reflection => "reflection",
+            Self::Page => "pages",
+        }
+    }
+
+    /// How many may be open at a time.
+    const fn places(self, limits: &Limits) -> usize {
+        match self {
+            Self::Call | Self::Health => limits.calls,
+            Self::Reflection => REFLECTIONS,
+            Self::Page => PAGES,
+        }
+    }
+
     fn of(path: &str) -> Self {
         if is_of(health_server::SERVICE_NAME, path) {
             Self::Health
         } else if path.starts_with("/grpc.reflection.") {
             Self::Reflection
+        } else if path == METRICS {
+            Self::Page
         } else {
             Self::Call
         }
@@ -220,14 +283,15 @@ impl Holding {
     /// From now on a message of `bytes` is held, in place of the one before.
     pub(super) fn set(&self, bytes: usize) -> Result<(), Status> {
         let Err(full) = self.held.set(bytes) else { return Ok(()) };
+        let (what, key) = (format!("{bytes} bytes"), self.key);
         let what = match full {
             Full::Room(most) => format!(
-                "a message of {bytes} bytes is too many beside those held for other callers ({most} in all); ask again \
-                 in a moment, ask for less, or raise `limits.held_bytes`"
+                "room for {what} is too much beside what is held for other callers ({most} in all); ask again in a moment, \
+                 ask for less, or raise `{key}`"
             ),
             Full::Share(most) => format!(
-                "a message of {bytes} bytes is too many beside those held for the same caller ({most} in all); send and \
-                 read one after the other, or raise `limits.caller_percent`"
+                "room for {what} is too much beside what is held for the same caller ({most} in all); end or read other \
+                 calls first, or raise `{key}` or `limits.caller_percent`"
             ),
         };
         Err(exhausted("TOO_MANY_BYTES", self.domain, what))

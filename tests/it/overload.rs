@@ -197,6 +197,43 @@ async fn messages_that_are_announced_and_do_not_come_take_no_more_than_may_be_he
 }
 
 #[tokio::test]
+async fn calls_that_may_send_ahead_take_room_for_it_and_no_other_room() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let toml = "[limits]\nheld_bytes = 1048576\nahead_bytes = 1048576\ncaller_percent = 100";
+    let mut sidecar = Sidecar::start_with(source, None, toml).await.ready().await;
+    let client = connect(&sidecar.address).await;
+    let mut open = Vec::new();
+    let mut statuses = Vec::new();
+    // Each may send 32 KiB ahead.
+    for _ in 0..33 {
+        let mut client = client.clone().ready().await.unwrap();
+        let (response, sender) = client.send_request(call_of(STREAM), false).unwrap();
+        let answer = response.await.unwrap();
+        statuses.push(answer.headers().get("grpc-status").cloned());
+        open.push((answer, sender));
+    }
+    let refused = statuses.pop().unwrap();
+    assert_eq!(refused.unwrap(), "8");
+    assert!(statuses.iter().all(Option::is_none));
+    assert!(!batch_refused(&mut sidecar).await);
+    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
+    drop(open);
+    let taken = async {
+        loop {
+            let mut client = client.clone().ready().await.unwrap();
+            let (response, sender) = client.send_request(call_of(STREAM), false).unwrap();
+            let is_taken = !response.await.unwrap().headers().contains_key("grpc-status");
+            drop(sender);
+            if is_taken {
+                return;
+            }
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
     let mut sidecar = sidecar_that_holds_a_mebibyte().await;
     let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();

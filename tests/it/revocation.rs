@@ -114,6 +114,17 @@ async fn of_several_lists_of_an_authority_the_newest_counts_wherever_it_stands()
 }
 
 #[tokio::test]
+async fn of_lists_that_an_authority_made_at_one_instant_the_last_counts() {
+    let authority = authority();
+    let lists = [authority.list(&[9], 2026, 2096), authority.list(&[8], 2026, 2096)];
+    fs::write(authority.path("revoked.pem"), lists.concat()).unwrap();
+    let sidecar = Guarded::start(&format!("{}{TABLE}", authority.table()), &ListenAddress::loopback(0)).await;
+    assert!(!is_answered(&sidecar, &authority, &authority.issue(NAME, 8)).await);
+    assert!(is_answered(&sidecar, &authority, &authority.issue(NAME, 9)).await);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn a_list_that_grows_old_and_an_authority_without_one_are_told_of_once_and_again_when_mended() {
     let (one, other) = (authority(), Authority::named("other"));
     let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();

@@ -14,6 +14,7 @@ import urllib.error
 import urllib.parse
 import urllib.request
 from collections import Counter
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -24,7 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families as classic
 
 from conftest import channel_to
 from examples import OPERATIONS, facts
-from sidecar import START_WITHIN, Running, eventually
+from sidecar import START_WITHIN, Running, eventually, put
 from wire import CALL_WITHIN, SERVICE, word
 
 PARSERS = {
@@ -62,7 +63,7 @@ def calls(address, method, code, service=SERVICE):
     return value(address, "calls_total", listener="enforcement", service=service, method=method, code=code)
 
 
-def decisions(protocol, values):
+def decisions(values):
     """How often each operation was answered how, by the page."""
     found = {}
     for (name, *labels), times in values.items():
@@ -82,7 +83,7 @@ def answered(protocol, question, answer):
 
 def test_each_answer_is_counted_once_however_it_was_asked_for(protocol, everything):
     client = everything.client
-    before = Counter(decisions(protocol, read(client.sidecar.probes)[1]))
+    before = Counter(decisions(read(client.sidecar.probes)[1]))
     questions = [
         protocol.question(operation, role, subscription=told["subscription_id"])
         for told in everything.facts.values()
@@ -104,7 +105,48 @@ def test_each_answer_is_counted_once_however_it_was_asked_for(protocol, everythi
         seen[answered(protocol, question, answer.response)] += 1
     assert {reason for _, _, reason in seen} >= {"allowed", "administrator_exception", "sms_credits_depleted", "not_activated"}
     for wanted in WANTED:
-        assert Counter(decisions(protocol, read(client.sidecar.probes, wanted)[1])) - before == seen
+        assert Counter(decisions(read(client.sidecar.probes, wanted)[1])) - before == seen
+
+
+def test_a_batch_that_is_refused_as_a_whole_decides_nothing(protocol, serve):
+    with serve(facts(time.time_ns())) as client:
+        # Two questions that read, and one whose ID is no text.
+        batch = b"\x0a\x02\x10\x01" * 2 + b"\x0a\x03\x0a\x01\xff"
+        call = client.channel.unary_unary(f"/{SERVICE}/BatchAuthorize")
+        with pytest.raises(grpc.RpcError):
+            call(batch, timeout=CALL_WITHIN)
+        assert decisions(read(client.sidecar.probes)[1]) == {}
+        assert calls(client.sidecar.probes, "BatchAuthorize", "INVALID_ARGUMENT") == 1
+        empty = iter([protocol.messages.StreamAuthorizeRequest()])
+        assert [answer.error.reason for answer in client.stub.StreamAuthorize(empty, timeout=CALL_WITHIN)] == ["FIELD_INVALID"]
+        assert value(client.sidecar.probes, "questions_refused_total", reason="FIELD_INVALID") == 1
+
+
+def test_a_page_longer_than_what_is_held_for_one_caller_is_read_and_many_at_once_keep_nobody_waiting(connect, tmp_path):
+    many = [facts(time.time_ns(), subscription_id=f"AAA-AAA-{number:03}") for number in range(900)]
+    put(tmp_path / "facts.json", many)
+    with connect(tmp_path / "facts.json", tmp_path / "data", LIMITS__HELD_BYTES="1048576") as client:
+        address = client.sidecar.probes
+        text, values = read(address)
+        assert len(text) > 1048576 and values["esa_sidecar_subscriptions", ("state", "ok")] == 900
+
+        def ask(_):
+            try:
+                return len(opened(f"http://{address}/metrics").read())
+            except urllib.error.HTTPError as error:
+                return error.code
+
+        with ThreadPoolExecutor(40) as askers:
+            asked = askers.map(ask, range(40))
+            waits = []
+            for _ in range(5):
+                began = time.monotonic()
+                assert opened(f"http://{address}/readyz").status == 200
+                waits.append(time.monotonic() - began)
+            told = list(asked)
+        assert set(told) & {503} and [length for length in told if length > 1048576]
+        print(f"ready within {max(waits) * 1000:.1f} ms beside {len(told)} pages")
+        assert value(address, "calls_open", listener="probes", room="pages") == 1
 
 
 def test_a_call_is_counted_by_how_it_ended_and_timed(protocol, serve):
@@ -139,8 +181,9 @@ def test_a_call_is_counted_by_how_it_ended_and_timed(protocol, serve):
 
 
 def test_what_is_said_of_a_subscription_is_what_callers_are_told(protocol, everything):
-    address, now = everything.client.sidecar.probes, time.time()
-    values = read(address)[1]
+    address = everything.client.sidecar.probes
+    _, values = read(address)
+    started, now = values["process_start_time_seconds",], time.time()
     for told in everything.facts.values():
         identity = told["subscription_id"]
         request = protocol.messages.GetSubscriptionRequest(subscription_id=identity)
@@ -156,13 +199,14 @@ def test_what_is_said_of_a_subscription_is_what_callers_are_told(protocol, every
         conditions = {name[1] for name, held in of_it.items() if name[0] == "subscription_condition" and held == 1}
         kinds = {word(protocol.held.ConditionKind, condition.kind) for condition in subscription.conditions}
         assert conditions == kinds
-        turns = [(name[1], held) for name, held in of_it.items() if name[0] == "subscription_turns_at_seconds"]
+        turns = [(name[1], held) for name, held in of_it.items() if name[0] == "subscription_turn_timestamp_seconds"]
         expected = [(word(protocol.held.SubscriptionState, turn.state), turn.at.ToNanoseconds()) for turn in subscription.timeline]
         assert [state for state, _ in turns] == [state for state, _ in expected[:1]]
         assert all(abs(at * 1e9 - wanted) < 1e6 for (_, at), (_, wanted) in zip(turns, expected))
         assert of_it["users_active",] == told["users"]["active"]
         assert of_it.get(("sms_credits",)) == told.get("sms_credits")
-        assert 0 <= of_it["facts_age_seconds",] <= time.time() - now + 600
+        # No older than the sidecar, which was started for these tests.
+        assert 0 <= of_it["facts_age_seconds",] <= now - started
         assert of_it["facts_revision",] == subscription.provenance.revision and of_it["facts_stale",] == 0
     of_state = {labels[0][1]: held for (name, *labels), held in values.items() if name == "esa_sidecar_subscriptions"}
     assert sum(of_state.values()) == len(everything.facts)

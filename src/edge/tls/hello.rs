@@ -11,8 +11,6 @@ use std::{
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 
-use crate::edge::first_bytes::poll_read_at_most;
-
 /// Bytes until the caller is answered. A hello has hundreds, and two thousand with keys that outlast quantum computers.
 const FIRST: usize = 4 << 10;
 
@@ -102,6 +100,20 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Hello<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
+}
+
+/// Reads once, `most` bytes at the most; how many.
+fn poll_read_at_most<I: AsyncRead + Unpin>(
+    io: &mut I,
+    context: &mut Context<'_>,
+    buffer: &mut ReadBuf<'_>,
+    most: usize,
+) -> Poll<io::Result<usize>> {
+    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most.min(buffer.remaining())));
+    ready!(Pin::new(io).poll_read(context, &mut part))?;
+    let count = part.filled().len();
+    buffer.advance(count);
+    Poll::Ready(Ok(count))
 }
 
 #[cfg(test)]

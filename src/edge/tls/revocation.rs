@@ -66,7 +66,7 @@ pub(super) struct Told {
 }
 
 /// The lists that count in a file. rustls takes the first that is about a certificate, so of several that are about the
-/// same ones the newest is left: it is enough to append it.
+/// same ones the newest is left, and of those made at the same instant the last: it is enough to append it.
 pub(super) fn read(pem: &[u8], path: &Path) -> Result<Vec<List>, TlsError> {
     let malformed = |error: String| TlsError::Malformed(path.to_owned(), error);
     let mut lists = CertificateRevocationListDer::pem_slice_iter(pem)
@@ -75,6 +75,7 @@ pub(super) fn read(pem: &[u8], path: &Path) -> Result<Vec<List>, TlsError> {
     if lists.is_empty() {
         return Err(TlsError::Missing(path.to_owned(), "revocation list"));
     }
+    lists.reverse();
     lists.sort_by_key(|list| Reverse(list.made));
     let mut newest: Vec<List> = Vec::new();
     for list in lists {

@@ -33,8 +33,8 @@ pub(super) struct Batch<'a> {
 struct Shared {
     written: Range<usize>,
     outcome: Outcome,
-    /// How many more had it.
-    again: u64,
+    /// How many have it.
+    times: u64,
 }
 
 /// `BatchAuthorizeRequest`, its questions as they came.
@@ -69,11 +69,12 @@ impl Enforcement {
         let mut batch = Batch::of(&self.0, caller);
         written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
         let mut answered: HashMap<&[u8], Shared, RandomState> = HashMap::default();
+        let mut logged = Vec::new();
         let mut question = api::AuthorizeRequest::default();
         for (position, asked) in questions.iter().enumerate() {
             if let Some(shared) = answered.get_mut(&asked[..]) {
                 written.extend_from_within(shared.written.clone());
-                shared.again += 1;
+                shared.times += 1;
                 continue;
             }
             question.clear();
@@ -82,16 +83,19 @@ impl Enforcement {
                 .map_err(|error| unreadable(format!("questions[{position}]"), error))?;
             let answer = batch.decided(&question);
             let outcome = Outcome::of(&question, &answer);
-            self.0.tallied.add(outcome, 1);
             // Each use of footnote 3 is logged, so that each is an answer of its own (semantics 4.3).
             let is_logged = is_exception(&answer);
             let begin = written.len();
             OneAnswer { results: Some(in_batch(answer)) }.encode_raw(written);
-            if !is_logged {
-                answered.insert(asked, Shared { written: begin..written.len(), outcome, again: 0 });
+            if is_logged {
+                logged.push(outcome);
+            } else {
+                answered.insert(asked, Shared { written: begin..written.len(), outcome, times: 1 });
             }
         }
-        answered.into_values().for_each(|Shared { outcome, again, .. }| self.0.tallied.add(outcome, again));
+        // A batch of which one question does not read is refused as a whole, and none of it was answered.
+        logged.into_iter().for_each(|outcome| self.0.tallied.add(outcome, 1));
+        answered.into_values().for_each(|Shared { outcome, times, .. }| self.0.tallied.add(outcome, times));
         Ok(())
     }
 }

@@ -155,7 +155,11 @@ impl Inner {
         let answered = match &request.question {
             Some(question) => self.answer(question, caller),
             // It costs as much as one.
-            None => Err(caller.spend(1).err().unwrap_or_else(missing)),
+            None => {
+                let refused = Err(caller.spend(1).err().unwrap_or_else(missing));
+                self.tallied.add(Outcome::of(&api::AuthorizeRequest::default(), &refused), 1);
+                refused
+            }
         };
         let result = match answered {
             Ok(answer) => api::stream_authorize_response::Result::Response(answer),

@@ -37,30 +37,39 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.counters(
         "connections_lost",
         "Connections that came to no call: closed at once because as many were open as may be (full) or as one peer may \
-         have (peer_full), without agreement on TLS (tls), without a word in time (silent); or that wait because there \
-         are no descriptors or no memory for them (shortage).",
+         have (peer_full), without agreement on TLS (tls), without a word in time (silent).",
         lost,
+    )?;
+    page.counters(
+        "accept_failures",
+        "Times that no connection could be taken for want of descriptors or memory; it is tried again within a second.",
+        listeners.iter().map(|listener| {
+            ([("listener", listener.name)], listener.connections.tallied().times_short())
+        }),
     )
 }
 
 fn calls(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
-    let taken = |which: fn(&crate::edge::room::Size) -> usize| {
+    let taken = |which: fn([usize; 3]) -> usize| {
         listeners.iter().flat_map(move |listener| {
-            listener
-                .rooms
-                .taken()
-                .map(|(room, size)| ([("listener", listener.name), ("room", room)], which(&size) as f64))
+            let row = |(room, taken)| ([("listener", listener.name), ("room", room)], which(taken) as f64);
+            listener.rooms.taken().map(row)
         })
     };
     page.gauges(
         "calls_open",
-        "Calls that are open, streams and watches among them.",
-        taken(|size| size.calls),
+        "Calls that are open, streams and watches among them; the page itself is one.",
+        taken(|[calls, ..]| calls),
     )?;
     page.gauges(
         "held_bytes",
         "Bytes held of messages that are not whole or not sent yet.",
-        taken(|size| size.bytes),
+        taken(|[_, held, _]| held),
+    )?;
+    page.gauges(
+        "ahead_bytes",
+        "Bytes that open calls may send ahead of what is read of them.",
+        taken(|[.., ahead]| ahead),
     )?;
     page.counters(
         "calls_shed",

@@ -22,10 +22,10 @@ fn answers(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
             [("operation", operation.name()), ("access", reason.access().name()), ("reason", reason.name())];
         (labels, times)
     });
-    page.counters("decisions", "Questions that were answered, by what was answered.", decisions)?;
+    page.counters("decisions", "Questions that were decided on, by what was decided.", decisions)?;
     page.counters(
         "decisions_stale",
-        "Answers that were given from stale facts.",
+        "Those of them that were decided from stale facts.",
         [(ALONE, tallied.stale())],
     )?;
     page.counters(
@@ -35,7 +35,7 @@ fn answers(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
     )?;
     page.counters(
         "questions_refused",
-        "Questions that had no answer, by the reason in the status.",
+        "Questions that had no answer, by the reason, on calls that were taken; a call refused as a whole is among the calls.",
         tallied.refusals().map(|(reason, times)| ([("reason", reason)], times)),
     )?;
     let callers = sidecar.enforcement.refusals();

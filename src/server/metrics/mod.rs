@@ -13,12 +13,16 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
+use bytes::Bytes;
 use prometheus_client::{
     collector::Collector,
     encoding::{DescriptorEncoder, prometheus_text, text},
     registry::Registry,
 };
-use tokio::sync::watch;
+use tokio::{
+    sync::watch,
+    task::{JoinError, spawn_blocking},
+};
 use tracing_appender::non_blocking::ErrorCounter;
 
 use self::page::Page;
@@ -30,7 +34,11 @@ use crate::{
 
 /// All that can be seen of this process; copies are the same.
 #[derive(Clone, Default)]
-pub struct Metrics(Arc<Mutex<Seen>>);
+pub struct Metrics {
+    seen: Arc<Mutex<Seen>>,
+    /// One page is made at a time: who asks for many has one processor at the most.
+    making: Arc<tokio::sync::Mutex<()>>,
+}
 
 #[derive(Default)]
 struct Seen {
@@ -58,6 +66,17 @@ pub(super) struct OfSidecar {
     pub(super) subscriptions: usize,
 }
 
+/// Why there is no page.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum NoPage {
+    /// The process is stopping.
+    #[error("the process is stopping")]
+    Stopping(#[from] JoinError),
+    /// A row does not read.
+    #[error("a row cannot be written: {0}")]
+    Unwritten(#[from] fmt::Error),
+}
+
 /// How the page is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Format {
@@ -83,8 +102,14 @@ impl Metrics {
         self.seen().sidecar = Some(sidecar);
     }
 
-    /// The page as it is now.
-    pub(super) fn page(&self, format: Format) -> Result<String, fmt::Error> {
+    /// The page as it is now, made where it keeps nobody from being answered.
+    pub(super) async fn page(&self, format: Format) -> Result<Bytes, NoPage> {
+        let _alone = self.making.lock().await;
+        let metrics = self.clone();
+        spawn_blocking(move || metrics.made(format)).await?.map_err(NoPage::from)
+    }
+
+    fn made(&self, format: Format) -> Result<Bytes, fmt::Error> {
         let mut registry = Registry::default();
         registry.register_collector(Box::new(self.clone()));
         let mut page = String::new();
@@ -92,11 +117,11 @@ impl Metrics {
             Format::OpenMetrics => text::encode(&mut page, &registry)?,
             Format::Prometheus => prometheus_text::encode(&mut page, &registry)?,
         }
-        Ok(page)
+        Ok(page.into())
     }
 
     fn seen(&self) -> MutexGuard<'_, Seen> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+        self.seen.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
 

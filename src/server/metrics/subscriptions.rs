@@ -74,7 +74,7 @@ fn states(page: &mut Page<'_>, shown: &[Shown], now: Instant) -> fmt::Result {
         Some(([shown.label(), ("state", next.state.name())], seconds(next.from)))
     });
     page.gauges(
-        "subscription_turns_at_seconds",
+        "subscription_turn_timestamp_seconds",
         "When time alone will change the conditions of a subscription, in seconds since 1970, and its state from then on.",
         turns,
     )
