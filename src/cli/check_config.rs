@@ -1,15 +1,11 @@
 //! `check-config`: what is wrong with a configuration, all of it, without starting.
 
-use std::{path::PathBuf, process::ExitCode, sync::Arc};
+use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, output};
-use crate::{
-    clock::WallClock,
-    config::{Config, Licensing},
-    edge::tls::Tls,
-};
+use super::{CommandError, CommandResult, output, read_tls};
+use crate::config::{Config, Licensing};
 
 /// Say all that is wrong with a configuration, without starting
 ///
@@ -25,7 +21,7 @@ impl CheckConfig {
     pub(super) fn run(self) -> CommandResult {
         let shown = self.file.display().to_string();
         let config = Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
-        let tls = config.tls.files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
+        let tls = read_tls(config.tls.files)?;
         let Licensing { urls, trust, timeout, .. } = config.licensing;
         urls.iter().try_for_each(|url| url.endpoint(&trust, timeout).map(drop))?;
         let faults = tls.map(|tls| tls.revocation_faults()).unwrap_or_default();

@@ -5,18 +5,13 @@ use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
 use clap::Args;
 
 use super::{
-    CommandError, CommandResult, output, reread::Reread, run_server::Process, serve::flag,
+    CommandError, CommandResult, output, read_tls, reread::Reread, run_server::Process, serve::flag,
     systemd::listening_on,
 };
 use crate::{
     clock::WallClock,
     config::Config,
-    edge::{
-        address::ListenAddress,
-        listener::Listener,
-        passed::Passed,
-        tls::{Files, Tls},
-    },
+    edge::{address::ListenAddress, listener::Listener, passed::Passed, tls::Files},
     health::Monitor,
     licensing::{Anew, FIRST_ACCOUNT, Opened},
     server,
@@ -87,7 +82,7 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
         require_revocations: false,
         ..files
     });
-    let tls = files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
+    let tls = read_tls(files)?;
     let run =
         Box::pin(server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop));
     process.until_signal(run, &vitals, String::new()).await

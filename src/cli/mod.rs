@@ -29,11 +29,15 @@ mod unit_management;
 mod units;
 mod whole_file;
 
-use std::{fmt, process::ExitCode};
+use std::{fmt, process::ExitCode, sync::Arc};
 
 use clap::{Parser, Subcommand};
 
-use crate::config::Faults;
+use crate::{
+    clock::WallClock,
+    config::Faults,
+    edge::tls::{Files, Tls, TlsError},
+};
 
 /// Tells an authentication server what its ESET Secure Authentication subscription allows.
 #[derive(Parser)]
@@ -112,6 +116,11 @@ pub fn run() -> ExitCode {
         error.what.iter().for_each(|what| output::error(what));
         ExitCode::from(error.status)
     })
+}
+
+/// TLS of a listener, judged by the wall clock, by which authorities date what they sign.
+fn read_tls(files: Option<Files>) -> Result<Option<Arc<Tls>>, TlsError> {
+    files.map(|files| Tls::read(files, Arc::new(WallClock))).transpose()
 }
 
 impl CommandError {

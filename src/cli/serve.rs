@@ -9,12 +9,13 @@ use std::{
 use clap::Args;
 
 use super::{
-    CommandError, CommandResult, licensing, reread::Reread, run_server::Process, systemd::listening_on,
+    CommandError, CommandResult, licensing, read_tls, reread::Reread, run_server::Process,
+    systemd::listening_on,
 };
 use crate::{
-    clock::{Clock, SystemClock, WallClock},
+    clock::{Clock, SystemClock},
     config::{self, Config, FactsFile, Flag},
-    edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress, tls::Tls},
+    edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress},
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
@@ -157,7 +158,7 @@ async fn sidecar<S: FactsSource>(
     let (enforcement, _) =
         process.open("enforcement", &config.listen.enforcement, config.listen.threads).await?;
     let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
-    let tls = config.tls.files.clone().map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
+    let tls = read_tls(config.tls.files.clone())?;
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let (clock, stop) = (Arc::new(SystemClock::new()), process.stop.clone());
     let settings = process.settings(config);
@@ -187,7 +188,7 @@ pub(super) async fn embedded(
     let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     let stop = process.stop.clone();
-    let tls = config.tls.files.clone().map(|files| Tls::read(files, Arc::new(WallClock))).transpose()?;
+    let tls = read_tls(config.tls.files.clone())?;
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
     let of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
     // The sidecar beside it is one of its own process, and asks in the clear.

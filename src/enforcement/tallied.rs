@@ -5,7 +5,7 @@
 use crate::{
     domain::{Operation, Reason},
     enforcement::refusal::Refusal,
-    names::Named as _,
+    names::Named,
     proto::enforcement as api,
     tally::{Tallies, Tally},
 };
@@ -19,7 +19,7 @@ pub struct Tallied {
     refused: Tallies<{ Refusal::OF_QUESTIONS.len() }>,
 }
 
-const REASONS: usize = <Reason as crate::names::Named>::ALL.len();
+const REASONS: usize = <Reason as Named>::ALL.len();
 
 /// What an answer counts as, or that there was none.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -161,17 +161,17 @@ impl Shares {
     pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Call, Full> {
         let path = request.uri().path();
         let tallying = speaks_grpc(request).then(|| Tallying::of(path));
-        self.enter_as(Kind::of(path), path, tallying)
+        self.enter_as(Kind::of(path), tallying)
     }
 
     /// The same for a question at `path`.
     pub(super) fn enter_to_ask(self: &Arc<Self>, path: &'static str) -> Result<Call, Full> {
-        self.enter_as(Kind::Call, path, Some(Tallying::of(path)))
+        self.enter_as(Kind::Call, Some(Tallying::of(path)))
     }
 
-    fn enter_as(self: &Arc<Self>, kind: Kind, path: &str, tallying: Option<Tallying>) -> Result<Call, Full> {
+    fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>) -> Result<Call, Full> {
         if let Err(full) = self.of(kind).held.enter() {
-            tallying.iter().for_each(|_| self.tallied.shed(path));
+            tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
         }
         Ok(Call { shares: Arc::clone(self), kind, tallying })

@@ -149,10 +149,10 @@ impl Tallied {
         Self { methods: KNOWN.methods.iter().map(|_| OnceLock::new()).collect(), shed: Tally::default() }
     }
 
-    /// Counts a call at `path` that found no place.
-    pub(super) fn shed(&self, path: &str) {
+    /// Counts a call that found no place.
+    pub(super) fn shed(&self, call: &Tallying) {
         self.shed.count();
-        self.ended(KNOWN.place(path), Code::ResourceExhausted);
+        self.ended(call.method, Code::ResourceExhausted);
     }
 
     /// How many found no place.
@@ -237,7 +237,7 @@ mod tests {
             code.into_iter().for_each(|code| call.ended(code));
             call.over(&tallied);
         }
-        tallied.shed("/grpc.health.v1.Health/Check");
+        tallied.shed(&Tallying::of("/grpc.health.v1.Health/Check"));
         let counted: Vec<_> = tallied
             .methods()
             .flat_map(|(method, calls)| {

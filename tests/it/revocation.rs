@@ -87,6 +87,15 @@ fn authority() -> Authority {
     authority
 }
 
+/// Two that are believed, of which one has a list, which is due in 2028.
+fn two_authorities() -> (Authority, Authority) {
+    let (one, other) = (authority(), Authority::named("other"));
+    let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();
+    fs::write(one.path("ca.pem"), believed).unwrap();
+    fs::write(one.path("revoked.pem"), one.list(&[], 2026, 2028)).unwrap();
+    (one, other)
+}
+
 /// The configuration of a sidecar that requires lists.
 fn required(authority: &Authority) -> String {
     format!("{}require_revocations = true\n{TABLE}", authority.table())
@@ -126,10 +135,7 @@ async fn of_lists_that_an_authority_made_at_one_instant_the_last_counts() {
 
 #[tokio::test]
 async fn a_list_that_grows_old_and_an_authority_without_one_are_told_of_once_and_again_when_mended() {
-    let (one, other) = (authority(), Authority::named("other"));
-    let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();
-    fs::write(one.path("ca.pem"), believed).unwrap();
-    fs::write(one.path("revoked.pem"), one.list(&[], 2026, 2028)).unwrap();
+    let (one, other) = two_authorities();
     let mut log = Log::open();
     let clock = ManualClock::at(year(2027));
     let sidecar = Guarded::judging_by(clock.clone(), &format!("{}{TABLE}", one.table())).await;
@@ -153,10 +159,7 @@ async fn a_list_that_grows_old_and_an_authority_without_one_are_told_of_once_and
 
 #[tokio::test]
 async fn where_lists_are_required_callers_whose_authority_has_none_in_date_are_refused_until_it_has() {
-    let (one, other) = (authority(), Authority::named("other"));
-    let believed = fs::read_to_string(one.path("ca.pem")).unwrap() + &other.pem();
-    fs::write(one.path("ca.pem"), believed).unwrap();
-    fs::write(one.path("revoked.pem"), one.list(&[], 2026, 2028)).unwrap();
+    let (one, other) = two_authorities();
     let mut log = Log::open();
     let clock = ManualClock::at(year(2027));
     let sidecar = Guarded::judging_by(clock.clone(), &required(&one)).await;

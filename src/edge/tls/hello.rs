@@ -65,7 +65,12 @@ impl<I: AsyncRead + Unpin> AsyncRead for Hello<I> {
                 "it says more than agreeing on TLS takes",
             )));
         }
-        *left -= ready!(poll_read_at_most(&mut this.io, context, buffer, *left))?;
+        let most = (*left).min(buffer.remaining());
+        let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most));
+        ready!(Pin::new(&mut this.io).poll_read(context, &mut part))?;
+        let count = part.filled().len();
+        buffer.advance(count);
+        *left -= count;
         Poll::Ready(Ok(()))
     }
 }
@@ -100,20 +105,6 @@ impl<I: AsyncWrite + Unpin> AsyncWrite for Hello<I> {
     fn poll_shutdown(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {
         Pin::new(&mut self.io).poll_shutdown(context)
     }
-}
-
-/// Reads once, `most` bytes at the most; how many.
-fn poll_read_at_most<I: AsyncRead + Unpin>(
-    io: &mut I,
-    context: &mut Context<'_>,
-    buffer: &mut ReadBuf<'_>,
-    most: usize,
-) -> Poll<io::Result<usize>> {
-    let mut part = ReadBuf::new(buffer.initialize_unfilled_to(most.min(buffer.remaining())));
-    ready!(Pin::new(io).poll_read(context, &mut part))?;
-    let count = part.filled().len();
-    buffer.advance(count);
-    Poll::Ready(Ok(count))
 }
 
 #[cfg(test)]

@@ -5,7 +5,7 @@
 use std::fmt;
 
 use prometheus_client::{
-    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric as _, NoLabelSet},
+    encoding::{DescriptorEncoder, EncodeLabelSet, EncodeMetric, MetricEncoder, NoLabelSet},
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
@@ -37,12 +37,8 @@ impl<'a> Page<'a> {
         help: &str,
         rows: impl IntoIterator<Item = (L, u64)>,
     ) -> fmt::Result {
-        let name = format!("{OURS}{name}");
-        let mut family = self.0.encode_descriptor(&name, help, None, MetricType::Counter)?;
-        for (labels, value) in rows {
-            ConstCounter::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let rows = rows.into_iter().map(|(labels, value)| (labels, ConstCounter::new(value)));
+        self.family(&format!("{OURS}{name}"), help, MetricType::Counter, rows)
     }
 
     /// What comes and goes.
@@ -62,17 +58,13 @@ impl<'a> Page<'a> {
         help: &str,
         rows: impl IntoIterator<Item = (L, f64)>,
     ) -> fmt::Result {
-        let mut family = self.0.encode_descriptor(name, help, None, MetricType::Gauge)?;
-        for (labels, value) in rows {
-            ConstGauge::new(value).encode(family.encode_family(&labels)?)?;
-        }
-        Ok(())
+        let rows = rows.into_iter().map(|(labels, value)| (labels, ConstGauge::new(value)));
+        self.family(name, help, MetricType::Gauge, rows)
     }
 
     /// What only grows, under a name that many programs share.
     pub(super) fn counter_of_all(&mut self, name: &str, help: &str, value: f64) -> fmt::Result {
-        let family = self.0.encode_descriptor(name, help, None, MetricType::Counter)?;
-        ConstCounter::new(value).encode(family)
+        self.family(name, help, MetricType::Counter, [(ALONE, ConstCounter::new(value))])
     }
 
     /// How long things take.
@@ -82,13 +74,32 @@ impl<'a> Page<'a> {
         help: &str,
         rows: impl IntoIterator<Item = (L, Took<'t>)>,
     ) -> fmt::Result {
-        let name = format!("{OURS}{name}");
-        let mut family = self.0.encode_descriptor(&name, help, None, MetricType::Histogram)?;
-        for (labels, Took { buckets, seconds }) in rows {
-            let all = buckets.iter().map(|(_, times)| times).sum();
-            family.encode_family(&labels)?.encode_histogram::<NoLabelSet>(seconds, all, buckets, None)?;
+        self.family(&format!("{OURS}{name}"), help, MetricType::Histogram, rows)
+    }
+
+    fn family<L: EncodeLabelSet, V: EncodeMetric>(
+        &mut self,
+        name: &str,
+        help: &str,
+        kind: MetricType,
+        rows: impl IntoIterator<Item = (L, V)>,
+    ) -> fmt::Result {
+        let mut family = self.0.encode_descriptor(name, help, None, kind)?;
+        for (labels, value) in rows {
+            value.encode(family.encode_family(&labels)?)?;
         }
         Ok(())
+    }
+}
+
+impl EncodeMetric for Took<'_> {
+    fn encode(&self, mut encoder: MetricEncoder) -> fmt::Result {
+        let all = self.buckets.iter().map(|(_, times)| times).sum();
+        encoder.encode_histogram::<NoLabelSet>(self.seconds, all, self.buckets, None)
+    }
+
+    fn metric_type(&self) -> MetricType {
+        MetricType::Histogram
     }
 }
 
