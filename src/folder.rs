@@ -39,6 +39,10 @@ pub struct Contents {
     pub mode: u32,
 }
 
+/// A folder that is held until this is dropped.
+#[derive(Debug)]
+pub struct Lock(File);
+
 /// Makes `folder` and what is missing above it, on the disk before this returns: a key in a folder that is lost is lost.
 pub fn make(folder: &Path) -> io::Result<()> {
     let missing = folder.ancestors().take_while(|folder| !folder.exists()).count();
@@ -58,23 +62,33 @@ pub fn make_file(path: &Path) -> io::Result<()> {
 }
 
 /// Holds `folder` against other processes that write to it and hold its file `name` first, until it is dropped.
-pub fn lock(folder: &Path, name: &str) -> io::Result<File> {
-    let mut options = File::options();
-    options.create(true).write(true).truncate(false).mode(FILE_MODE);
-    let lock = options.open(folder.join(name))?;
-    lock.lock()?;
-    Ok(lock)
+pub fn lock(folder: &Path, name: &str) -> io::Result<Lock> {
+    let file = lock_file(folder, name)?;
+    file.lock()?;
+    Ok(Lock(file))
 }
 
 /// The same without waiting: none while another process holds it.
-pub fn try_lock(folder: &Path, name: &str) -> io::Result<Option<File>> {
-    let mut options = File::options();
-    options.create(true).write(true).truncate(false).mode(FILE_MODE);
-    let lock = options.open(folder.join(name))?;
-    match lock.try_lock() {
-        Ok(()) => Ok(Some(lock)),
+pub fn try_lock(folder: &Path, name: &str) -> io::Result<Option<Lock>> {
+    let file = lock_file(folder, name)?;
+    match file.try_lock() {
+        Ok(()) => Ok(Some(Lock(file))),
         Err(TryLockError::WouldBlock) => Ok(None),
         Err(TryLockError::Error(error)) => Err(error),
+    }
+}
+
+fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+    let mut options = File::options();
+    options.create(true).write(true).truncate(false).mode(FILE_MODE).open(folder.join(name))
+}
+
+impl Drop for Lock {
+    /// A process that is begun at this instant has a copy of the descriptor until it runs its own program: closed here
+    /// alone, the folder would still be held by it.
+    fn drop(&mut self) {
+        // An error leaves what closing does.
+        let _ = self.0.unlock();
     }
 }
 
@@ -143,4 +157,20 @@ fn sync(folder: &Path) -> io::Result<()> {
     // Above a relative path there is nothing but where we are.
     let folder = if folder.as_os_str().is_empty() { Path::new(".") } else { folder };
     File::open(folder)?.sync_all()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_folder_that_is_let_go_is_free_although_a_process_that_begins_has_a_copy_of_its_lock() {
+        let folder = tempfile::tempdir().unwrap();
+        let lock = try_lock(folder.path(), "lock").unwrap().unwrap();
+        let copy = lock.0.try_clone().unwrap();
+        assert!(try_lock(folder.path(), "lock").unwrap().is_none());
+        drop(lock);
+        assert!(try_lock(folder.path(), "lock").unwrap().is_some());
+        drop(copy);
+    }
 }

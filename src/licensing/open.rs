@@ -3,7 +3,6 @@
 //! Not here: where it listens (see `server`).
 
 use std::{
-    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -18,7 +17,8 @@ use super::{
 };
 use crate::{
     clock::Clock,
-    config, folder,
+    config,
+    folder::{self, Lock},
     signing::{KeyError, SigningKeys},
 };
 
@@ -29,7 +29,7 @@ pub struct Opened {
     /// The one-time password of the first owner, if this start made one. It is told nowhere else.
     pub one_time_password: Option<String>,
     /// Holds the file of SQLite against other processes.
-    _lock: Option<File>,
+    _lock: Option<Lock>,
 }
 
 /// What a start makes anew, because it was lost.
@@ -98,7 +98,7 @@ impl Opened {
     }
 }
 
-fn lock(home: &Path) -> Result<File, OpenError> {
+fn lock(home: &Path) -> Result<Lock, OpenError> {
     let place = || home.display().to_string();
     let held = folder::try_lock(home, "lock").map_err(|error| OpenError::Folder(place(), error))?;
     held.ok_or_else(|| OpenError::InUse(place()))

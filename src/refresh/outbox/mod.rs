@@ -9,7 +9,6 @@ mod state;
 
 use std::{
     collections::HashSet,
-    fs::File,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -30,6 +29,7 @@ use self::{
 use super::persist::Store;
 use crate::{
     domain::SubscriptionId,
+    folder::Lock,
     source::{
         facts_json::IdJson,
         usage::{Counted, SmsSent, UsageBySubscription, UsageDelay},
@@ -47,7 +47,7 @@ struct Inner {
     waiting: Mutex<Vec<Waiting>>,
     due: watch::Sender<Option<Tick>>,
     /// Reports are taken for as long as this is there, and so long no other process may write to the folder.
-    _held: Option<Arc<File>>,
+    _held: Option<Arc<Lock>>,
 }
 
 /// How many SMS are kept.
@@ -137,7 +137,7 @@ impl Outbox {
         outbox
     }
 
-    fn of(bounds: Bounds, medium: Medium, held: Option<Arc<File>>) -> Self {
+    fn of(bounds: Bounds, medium: Medium, held: Option<Arc<Lock>>) -> Self {
         let (due, _) = watch::channel(None);
         let (state, medium) = (Mutex::new(State::within(bounds)), Arc::new(AsyncMutex::new(medium)));
         Self(Arc::new(Inner { state, medium, waiting: Mutex::default(), due, _held: held }))

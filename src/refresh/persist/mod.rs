@@ -18,7 +18,12 @@ use std::{
 use tracing::{error, warn};
 
 use self::format::{Parsed, RefusedLine};
-use crate::{domain::Instant, folder, signing::TrustedKeys, source::Told};
+use crate::{
+    domain::Instant,
+    folder::{self, Lock},
+    signing::TrustedKeys,
+    source::Told,
+};
 
 /// What is kept from one run to the next.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -48,7 +53,7 @@ pub struct PersistedRecord {
 pub struct Store {
     folder: PathBuf,
     /// None where nothing can be written: then nobody else writes here, either.
-    lock: Option<Arc<File>>,
+    lock: Option<Arc<Lock>>,
     /// None where nothing has to be signed.
     trusted: Option<TrustedKeys>,
     watcher: Option<Watcher>,
@@ -127,7 +132,7 @@ impl Store {
     }
 
     /// What holds the folder, for as long as anybody writes to it.
-    pub(super) fn held(&self) -> Option<Arc<File>> {
+    pub(super) fn held(&self) -> Option<Arc<Lock>> {
         self.lock.clone()
     }
 
@@ -221,7 +226,7 @@ fn tell_of_refused(path: &Path, refused: &[RefusedLine]) {
 }
 
 /// Holds the folder; none where nothing can be written.
-fn lock(folder: &Path) -> Result<Option<File>, PersistError> {
+fn lock(folder: &Path) -> Result<Option<Lock>, PersistError> {
     match folder::make(folder).and_then(|()| folder::try_lock(folder, "lock")) {
         Ok(Some(lock)) => Ok(Some(lock)),
         Ok(None) => Err(PersistError::InUse(folder.to_owned())),
