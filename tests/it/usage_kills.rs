@@ -21,6 +21,12 @@ const KILL_LOOPS: u32 = 40;
 /// What the child is told to write to.
 const CHILD_FOLDER: &str = "ESA_SIDECAR_TEST_REPORT_TO";
 
+/// Which round the child is of: no two report the same SMS.
+const CHILD_ROUND: &str = "ESA_SIDECAR_TEST_ROUND";
+
+/// Rounds after which a folder is begun anew: each start reads all that is remembered in it.
+const ROUNDS_OF_A_FOLDER: u32 = 100;
+
 const BOUNDS: Bounds = Bounds { remembered: 1_000_000, waiting: 1_000_000 };
 
 #[test]
@@ -29,14 +35,18 @@ fn kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice(
         report_for_ever(Path::new(&folder));
     }
     let loops = env::var("ESA_SIDECAR_KILL_LOOPS").map_or(KILL_LOOPS, |loops| loops.parse().unwrap());
-    let folder = tempfile::tempdir().unwrap();
+    let mut folder = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Runtime::new().unwrap();
-    let mut answered = Vec::new();
+    let mut answered = 0;
     for round in 0..loops {
+        if round % ROUNDS_OF_A_FOLDER == 0 {
+            folder = tempfile::tempdir().unwrap();
+        }
         let after = Duration::from_micros(u64::from(round) * 137 % 5_000);
-        let (new, taken) = kill_while_reporting(folder.path(), after);
+        let (new, taken) = kill_while_reporting(folder.path(), round, after);
         let last: Vec<SmsSent> = new.iter().map(|number| sms(*number)).collect();
-        answered.extend(new);
+        assert!(!last.is_empty(), "round {round}: the child reported nothing");
+        answered += last.len();
         let outbox = Outbox::open(folder.path().to_owned(), BOUNDS);
         let repeated = u32::try_from(last.len()).unwrap();
         let reported = runtime.block_on(outbox.report(report(last))).unwrap();
@@ -49,7 +59,7 @@ fn kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice(
         let unknown = outbox.unknown_to_source(ID.parse().unwrap());
         assert!(taken <= unknown, "round {round}: {taken} were answered and not taken, {unknown} are there");
     }
-    println!("{loops} kills, {} reports, none lost", answered.len());
+    println!("{loops} kills, {answered} reports, none lost");
 }
 
 fn sms(number: u64) -> SmsSent {
@@ -63,11 +73,12 @@ fn report(sms: Vec<SmsSent>) -> Report {
 
 /// Runs a child that reports as fast as it can, kills it a little after its first answer; the SMS that were answered,
 /// and how many of them came after what was taken last.
-fn kill_while_reporting(folder: &Path, after: Duration) -> (Vec<u64>, u64) {
+fn kill_while_reporting(folder: &Path, round: u32, after: Duration) -> (Vec<u64>, u64) {
     let this = "usage_kills::kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice";
     let mut child = Command::new(env::current_exe().unwrap())
         .args(["--exact", this, "--nocapture"])
         .env(CHILD_FOLDER, folder)
+        .env(CHILD_ROUND, round.to_string())
         .stdout(Stdio::piped())
         .spawn()
         .unwrap();
@@ -91,7 +102,7 @@ fn kill_while_reporting(folder: &Path, after: Duration) -> (Vec<u64>, u64) {
 fn report_for_ever(folder: &Path) -> ! {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let outbox = Outbox::open(folder.to_owned(), BOUNDS);
-    let start = u64::from(std::process::id()) << 32;
+    let start = env::var(CHILD_ROUND).unwrap().parse::<u64>().unwrap() << 32;
     runtime.block_on(async {
         for number in (start..).step_by(2) {
             let (one, other) = tokio::join!(
