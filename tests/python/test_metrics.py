@@ -12,7 +12,6 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
-import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -20,44 +19,12 @@ from pathlib import Path
 import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
-from prometheus_client.parser import text_string_to_metric_families as classic
 
 from conftest import channel_to
 from examples import OPERATIONS, facts
+from page import WANTED, opened, read, value
 from sidecar import START_WITHIN, Running, eventually, put
 from wire import CALL_WITHIN, SERVICE, word
-
-PARSERS = {
-    "application/openmetrics-text; version=1.0.0; charset=utf-8": open_metrics,
-    "text/plain; version=0.0.4; charset=utf-8": classic,
-}
-WANTED = ["application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1", "*/*"]
-
-
-def opened(request):
-    """The answer to an HTTP request; a proxy of the machine has no part in this."""
-    return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=CALL_WITHIN)
-
-
-def read(address, wanted=WANTED[0]):
-    """The page: its text, and every value by its name and labels."""
-    request = urllib.request.Request(f"http://{address}/metrics", headers={"Accept": wanted})
-    with opened(request) as answer:
-        text, kind = answer.read().decode("utf-8"), answer.headers["content-type"]
-    values = {}
-    for family in PARSERS[kind](text):
-        assert family.documentation, family.name
-        for sample in family.samples:
-            key = (sample.name, *sorted(sample.labels.items()))
-            assert key not in values, key
-            values[key] = sample.value
-    return text, values
-
-
-def value(address, name, **labels):
-    return read(address)[1].get((f"esa_sidecar_{name}", *sorted(labels.items())))
-
 
 def calls(address, method, code, service=SERVICE):
     return value(address, "calls_total", listener="enforcement", service=service, method=method, code=code)
@@ -282,6 +249,28 @@ def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
         eventually(lambda: value(address, "connections_open", listener="enforcement") == 1)
 
 
+def test_it_is_told_when_certificates_and_revocation_lists_run_out_and_when_they_are_renewed(authority, connect, tmp_path):
+    put(tmp_path / "facts.json", facts(time.time_ns()))
+    certificate, key = authority.issue("expiring", "DNS:localhost", "IP:127.0.0.1")
+    files = {"TLS__CERTIFICATE": certificate, "TLS__KEY": key, "TLS__CLIENT_CA": authority.certificate}
+    files |= {"TLS__REVOCATIONS": authority.revocations("expiring")}
+    settings = {name: str(path) for name, path in files.items()} | {"TLS__RELOAD_INTERVAL": "20ms"}
+    # It asks callers for certificates, and this one only looks.
+    with connect(tmp_path / "facts.json", tmp_path / "data", ready=False, **settings) as client:
+
+        def told(file):
+            return value(client.sidecar.probes, "tls_expiry_timestamp_seconds", listener="enforcement", file=file)
+
+        assert told("certificate") == authority.end_of(certificate)
+        assert told("client_ca") == authority.end_of(authority.certificate)
+        assert told("revocations") == authority.end_of(files["TLS__REVOCATIONS"])
+        before = told("certificate")
+        assert authority.issue("expiring", "DNS:localhost", "IP:127.0.0.1", days=9) == (certificate, key)
+        eventually(lambda: told("certificate") == authority.end_of(certificate))
+        assert told("certificate") - before > 6 * 86400
+        assert value(client.sidecar.probes, "tls_expiry_timestamp_seconds", listener="probes", file="certificate") is None
+
+
 def test_a_licensing_backend_by_itself_shows_its_own_calls_and_none_of_a_sidecar(tmp_path):
     arguments = ["licensing", "--licensing-listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0", "--data-dir", tmp_path]
     with Running(arguments, ["licensing", "probes"], tmp_path / "data") as backend, channel_to(backend.licensing) as channel:
@@ -323,6 +312,22 @@ def test_alerts_read_and_are_about_what_is_on_the_page(everything):
     expressions = [line for line in rules.read_text(encoding="utf-8").splitlines() if " expr: " in line]
     named = set(NAME.findall("\n".join(expressions)))
     assert len(named) >= 10 and named <= shown, named - shown
+
+
+def test_each_alert_fires_when_what_it_is_about_has_lasted_and_not_before():
+    cases = Path(__file__).parents[1] / "alerts.yml"
+    done = subprocess.run(
+        [tool("promtool"), "test", "rules", cases], capture_output=True, text=True, timeout=START_WITHIN, check=False
+    )
+    assert done.returncode == 0, done.stderr
+    rules, tried = (DEPLOY / "alerts.yml").read_text(encoding="utf-8"), cases.read_text(encoding="utf-8")
+    # Some are tried together, as `EsaSidecar(One|Other)`.
+    named = {
+        name + part
+        for name, parts in re.findall(r"(Esa\w+)(?:\(([\w|]+)\))?", tried)
+        for part in (parts.split("|") if parts else [""])
+    }
+    assert set(re.findall(r"alert: (\w+)", rules)) <= named
 
 
 CONFIG = """
