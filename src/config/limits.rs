@@ -48,6 +48,8 @@ pub struct Limits {
     /// `limits.pending_resets`: calls taken back before they were begun, default 20;
     /// `limits.malformed_calls`: after which a connection is closed, default 1,024;
     /// `limits.turn_bytes`: bytes read of a connection before others have their turn, default 4 KiB;
+    /// `limits.overhead_bytes`: bytes a second that a connection may say beside its calls (pings, settings, windows), what
+    /// comes faster is read slower, default 64 KiB;
     /// `limits.send_buffer_bytes`: bytes of answers that may wait to be sent in one call, default 400 KiB;
     /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`;
     /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
@@ -101,6 +103,7 @@ fn bounds(reader: &mut Reader) -> Bounds {
         pending_resets: reader.number("limits.pending_resets", 20, 1..=100_000),
         malformed_calls: reader.number("limits.malformed_calls", 1_024, 1..=1_000_000),
         turn_bytes: reader.number("limits.turn_bytes", 4 << 10, 64..=1 << 20),
+        overhead_bytes: reader.number("limits.overhead_bytes", 64 << 10, 1 << 10..=1 << 30),
         send_buffer_bytes: reader.number("limits.send_buffer_bytes", 400 << 10, 1 << 10..=64 << 20),
         keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
         keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),

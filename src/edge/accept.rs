@@ -6,10 +6,8 @@ use std::{io, iter, sync::Arc, time::Duration};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
-use rustix::io::Errno;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    net::{TcpListener, TcpStream, UnixListener, UnixStream},
     time::{Instant, error::Elapsed, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
@@ -21,8 +19,11 @@ use super::{
     first_bytes::Begun,
     gate::Gate,
     listener::Socket,
+    overhead::{Pace, Useful},
     peer::{Origin, Peer},
+    queue::{Io, Queue, Taken, is_shortage},
     rarely::Rarely,
+    seen::Connections,
     tallied::{Loss, Tallied},
     tls::{Names, Tls},
 };
@@ -48,13 +49,7 @@ pub struct Acceptor<C> {
 struct Told {
     turned_away: Rarely,
     not_agreed: Rarely,
-}
-
-/// The connections of a listener, to be looked at.
-#[derive(Clone, Debug)]
-pub struct Connections {
-    tallied: Arc<Tallied>,
-    gate: Arc<Gate>,
+    slowed: Rarely,
 }
 
 /// How a listener's connections end: first their streams, with a last word, then they themselves.
@@ -82,14 +77,19 @@ where
     /// Takes connections within `bounds` until they are to end.
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
         let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
-        let told = Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new() });
+        let told =
+            Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new(), slowed: Rarely::new() });
         let (bounds, tallied) = (Arc::new(bounds), Arc::default());
         Self { bounds, gate, tallied, told, takes_http1: false, tls: None, ending, calls }
     }
 
     /// What becomes of its connections, and how many are open.
     pub fn connections(&self) -> Connections {
-        Connections { tallied: Arc::clone(&self.tallied), gate: Arc::clone(&self.gate) }
+        Connections {
+            tallied: Arc::clone(&self.tallied),
+            gate: Arc::clone(&self.gate),
+            tls: self.tls.clone(),
+        }
     }
 
     /// Answers HTTP/1.1 as well, as orchestrators speak it.
@@ -186,6 +186,21 @@ where
         timeout_at(by, work).await.inspect_err(|_| self.tallied.lose(Loss::Silent))
     }
 
+    fn pace(&self, origin: Origin, useful: Useful) -> Pace {
+        let (tallied, told) = (Arc::clone(&self.tallied), Arc::clone(&self.told));
+        let overhead = self.bounds.overhead_bytes;
+        Pace::new(overhead, useful, move || {
+            tallied.slow();
+            told.slowed.tell(|untold| {
+                warn!(
+                    %origin, untold,
+                    "a connection says more beside its calls than `limits.overhead_bytes` allows ({overhead} a second): \
+                     it is read slower"
+                );
+            });
+        })
+    }
+
     async fn speak<I>(
         self,
         io: I,
@@ -197,8 +212,10 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes)).await??;
-        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
+        let useful = Useful::default();
+        let pace = self.pace(origin, useful.clone());
+        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes, pace)).await??;
+        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone(), useful);
         let calls = (self.calls)(&peer);
         let end = async {
             tokio::select! {
@@ -216,76 +233,7 @@ where
     }
 }
 
-impl Connections {
-    /// What became of them.
-    #[must_use]
-    pub fn tallied(&self) -> &Tallied {
-        &self.tallied
-    }
-
-    /// How many are open.
-    #[must_use]
-    pub fn open(&self) -> usize {
-        self.gate.open()
-    }
-}
-
 fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
     let told = iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
     told.collect::<Vec<_>>().join(": ")
-}
-
-/// Whether taking a connection failed for want of something that others may give back.
-fn is_shortage(error: &io::Error) -> bool {
-    let shortages = [Errno::MFILE, Errno::NFILE, Errno::NOBUFS, Errno::NOMEM];
-    error.raw_os_error().is_some_and(|code| shortages.iter().any(|errno| errno.raw_os_error() == code))
-}
-
-/// One accept queue, on the runtime that serves it.
-enum Queue {
-    Tcp(TcpListener),
-    Unix(UnixListener),
-}
-
-enum Io {
-    Tcp(TcpStream),
-    Unix(UnixStream),
-}
-
-type Taken = (Io, Origin);
-
-impl Queue {
-    fn new(socket: Socket) -> io::Result<Self> {
-        Ok(match socket {
-            Socket::Tcp(listener) => Self::Tcp(TcpListener::from_std(listener)?),
-            Socket::Unix(listener) => Self::Unix(UnixListener::from_std(listener)?),
-        })
-    }
-
-    async fn next(&self) -> io::Result<Taken> {
-        match self {
-            Self::Tcp(listener) => {
-                let (io, address) = listener.accept().await?;
-                // Without it an answer waits for the acknowledgement of the one before: 40 ms on a quiet connection.
-                io.set_nodelay(true)?;
-                Ok((Io::Tcp(io), Origin::Address(address.ip().to_canonical())))
-            }
-            Self::Unix(listener) => {
-                let (io, _) = listener.accept().await?;
-                let user = io.peer_cred()?.uid();
-                Ok((Io::Unix(io), Origin::User(user)))
-            }
-        }
-    }
-
-    /// What waits to be taken.
-    fn waiting(&self) -> Option<Taken> {
-        loop {
-            match futures_util::FutureExt::now_or_never(self.next())? {
-                Ok(taken) => return Some(taken),
-                Err(error) if is_shortage(&error) => return None,
-                Err(_) => {}
-            }
-        }
-    }
 }

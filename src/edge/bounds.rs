@@ -29,6 +29,8 @@ pub struct Bounds {
     pub malformed_calls: usize,
     /// Bytes read of a connection before others have their turn.
     pub turn_bytes: usize,
+    /// Bytes a second that a connection may say beside its calls; what comes faster waits.
+    pub overhead_bytes: usize,
     /// Bytes of answers that may wait to be sent in one call.
     pub send_buffer_bytes: usize,
     /// A silent connection is pinged after.

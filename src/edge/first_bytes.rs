@@ -7,11 +7,13 @@ use std::{
     future::Future as _,
     io,
     pin::{Pin, pin},
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
 };
 
 use bytes::{Buf as _, Bytes};
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, ReadBuf, Take};
+
+use super::overhead::Pace;
 
 /// What every HTTP/2 client says first (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
@@ -28,11 +30,12 @@ pub(super) struct Begun<I> {
     /// Bytes read of a connection before the others of its thread have their turn. What serves a connection reads on for
     /// as long as there is something to read: pings without end would be all that a thread ever hears.
     turn: u64,
+    pace: Pace,
 }
 
 impl<I: AsyncRead + Unpin> Begun<I> {
-    /// Reads until it is sure which protocol is spoken; from then on, `turn` bytes at a time.
-    pub(super) async fn read(mut io: I, turn: usize) -> io::Result<Self> {
+    /// Reads until it is sure which protocol is spoken; from then on, `turn` bytes at a time, at this pace.
+    pub(super) async fn read(mut io: I, turn: usize, pace: Pace) -> io::Result<Self> {
         let mut first = Vec::with_capacity(256);
         while first.len() < ENOUGH && is_beginning_of(&first, PREFACE) {
             if io.read_buf(&mut first).await? == 0 {
@@ -40,7 +43,7 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             }
         }
         let turn = u64::try_from(turn).unwrap_or(u64::MAX);
-        Ok(Self { first: first.into(), io: io.take(turn), turn })
+        Ok(Self { first: first.into(), io: io.take(turn), turn, pace })
     }
 
     /// Whether it is HTTP/2.
@@ -58,9 +61,13 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             debug_assert!(yielded.is_pending(), "a turn that does not end");
             return Poll::Pending;
         }
+        ready!(self.pace.poll(context));
+        let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
             self.io.set_limit(self.turn);
+        } else {
+            self.pace.read(buffer.filled().len() - before);
         }
         read
     }
@@ -122,9 +129,14 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::edge::overhead::Useful;
+
+    fn pace() -> Pace {
+        Pace::new(1 << 20, Useful::default(), || {})
+    }
 
     async fn begun(bytes: &[u8]) -> Begun<&[u8]> {
-        Begun::read(bytes, 4).await.unwrap()
+        Begun::read(bytes, 4, pace()).await.unwrap()
     }
 
     #[tokio::test]
@@ -157,7 +169,7 @@ mod tests {
 
     #[tokio::test]
     async fn a_connection_that_ends_before_it_began_is_an_error() {
-        assert!(Begun::read(PREFACE, 4).await.is_err());
-        assert!(Begun::read(&b""[..], 4).await.is_err());
+        assert!(Begun::read(PREFACE, 4, pace()).await.is_err());
+        assert!(Begun::read(&b""[..], 4, pace()).await.is_err());
     }
 }

@@ -10,11 +10,14 @@ mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
+pub mod overhead;
 pub mod passed;
 pub mod peer;
+mod queue;
 mod rarely;
 pub mod remote;
 pub mod room;
+mod seen;
 pub mod socket_file;
 mod tallied;
 pub mod tls;
@@ -22,7 +25,8 @@ mod together;
 mod workers;
 
 pub use self::{
-    accept::{Acceptor, Connections, Ending},
+    accept::{Acceptor, Ending},
+    seen::Connections,
     tallied::{Loss, Tallied},
     workers::{Workers, WorkersError, serve_here},
 };

@@ -10,6 +10,7 @@ use crate::tally::{Tallies, Tally};
 pub struct Tallied {
     taken: Tally,
     short: Tally,
+    slowed: Tally,
     lost: Tallies<{ Loss::ALL.len() }>,
 }
 
@@ -68,6 +69,16 @@ impl Tallied {
     #[must_use]
     pub fn times_short(&self) -> u64 {
         self.short.total()
+    }
+
+    /// How many said too much beside their calls, and were read slower.
+    #[must_use]
+    pub fn slowed(&self) -> u64 {
+        self.slowed.total()
+    }
+
+    pub(super) fn slow(&self) {
+        self.slowed.count();
     }
 
     pub(super) fn fall_short(&self) {

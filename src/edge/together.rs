@@ -26,6 +26,8 @@ struct State {
     closed: AtomicBool,
     /// Whether anything was held back since it was closed.
     held: AtomicBool,
+    /// Whether there was nothing more to read when that was last looked at since.
+    dry: AtomicBool,
 }
 
 /// What writes go to, while the cork lets them.
@@ -48,6 +50,7 @@ impl Cork {
 
     fn close(&self) {
         self.0.held.store(false, Ordering::Relaxed);
+        self.0.dry.store(false, Ordering::Relaxed);
         self.0.closed.store(true, Ordering::Relaxed);
     }
 
@@ -63,6 +66,11 @@ impl Cork {
             self.0.held.store(true, Ordering::Relaxed);
         }
         holds
+    }
+
+    /// Whether it was opened, and all that there was to read had been read before.
+    fn has_been_read(&self) -> bool {
+        !self.0.closed.load(Ordering::Relaxed) && self.0.dry.load(Ordering::Relaxed)
     }
 }
 
@@ -86,7 +94,13 @@ impl<I: AsyncRead + Unpin> AsyncRead for Corked<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.io).poll_read(context, buffer)
+        // Looked at only to let out what was held back: whoever has much to say has had its turn, and is told of the next.
+        if self.cork.has_been_read() {
+            return Poll::Pending;
+        }
+        let read = Pin::new(&mut self.io).poll_read(context, buffer);
+        self.cork.0.dry.store(read.is_pending(), Ordering::Relaxed);
+        read
     }
 }
 
@@ -122,9 +136,23 @@ mod tests {
 
     use super::*;
 
-    /// Writes what it is given at once, and notes how much at a time.
+    /// Writes what it is given at once and notes how much at a time; has nothing to be read, and notes who looks.
     #[derive(Default)]
-    struct Noted(Vec<usize>);
+    struct Noted {
+        written: Vec<usize>,
+        looked: usize,
+    }
+
+    impl AsyncRead for Noted {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            _: &mut Context<'_>,
+            _: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            self.looked += 1;
+            Poll::Pending
+        }
+    }
 
     impl AsyncWrite for Noted {
         fn poll_write(
@@ -132,7 +160,7 @@ mod tests {
             _: &mut Context<'_>,
             bytes: &[u8],
         ) -> Poll<io::Result<usize>> {
-            self.0.push(bytes.len());
+            self.written.push(bytes.len());
             Poll::Ready(Ok(bytes.len()))
         }
 
@@ -166,7 +194,26 @@ mod tests {
         let mut connection = pin!(connection);
         let together = Together { connection: connection.as_mut(), cork };
         assert!(together.now_or_never().is_none());
-        assert_eq!(io.io.0, [30]);
+        assert_eq!(io.io.written, [30]);
+    }
+
+    #[test]
+    fn whoever_had_its_turn_is_not_read_again_to_let_out_what_was_held_back() {
+        let cork = Cork::default();
+        let mut io = cork.on(Noted::default());
+        let connection = poll_fn(|context| {
+            let mut buffer = [0; 8];
+            let read = Pin::new(&mut io).poll_read(context, &mut ReadBuf::new(&mut buffer));
+            let written = Pin::new(&mut io).poll_write(context, &[0; 10]);
+            assert!(read.is_pending());
+            written.map(|_| ())
+        });
+        let mut connection = pin!(connection);
+        for _ in 0..2 {
+            let together = Together { connection: connection.as_mut(), cork: cork.clone() };
+            assert!(together.now_or_never().is_some());
+        }
+        assert_eq!((io.io.written, io.io.looked), (vec![10, 10], 2));
     }
 
     #[test]

@@ -22,9 +22,7 @@ use super::{
     answer::{Answer, HEAD},
     rooms::{Call, Holding},
 };
-use crate::{
-    config::Limits, edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest,
-};
+use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -101,7 +99,7 @@ impl Question {
         desk: &Desk,
         call: &Call,
     ) -> Poll<Response<Answer>> {
-        let whole = match self.poll_whole(context, desk.enforcement.limits()) {
+        let whole = match self.poll_whole(context, desk) {
             Poll::Ready(whole) => whole,
             Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
         };
@@ -110,7 +108,8 @@ impl Question {
     }
 
     /// Reads until the caller has said all.
-    fn poll_whole(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Status>> {
+    fn poll_whole(&mut self, context: &mut Context<'_>, desk: &Desk) -> Poll<Result<(), Status>> {
+        let limits = desk.enforcement.limits();
         let most = match self.kind {
             Kind::One => limits.question_bytes,
             Kind::Batch => limits.request_bytes,
@@ -119,6 +118,7 @@ impl Question {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
+                        desk.peer.useful().part(data.len());
                         self.read.push(data);
                     }
                     if HEAD + most < self.read.len()

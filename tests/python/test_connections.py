@@ -7,7 +7,9 @@ from concurrent.futures import ThreadPoolExecutor
 
 import grpc
 
+from attacks import ATTACKS, PING, Connection, frame
 from examples import facts
+from page import value
 from sidecar import eventually
 from wire import CALL_WITHIN
 
@@ -65,3 +67,26 @@ def test_without_descriptors_it_waits_and_serves_whom_it_has(protocol, serve):
                     return None
 
         eventually(newcomer, within=10)
+
+
+def test_who_only_pings_is_read_at_its_pace_and_keeps_nobody_waiting(protocol, serve):
+    pace, burst = 4096, 64 << 10
+    with serve(facts(time.time_ns()), LIMITS__OVERHEAD_BYTES=str(pace)) as client:
+        attacker = Connection(client.sidecar.enforcement, ATTACKS["PING"])
+        attacker.socket.setblocking(True)
+        began = time.monotonic()
+        attacker.socket.sendall(attacker.waiting + frame(PING, 0, 0, b"attacked") * (burst // 17))
+        heard, slowed = 0, lambda: value(client.sidecar.probes, "connections_slowed_total", listener="enforcement")
+        while time.monotonic() - began < 1:
+            heard += len(attacker.socket.recv(1 << 16))
+            # What time allows for, as much at once, the turn in which it was too much, and the settings.
+            assert heard <= (time.monotonic() - began) * pace + 2 * pace + 4096 + 100
+        assert slowed() == 1
+
+        # Who asks may say as much as it likes, in calls, in long ones, and in many parts of one.
+        for _ in range(100):
+            assert client.stub.Authorize(protocol.question("enable_users"), timeout=CALL_WITHIN).access == 1
+        asked = [protocol.question("enable_users")] * 10_000
+        assert sum(1 for _ in client.stub.StreamAuthorize(iter(asked), timeout=CALL_WITHIN)) == len(asked)
+        assert slowed() == 1
+        attacker.socket.close()

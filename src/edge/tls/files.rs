@@ -22,7 +22,9 @@ use super::{
     Files,
     present::Present,
     revocation::{self, List, Outlook},
+    validity,
 };
+use crate::domain::Instant;
 
 /// The bytes of all files.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -65,6 +67,16 @@ impl Contents {
             key: read(&files.key)?,
             client_ca: optional(&files.client_ca)?,
             revocations: optional(&files.revocations)?,
+        })
+    }
+
+    /// When the first certificate of each file expires, under the name of its key.
+    pub(super) fn certificates_expire(&self) -> impl Iterator<Item = (&'static str, Instant)> {
+        let files = [("certificate", Some(&self.certificate)), ("client_ca", self.client_ca.as_ref())];
+        files.into_iter().filter_map(|(name, pem)| {
+            let ends = CertificateDer::pem_slice_iter(pem?)
+                .filter_map(|certificate| validity::end_of_certificate(&certificate.ok()?).ok());
+            Some((name, ends.min()?))
         })
     }
 

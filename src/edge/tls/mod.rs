@@ -8,6 +8,7 @@ mod hello;
 mod present;
 mod revocation;
 mod trust;
+mod validity;
 
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
@@ -26,7 +27,7 @@ use self::{
     revocation::{Outlook, Told},
 };
 pub use self::{files::TlsError, revocation::RevocationFault, trust::Trust};
-use crate::clock::Clock;
+use crate::{clock::Clock, domain::Instant};
 
 /// The files, and the oldest version that is spoken.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -59,6 +60,7 @@ struct Current {
     contents: Contents,
     config: Arc<ServerConfig>,
     revocation: Outlook,
+    expires: Vec<(&'static str, Instant)>,
     /// Cancelled when others are trusted: who was believed then has to come again.
     outdated: CancellationToken,
 }
@@ -85,7 +87,7 @@ impl Tls {
         let present = Present(clock);
         let contents = Contents::read(&files)?;
         let (config, revocation) = contents.config(&files, &present)?;
-        let current = Current { contents, config, revocation, outdated: CancellationToken::new() };
+        let current = Current::new(contents, config, revocation, CancellationToken::new());
         Ok(Arc::new(Self { files, present, current: ArcSwap::from_pointee(current) }))
     }
 
@@ -93,6 +95,12 @@ impl Tls {
     #[must_use]
     pub fn revocation_faults(&self) -> BTreeSet<RevocationFault> {
         self.current.load().revocation.faults(self.present.now())
+    }
+
+    /// When the first certificate, and the first revocation list, of each file is out of date.
+    #[must_use]
+    pub fn expires(&self) -> Vec<(&'static str, Instant)> {
+        self.current.load().expires.clone()
     }
 
     /// Reads them again. What does not read changes nothing.
@@ -105,7 +113,7 @@ impl Tls {
         let (config, revocation) = contents.config(&self.files, &self.present)?;
         let same_trust = contents.trusts_as(&before.contents);
         let outdated = if same_trust { before.outdated.clone() } else { CancellationToken::new() };
-        self.current.store(Arc::new(Current { contents, config, revocation, outdated }));
+        self.current.store(Arc::new(Current::new(contents, config, revocation, outdated)));
         if same_trust {
             return Ok(Reloaded::Certificate);
         }
@@ -151,6 +159,19 @@ impl Tls {
         stream.get_mut().0.agreed();
         let names = names(stream.get_ref().1);
         Ok((stream, names, current.outdated.clone()))
+    }
+}
+
+impl Current {
+    fn new(
+        contents: Contents,
+        config: Arc<ServerConfig>,
+        revocation: Outlook,
+        outdated: CancellationToken,
+    ) -> Self {
+        let lists = revocation.first_due().map(|due| ("revocations", due));
+        let expires = contents.certificates_expire().chain(lists).collect();
+        Self { contents, config, revocation, expires, outdated }
     }
 }
 

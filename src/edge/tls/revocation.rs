@@ -3,22 +3,19 @@
 //! Not here: whether a certificate is on one, and whether its authority signed it; rustls looks at both when a caller
 //! comes.
 
-use std::{cmp::Reverse, collections::BTreeSet, path::Path, time::Duration};
+use std::{cmp::Reverse, collections::BTreeSet, path::Path};
 
 use der::{
-    Decode as _, Reader, SliceReader, Tag,
-    asn1::{AnyRef, GeneralizedTime, ObjectIdentifier, UtcTime},
+    Decode as _, Reader as _, SliceReader,
+    asn1::{AnyRef, ObjectIdentifier},
 };
 use rustls::RootCertStore;
 use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
 use tracing::{info, warn};
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 
-use super::TlsError;
-use crate::{
-    domain::{Instant, Span},
-    rfc3339,
-};
+use super::{TlsError, validity};
+use crate::{domain::Instant, rfc3339};
 
 /// What is wrong with revocation lists.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, thiserror::Error)]
@@ -91,7 +88,7 @@ impl List {
         let read = BorrowedCertRevocationList::from_der(&der).map_err(|error| error.to_string())?;
         let read = CertRevocationList::from(read);
         let (issuer, scope) = (read.issuer().to_vec(), read.issuing_distribution_point().map(<[u8]>::to_vec));
-        let (made, due) = validity(&der).map_err(|error| error.to_string())?;
+        let (made, due) = validity::of_list(&der).map_err(|error| error.to_string())?;
         Ok(Self { der, issuer, scope, made, due })
     }
 
@@ -114,6 +111,11 @@ impl Outlook {
             due: lists.iter().map(|list| (in_words(&list.issuer), list.due)).collect(),
             missing: subjects.filter(|subject| !has_list(subject)).map(in_words).collect(),
         }
+    }
+
+    /// When the first of the lists is out of date.
+    pub(super) fn first_due(&self) -> Option<Instant> {
+        self.due.iter().map(|(_, due)| *due).min()
     }
 
     /// What is wrong at `now`. A list is out of date from the instant on at which the next is due, as rustls has it.
@@ -146,31 +148,6 @@ impl Told {
         }
         self.faults = now;
     }
-}
-
-/// When a list was made and when the next is due (RFC 5280 5.1.2.4, 5.1.2.5), which webpki reads and does not tell. What
-/// comes after it is not looked at: a list may have very many entries.
-fn validity(list: &[u8]) -> der::Result<(Instant, Instant)> {
-    SliceReader::new(list)?.sequence(|list| {
-        let validity = list.sequence(|head| {
-            let (_version, _algorithm, _issuer) = (head.tlv_bytes()?, head.tlv_bytes()?, head.tlv_bytes()?);
-            let validity = (instant(head)?, instant(head)?);
-            head.drain(head.remaining_len())?;
-            Ok::<_, der::Error>(validity)
-        })?;
-        list.drain(list.remaining_len())?;
-        Ok(validity)
-    })
-}
-
-/// UTC time until 2049, generalized time from then on.
-fn instant<'r>(reader: &mut impl Reader<'r>) -> der::Result<Instant> {
-    let since_1970: Duration = if Tag::peek(reader)? == Tag::UtcTime {
-        UtcTime::decode(reader)?.to_unix_duration()
-    } else {
-        GeneralizedTime::decode(reader)?.to_unix_duration()
-    };
-    Ok(Instant::from_unix_seconds(0) + Span::from(since_1970))
 }
 
 /// A name as people write it: `CN=callers,O=example`.

@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{
     OfListener,
-    page::{Page, Took},
+    page::{Page, Took, seconds},
 };
 use crate::{edge::Loss, server::tallied::BOUNDS};
 
@@ -39,6 +39,21 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
         "Connections that came to no call: closed at once because as many were open as may be (full) or as one peer may \
          have (peer_full), without agreement on TLS (tls), without a word in time (silent).",
         lost,
+    )?;
+    page.counters(
+        "connections_slowed",
+        "Connections that said more beside their calls (pings, settings, windows) than may be, and are read slower.",
+        listeners
+            .iter()
+            .map(|listener| ([("listener", listener.name)], listener.connections.tallied().slowed())),
+    )?;
+    page.gauges(
+        "tls_expiry_timestamp_seconds",
+        "When the first certificate, or revocation list, of a file in use is out of date, in seconds since 1970.",
+        listeners.iter().flat_map(|listener| {
+            let rows = listener.connections.tls_expires().into_iter();
+            rows.map(|(file, at)| ([("listener", listener.name), ("file", file)], seconds(at)))
+        }),
     )?;
     page.counters(
         "accept_failures",

@@ -9,6 +9,8 @@ use prometheus_client::{
     metrics::{MetricType, counter::ConstCounter, gauge::ConstGauge},
 };
 
+use crate::domain::Instant;
+
 /// The page while it is written.
 pub(super) struct Page<'a>(DescriptorEncoder<'a>);
 
@@ -106,4 +108,9 @@ impl EncodeMetric for Took<'_> {
 /// One or zero.
 pub(super) fn flag(holds: bool) -> f64 {
     if holds { 1.0 } else { 0.0 }
+}
+
+/// Seconds since 1970.
+pub(super) fn seconds(instant: Instant) -> f64 {
+    instant.unix_nanos() as f64 / 1e9
 }

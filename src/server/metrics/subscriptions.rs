@@ -6,7 +6,7 @@ use std::fmt;
 
 use super::{
     OfSidecar,
-    page::{Page, flag},
+    page::{Page, flag, seconds},
 };
 use crate::{
     cache::Held,
@@ -124,8 +124,4 @@ fn usage(page: &mut Page<'_>, shown: &[Shown]) -> fmt::Result {
             Some(([shown.label()], credits as f64))
         }),
     )
-}
-
-fn seconds(instant: Instant) -> f64 {
-    instant.unix_nanos() as f64 / 1e9
 }

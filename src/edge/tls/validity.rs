@@ -1,0 +1,59 @@
+//! Until when certificates and revocation lists are good, which webpki reads and does not tell.
+//!
+//! Not here: what follows from it.
+
+use std::time::Duration;
+
+use der::{
+    Decode as _, Reader, SliceReader, Tag, TagNumber,
+    asn1::{GeneralizedTime, UtcTime},
+};
+
+use crate::domain::{Instant, Span};
+
+/// The instant after which a certificate has expired (RFC 5280 4.1.2.5).
+pub(super) fn end_of_certificate(certificate: &[u8]) -> der::Result<Instant> {
+    first_in(certificate, |said| {
+        let is_version = matches!(Tag::peek(said)?, Tag::ContextSpecific { number: TagNumber(0), .. });
+        if is_version {
+            said.tlv_bytes()?;
+        }
+        let (_serial, _algorithm, _issuer) = (said.tlv_bytes()?, said.tlv_bytes()?, said.tlv_bytes()?);
+        said.sequence(|validity| {
+            let _from = instant(validity)?;
+            instant(validity)
+        })
+    })
+}
+
+/// When a list was made and when the next is due (RFC 5280 5.1.2.4, 5.1.2.5).
+pub(super) fn of_list(list: &[u8]) -> der::Result<(Instant, Instant)> {
+    first_in(list, |said| {
+        let (_version, _algorithm, _issuer) = (said.tlv_bytes()?, said.tlv_bytes()?, said.tlv_bytes()?);
+        Ok((instant(said)?, instant(said)?))
+    })
+}
+
+/// What `read` finds at the beginning of what an authority signed. What comes after it is not looked at: a list may have
+/// very many entries.
+fn first_in<T>(signed: &[u8], read: impl FnOnce(&mut SliceReader<'_>) -> der::Result<T>) -> der::Result<T> {
+    SliceReader::new(signed)?.sequence(|signed| {
+        let found = signed.sequence(|said| {
+            let found = read(said)?;
+            said.drain(said.remaining_len())?;
+            Ok::<_, der::Error>(found)
+        })?;
+        signed.drain(signed.remaining_len())?;
+        Ok(found)
+    })
+}
+
+/// UTC time until 2049, generalized time from then on.
+fn instant<'r>(reader: &mut impl Reader<'r>) -> der::Result<Instant> {
+    let since_1970: Duration = if Tag::peek(reader)? == Tag::UtcTime {
+        UtcTime::decode(reader)?.to_unix_duration()
+    } else {
+        GeneralizedTime::decode(reader)?.to_unix_duration()
+    };
+    Ok(Instant::from_unix_seconds(0) + Span::from(since_1970))
+}
