@@ -61,14 +61,18 @@ pub fn format_for_people(instant: Instant) -> String {
 /// Whole seconds since 1970, and the nanoseconds of the second; both as protobuf wants them.
 #[must_use]
 pub fn split(instant: Instant) -> (i64, u32) {
+    const SECOND: i64 = 1_000_000_000;
     let nanos = instant.unix_nanos();
-    let seconds = i64::try_from(nanos.div_euclid(NANOS_PER_SECOND)).unwrap_or(if nanos < 0 {
-        i64::MIN
-    } else {
-        i64::MAX
-    });
-    let rest = u32::try_from(nanos.rem_euclid(NANOS_PER_SECOND)).unwrap_or_default();
-    (seconds, rest)
+    // Every answer has instants in it, nearly all of them before 2262, and division of 64 bits is a multiplication.
+    let (seconds, rest) = match i64::try_from(nanos) {
+        Ok(nanos) => (nanos.div_euclid(SECOND), nanos.rem_euclid(SECOND)),
+        Err(_) => {
+            let furthest = if nanos < 0 { i64::MIN } else { i64::MAX };
+            let seconds = i64::try_from(nanos.div_euclid(NANOS_PER_SECOND)).unwrap_or(furthest);
+            (seconds, i64::try_from(nanos.rem_euclid(NANOS_PER_SECOND)).unwrap_or_default())
+        }
+    };
+    (seconds, u32::try_from(rest).unwrap_or_default())
 }
 
 #[cfg(test)]

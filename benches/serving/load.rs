@@ -16,6 +16,8 @@ pub(crate) enum Calls {
     Stream,
     /// `BatchAuthorize`, the same.
     Batch,
+    /// The same, but each question is of another actor, and in turn about each operation.
+    MixedBatch,
 }
 
 /// How much is asked.
@@ -47,13 +49,14 @@ impl Load {
             Calls::Unary => format!("Authorize {connections} x {streams}"),
             Calls::Stream => format!("StreamAuthorize of {QUESTIONS}, each answer"),
             Calls::Batch => format!("BatchAuthorize of {QUESTIONS}, each call"),
+            Calls::MixedBatch => format!("BatchAuthorize of {QUESTIONS} that differ, each call"),
         }
     }
 
     /// What the time is divided by.
     pub(crate) fn answers(&self) -> u32 {
         match self.calls {
-            Calls::Unary | Calls::Batch => self.count,
+            Calls::Unary | Calls::Batch | Calls::MixedBatch => self.count,
             Calls::Stream => self.count * QUESTIONS,
         }
     }
@@ -69,6 +72,10 @@ impl Load {
             }
             Calls::Batch => {
                 let questions = (0..QUESTIONS).map(|_| asked()).collect();
+                ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
+            }
+            Calls::MixedBatch => {
+                let questions = (0..QUESTIONS).map(asked_by).collect();
                 ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
             }
         };
@@ -113,6 +120,19 @@ fn asked() -> api::AuthorizeRequest {
         subscription_id: ID.to_owned(),
         operation: api::Operation::AuthenticateWithMobilePush.into(),
         ..api::AuthorizeRequest::default()
+    }
+}
+
+/// One that no other actor asks.
+fn asked_by(number: u32) -> api::AuthorizeRequest {
+    let operations = u32::try_from(i32::from(api::Operation::VerifySmsOtp)).unwrap();
+    api::AuthorizeRequest {
+        operation: i32::try_from(number % operations + 1).unwrap(),
+        actor: Some(api::Actor {
+            role: api::ActorRole::User.into(),
+            id: format!("user-{number}@example.com"),
+        }),
+        ..asked()
     }
 }
 

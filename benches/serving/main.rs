@@ -2,8 +2,8 @@
 //!
 //! `h2load` (Debian's `nghttp2-client`) asks, and the operating system says how much processor time the server took:
 //! rates wander on a shared machine, processor time for each call does not. The sidecar is the binary as it ships, all
-//! limits set; the floors are an empty tonic service on the default runtime, the same on a current-thread runtime, and
-//! bare hyper that sends back one frame whatever it is asked. `cargo bench --bench serving` takes a minute;
+//! limits set, with a thread for each processor, and with one as the last two floors have it; the floors are an empty
+//! tonic service on the default runtime, the same on a current-thread runtime, and bare hyper that sends back one frame whatever it is asked. `cargo bench --bench serving` takes a minute;
 //! `-- --scale 10` ten times as many calls. Not here: whether answers are right.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
@@ -66,11 +66,13 @@ fn main() -> ExitCode {
     table.set_header([
         "calls",
         "sidecar",
+        "sidecar, one thread",
         "empty tonic, default",
         "empty tonic, one thread",
         "bare hyper",
         "of default",
         "of bare",
+        "one thread of bare",
     ]);
     for (transport, listen) in transports(folder.path()) {
         for load in loads(arguments.scale) {
@@ -104,13 +106,17 @@ fn loads(scale: u32) -> Vec<Load> {
         unary(16, 64, 60_000),
         Load { calls: Calls::Stream, connections: 1, streams: 1, count: 100 * scale },
         Load { calls: Calls::Batch, connections: 1, streams: 1, count: 200 * scale },
+        Load { calls: Calls::MixedBatch, connections: 1, streams: 1, count: 200 * scale },
     ]
 }
 
 /// How long callers wait on a Unix socket at 10,000 questions a second, and how much longer while facts change.
 fn waits(folder: &Path, seconds: u32) {
     let began = Instant::now();
-    let server = Server::sidecar(&format!("unix:{}/paced.sock", folder.display()), folder);
+    let server = {
+        let listen = format!("unix:{}/paced.sock", folder.display());
+        Server::sidecar(&listen, folder, &[("FILE__POLL_INTERVAL", "4ms")])
+    };
     println!("\nfrom start to its first answer {:?}, at rest {:.1} MiB", began.elapsed(), server.resident());
     let path = folder.join("paced.sock");
     let shown = |times: &[Duration]| {
@@ -139,20 +145,24 @@ fn measure(name: &str, load: &Load, listen: &str, folder: &Path, times: u32) -> 
         };
         (0..times).map(one).fold(f64::INFINITY, f64::min)
     };
-    let sidecar = least(&|| Server::sidecar(listen, folder));
+    let sidecar = least(&|| Server::sidecar(listen, folder, &[]));
+    let alone = least(&|| Server::sidecar(listen, folder, &[("LISTEN__THREADS", "1")]));
     let floor = |floor| load.calls.has_floor(floor).then(|| least(&|| Server::floor(floor, listen)));
     let floors = [Floor::TonicDefault, Floor::TonicOneThread, Floor::Hyper].map(floor);
     let shown = |time: Option<f64>| time.map_or("".to_owned(), |time| format!("{time:.2} µs"));
-    let ratio = |floor: Option<f64>| floor.map_or("".to_owned(), |floor| format!("{:.2}", sidecar / floor));
+    let ratio =
+        |of: f64, floor: Option<f64>| floor.map_or("".to_owned(), |floor| format!("{:.2}", of / floor));
     let [default, one_thread, bare] = floors;
     let row = vec![
         name.to_owned(),
         shown(Some(sidecar)),
+        shown(Some(alone)),
         shown(default),
         shown(one_thread),
         shown(bare),
-        ratio(default),
-        ratio(bare),
+        ratio(sidecar, default),
+        ratio(sidecar, bare),
+        ratio(alone, bare),
     ];
     println!("{}", row.join("  "));
     row

@@ -16,15 +16,15 @@ pub(crate) struct Server {
 }
 
 impl Server {
-    /// The sidecar as it ships, with facts from a file.
-    pub(crate) fn sidecar(listen: &str, folder: &Path) -> Self {
+    /// The sidecar as it ships, with facts from a file and these keys of its configuration (`ESA_SIDECAR__…`).
+    pub(crate) fn sidecar(listen: &str, folder: &Path, keys: &[(&str, &str)]) -> Self {
         Self::put_facts(folder, 500);
         let mut command = Command::new(env!("CARGO_BIN_EXE_esa-sidecar"));
         command
             .args(["serve", "--probe-listen", "127.0.0.1:0", "--listen", listen, "--facts"])
             .arg(folder.join("facts.json"));
         command.arg("--data-dir").arg(folder.join("data")).env("ESA_SIDECAR__LOG__LEVEL", "warn");
-        command.env("ESA_SIDECAR__FILE__POLL_INTERVAL", "4ms");
+        command.envs(keys.iter().map(|(key, value)| (format!("ESA_SIDECAR__{key}"), value)));
         let server = Self::start(command);
         // It answers from the first facts on, which are read as it starts.
         let ready = || {
