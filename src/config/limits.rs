@@ -50,6 +50,7 @@ pub struct Limits {
     /// `limits.turn_bytes`: bytes read of a connection before others have their turn, default 4 KiB;
     /// `limits.overhead_bytes`: bytes a second that a connection may say beside its calls (pings, settings, windows), what
     /// comes faster is read slower, default 64 KiB;
+    /// `limits.overhead_patience`: how long a connection may go on saying more until it is closed, default `5s`;
     /// `limits.send_buffer_bytes`: bytes of answers that may wait to be sent in one call, default 400 KiB;
     /// `limits.keepalive_interval`: a silent connection is pinged after, default `30s`;
     /// `limits.keepalive_timeout`: and closed when it does not answer for, default `10s`.
@@ -104,6 +105,7 @@ fn bounds(reader: &mut Reader) -> Bounds {
         malformed_calls: reader.number("limits.malformed_calls", 1_024, 1..=1_000_000),
         turn_bytes: reader.number("limits.turn_bytes", 4 << 10, 64..=1 << 20),
         overhead_bytes: reader.number("limits.overhead_bytes", 64 << 10, 1 << 10..=1 << 30),
+        overhead_patience: reader.duration("limits.overhead_patience", Duration::from_secs(5)),
         send_buffer_bytes: reader.number("limits.send_buffer_bytes", 400 << 10, 1 << 10..=64 << 20),
         keepalive_interval: reader.duration("limits.keepalive_interval", Duration::from_secs(30)),
         keepalive_timeout: reader.duration("limits.keepalive_timeout", Duration::from_secs(10)),

@@ -188,14 +188,14 @@ where
 
     fn pace(&self, origin: Origin, useful: Useful) -> Pace {
         let (tallied, told) = (Arc::clone(&self.tallied), Arc::clone(&self.told));
-        let overhead = self.bounds.overhead_bytes;
-        Pace::new(overhead, useful, move || {
+        let Bounds { overhead_bytes: overhead, overhead_patience: patience, .. } = *self.bounds;
+        Pace::new(overhead, patience, useful, move || {
             tallied.slow();
             told.slowed.tell(|untold| {
                 warn!(
                     %origin, untold,
                     "a connection says more beside its calls than `limits.overhead_bytes` allows ({overhead} a second): \
-                     it is read slower"
+                     it is read slower, and closed if it goes on for {patience:?}"
                 );
             });
         })

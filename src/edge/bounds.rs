@@ -31,6 +31,8 @@ pub struct Bounds {
     pub turn_bytes: usize,
     /// Bytes a second that a connection may say beside its calls; what comes faster waits.
     pub overhead_bytes: usize,
+    /// How long it may go on saying more, until it is closed.
+    pub overhead_patience: Duration,
     /// Bytes of answers that may wait to be sent in one call.
     pub send_buffer_bytes: usize,
     /// A silent connection is pinged after.

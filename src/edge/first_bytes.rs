@@ -61,7 +61,7 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             debug_assert!(yielded.is_pending(), "a turn that does not end");
             return Poll::Pending;
         }
-        ready!(self.pace.poll(context));
+        ready!(self.pace.poll(context))?;
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
@@ -126,13 +126,15 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Begun<I> {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use futures_util::FutureExt as _;
 
     use super::*;
     use crate::edge::overhead::Useful;
 
     fn pace() -> Pace {
-        Pace::new(1 << 20, Useful::default(), || {})
+        Pace::new(1 << 20, Duration::from_secs(1), Useful::default(), || {})
     }
 
     async fn begun(bytes: &[u8]) -> Begun<&[u8]> {

@@ -18,7 +18,7 @@ use crate::{
 };
 
 /// Longest id of an actor, in bytes: it goes into the log.
-const LONGEST_ACTOR_ID: usize = 256;
+pub(super) const LONGEST_ACTOR_ID: usize = 256;
 
 /// A question that reads.
 #[derive(Clone, Copy, Debug)]

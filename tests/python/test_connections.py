@@ -90,3 +90,20 @@ def test_who_only_pings_is_read_at_its_pace_and_keeps_nobody_waiting(protocol, s
         assert sum(1 for _ in client.stub.StreamAuthorize(iter(asked), timeout=CALL_WITHIN)) == len(asked)
         assert slowed() == 1
         attacker.socket.close()
+
+
+def test_who_does_not_stop_saying_too_much_is_closed_although_it_has_gone(serve):
+    settings = {"LIMITS__OVERHEAD_BYTES": "1024", "LIMITS__OVERHEAD_PATIENCE": "200ms"}
+    with serve(facts(time.time_ns()), **settings) as client:
+
+        def is_open():
+            return value(client.sidecar.probes, "connections_open", listener="enforcement") > before
+
+        before = value(client.sidecar.probes, "connections_open", listener="enforcement")
+        attacker = Connection(client.sidecar.enforcement, ATTACKS["WINDOW_UPDATE"])
+        attacker.send()
+        attacker.send()
+        eventually(is_open)
+        # It has left more than a minute's worth.
+        attacker.socket.close()
+        eventually(lambda: not is_open(), within=10)

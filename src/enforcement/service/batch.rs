@@ -1,7 +1,8 @@
 //! A batch: all its questions are put to one snapshot of each subscription, at one instant.
 //!
-//! A batch of many is asked by whoever draws a page, and most of its questions are the same few over and over: the same
-//! bytes have the same answer, which is decided on and written once. Not here: one question (see `answer`).
+//! A batch of many is asked by whoever draws a page, and most of its questions are the same few over and over, each of
+//! another actor: what is alike has the same answer, which is decided on and written once. Not here: one question (see
+//! `answer`).
 
 use std::{collections::HashMap, ops::Range};
 
@@ -10,7 +11,7 @@ use foldhash::fast::RandomState;
 use prost::Message;
 use tonic::Status;
 
-use super::{Enforcement, Inner};
+use super::{Enforcement, Inner, alike::Likeness};
 use crate::{
     cache::{Held, Missing},
     domain::{Instant, SubscriptionId},
@@ -68,11 +69,12 @@ impl Enforcement {
         self.0.admit(caller, questions.len())?;
         let mut batch = Batch::of(&self.0, caller);
         written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
-        let mut answered: HashMap<&[u8], Shared, RandomState> = HashMap::default();
-        let mut logged = Vec::new();
+        let mut answered: HashMap<Likeness<'_>, Shared, RandomState> = HashMap::default();
+        let mut alone = Vec::new();
         let mut question = api::AuthorizeRequest::default();
         for (position, asked) in questions.iter().enumerate() {
-            if let Some(shared) = answered.get_mut(&asked[..]) {
+            let likeness = Likeness::of(asked);
+            if let Some(shared) = likeness.and_then(|likeness| answered.get_mut(&likeness)) {
                 written.extend_from_within(shared.written.clone());
                 shared.times += 1;
                 continue;
@@ -87,14 +89,16 @@ impl Enforcement {
             let is_logged = is_exception(&answer);
             let begin = written.len();
             OneAnswer { results: Some(in_batch(answer)) }.encode_raw(written);
-            if is_logged {
-                logged.push(outcome);
-            } else {
-                answered.insert(asked, Shared { written: begin..written.len(), outcome, times: 1 });
+            match likeness.filter(|_| !is_logged) {
+                Some(likeness) => {
+                    let shared = Shared { written: begin..written.len(), outcome, times: 1 };
+                    answered.insert(likeness, shared);
+                }
+                None => alone.push(outcome),
             }
         }
         // A batch of which one question does not read is refused as a whole, and none of it was answered.
-        logged.into_iter().for_each(|outcome| self.0.tallied.add(outcome, 1));
+        alone.into_iter().for_each(|outcome| self.0.tallied.add(outcome, 1));
         answered.into_values().for_each(|Shared { outcome, times, .. }| self.0.tallied.add(outcome, times));
         Ok(())
     }

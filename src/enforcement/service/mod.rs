@@ -2,6 +2,7 @@
 //!
 //! Not here: any rule, and any status (see `refusal`).
 
+mod alike;
 mod batch;
 mod rights;
 
