@@ -59,6 +59,17 @@ fn role_of(mut actor: &[u8]) -> Option<u64> {
     Some(role)
 }
 
+/// The questions of `batch`, a `BatchAuthorizeRequest`; none if it is anything but the usual.
+pub(super) fn questions(mut batch: &[u8]) -> Option<Vec<&[u8]>> {
+    const QUESTION: u8 = key(1, WireType::LengthDelimited);
+    let mut questions = Vec::new();
+    while let Some(key) = batch.split_off_first() {
+        (*key == QUESTION).then_some(())?;
+        questions.push(delimited(&mut batch)?);
+    }
+    Some(questions)
+}
+
 /// What a field begins with whose number is less than 16.
 const fn key(number: u8, kind: WireType) -> u8 {
     number << 3 | kind as u8
@@ -76,7 +87,7 @@ mod tests {
     use prost::Message as _;
 
     use super::*;
-    use crate::proto::enforcement::{Actor, AuthorizeRequest};
+    use crate::proto::enforcement::{Actor, AuthorizeRequest, BatchAuthorizeRequest};
 
     fn asked_by(id: &str) -> AuthorizeRequest {
         AuthorizeRequest {
@@ -114,6 +125,20 @@ mod tests {
         // 0xff is in no UTF-8.
         assert_eq!(Likeness::of(&[26, 3, 18, 1, 0xff]), None);
         assert!(Likeness::of(&[26, 3, 18, 1, b'x']).is_some());
+    }
+
+    #[test]
+    fn the_questions_of_a_batch_are_what_prost_reads() {
+        let asked: Vec<_> = ["alice", "bob", ""].map(asked_by).into();
+        let batch = BatchAuthorizeRequest { questions: asked.clone() }.encode_to_vec();
+        let read = questions(&batch)
+            .unwrap()
+            .into_iter()
+            .map(|question| AuthorizeRequest::decode(question).unwrap());
+        assert_eq!(read.collect::<Vec<_>>(), asked);
+        assert_eq!(questions(&batch[..batch.len() - 1]), None);
+        assert_eq!(questions(&[&batch[..], &[16, 1]].concat()), None);
+        assert_eq!(questions(&[]), Some(Vec::new()));
     }
 
     #[test]

@@ -11,7 +11,10 @@ use foldhash::fast::RandomState;
 use prost::Message;
 use tonic::Status;
 
-use super::{Enforcement, Inner, alike::Likeness};
+use super::{
+    Enforcement, Inner,
+    alike::{self, Likeness},
+};
 use crate::{
     cache::{Held, Missing},
     domain::{Instant, SubscriptionId},
@@ -64,15 +67,22 @@ impl Enforcement {
         caller.may_ask_anything()?;
         let unreadable =
             |what: String, error| Status::invalid_argument(format!("{what} does not read: {error}"));
-        let Questions { questions } =
-            Questions::decode(request).map_err(|error| unreadable("the message".to_owned(), error))?;
+        let read;
+        let questions = match alike::questions(&request) {
+            Some(questions) => questions,
+            None => {
+                read = Questions::decode(request.clone())
+                    .map_err(|error| unreadable("the message".to_owned(), error))?;
+                read.questions.iter().map(AsRef::as_ref).collect()
+            }
+        };
         self.0.admit(caller, questions.len())?;
         let mut batch = Batch::of(&self.0, caller);
         written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
         let mut answered: HashMap<Likeness<'_>, Shared, RandomState> = HashMap::default();
         let mut alone = Vec::new();
         let mut question = api::AuthorizeRequest::default();
-        for (position, asked) in questions.iter().enumerate() {
+        for (position, asked) in questions.into_iter().enumerate() {
             let likeness = Likeness::of(asked);
             if let Some(shared) = likeness.and_then(|likeness| answered.get_mut(&likeness)) {
                 written.extend_from_within(shared.written.clone());
@@ -80,9 +90,7 @@ impl Enforcement {
                 continue;
             }
             question.clear();
-            question
-                .merge(&asked[..])
-                .map_err(|error| unreadable(format!("questions[{position}]"), error))?;
+            question.merge(asked).map_err(|error| unreadable(format!("questions[{position}]"), error))?;
             let answer = batch.decided(&question);
             let outcome = Outcome::of(&question, &answer);
             // Each use of footnote 3 is logged, so that each is an answer of its own (semantics 4.3).
