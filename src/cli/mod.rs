@@ -53,24 +53,44 @@ struct Arguments {
     command: Command,
 }
 
+/// What `--help` lists; each command says the same of itself, and more. What one takes is put together only if it is the
+/// one that runs: for all of them together that is half a mebibyte of program that each start would go through.
 #[derive(Subcommand)]
+#[command(defer = true)]
 enum Command {
+    /// Run everything on this machine with a sample company, and say what to try
     Demo(demo::Demo),
+    /// Run the sidecar
     Serve(serve::Serve),
+    /// Run the licensing backend alone, for a fleet of sidecars
     Licensing(licensing::Licensing),
+    /// Activate this server with a license
     Activate(activate::Activate),
+    /// Ask a running sidecar whether an operation may go ahead
     Authorize(authorize::Authorize),
+    /// Report to a running sidecar what was counted: users, components, SMS sent
     ReportUsage(report_usage::ReportUsage),
+    /// Show what a running sidecar holds about a subscription
     Status(status::Status),
+    /// Print the restriction table; with facts, what it means for them
     Matrix(matrix::Matrix),
+    /// Answer questions without a server: JSON Lines in, JSON Lines out
     Explain(explain::Explain),
+    /// Ask a running sidecar for its health: exit status 0 serving, 1 not
     Healthcheck(healthcheck::Healthcheck),
+    /// Say all that is wrong with a configuration, without starting
     CheckConfig(check_config::CheckConfig),
+    /// Show and change the keys facts are signed with, and those that are trusted
     Keys(keys::Keys),
+    /// List, activate and deactivate units
     Units(units::Units),
+    /// Issue, change and delegate licenses
     Licenses(licenses::Licenses),
+    /// Sign in, and manage accounts and API credentials
     Accounts(accounts::Accounts),
+    /// Read the audit log: who changed what, when, and what came of it
     Audit(audit::Audit),
+    /// Print a completion script for a shell
     Completions(completions::Completions),
 }
 
@@ -140,5 +160,28 @@ impl CommandError {
 impl<E: std::error::Error> From<E> for CommandError {
     fn from(error: E) -> Self {
         Self::new(error)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory as _;
+
+    use super::*;
+
+    #[test]
+    fn each_command_says_of_itself_what_is_listed_of_it() {
+        let listed = Arguments::command();
+        let mut built = Arguments::command();
+        built.build();
+        for command in listed.get_subcommands() {
+            let itself = built.find_subcommand(command.get_name()).unwrap();
+            assert_eq!(
+                command.get_about().map(ToString::to_string),
+                itself.get_about().map(ToString::to_string)
+            );
+            assert!(itself.get_arguments().next().is_some());
+        }
+        assert!(16 < listed.get_subcommands().count());
     }
 }
