@@ -19,7 +19,7 @@ use super::{
     first_bytes::Begun,
     gate::Gate,
     listener::Socket,
-    overhead::{Pace, Useful},
+    overhead::Pace,
     peer::{Origin, Peer},
     queue::{Io, Queue, Taken, is_shortage},
     rarely::Rarely,
@@ -186,10 +186,10 @@ where
         timeout_at(by, work).await.inspect_err(|_| self.tallied.lose(Loss::Silent))
     }
 
-    fn pace(&self, origin: Origin, useful: Useful) -> Pace {
+    fn pace(&self, origin: Origin) -> Pace {
         let (tallied, told) = (Arc::clone(&self.tallied), Arc::clone(&self.told));
         let Bounds { overhead_bytes: overhead, overhead_patience: patience, .. } = *self.bounds;
-        Pace::new(overhead, patience, useful, move || {
+        Pace::new(overhead, patience, move || {
             tallied.slow();
             told.slowed.tell(|untold| {
                 warn!(
@@ -212,10 +212,9 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let useful = Useful::default();
-        let pace = self.pace(origin, useful.clone());
+        let pace = self.pace(origin);
         let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes, pace)).await??;
-        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone(), useful);
+        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
         let calls = (self.calls)(&peer);
         let end = async {
             tokio::select! {

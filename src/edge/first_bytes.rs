@@ -30,12 +30,13 @@ pub(super) struct Begun<I> {
     /// Bytes read of a connection before the others of its thread have their turn. What serves a connection reads on for
     /// as long as there is something to read: pings without end would be all that a thread ever hears.
     turn: u64,
-    pace: Pace,
+    /// How fast frames of HTTP/2 are read.
+    pace: Option<Pace>,
 }
 
 impl<I: AsyncRead + Unpin> Begun<I> {
     /// Reads until it is sure which protocol is spoken; from then on, `turn` bytes at a time, at this pace.
-    pub(super) async fn read(mut io: I, turn: usize, pace: Pace) -> io::Result<Self> {
+    pub(super) async fn read(mut io: I, turn: usize, mut pace: Pace) -> io::Result<Self> {
         let mut first = Vec::with_capacity(256);
         while first.len() < ENOUGH && is_beginning_of(&first, PREFACE) {
             if io.read_buf(&mut first).await? == 0 {
@@ -43,6 +44,10 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             }
         }
         let turn = u64::try_from(turn).unwrap_or(u64::MAX);
+        let pace = first.strip_prefix(PREFACE).map(|frames| {
+            pace.read(frames);
+            pace
+        });
         Ok(Self { first: first.into(), io: io.take(turn), turn, pace })
     }
 
@@ -61,13 +66,15 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             debug_assert!(yielded.is_pending(), "a turn that does not end");
             return Poll::Pending;
         }
-        ready!(self.pace.poll(context))?;
+        if let Some(pace) = &mut self.pace {
+            ready!(pace.poll(context))?;
+        }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
             self.io.set_limit(self.turn);
-        } else {
-            self.pace.read(buffer.filled().len() - before);
+        } else if let (Some(pace), Some(read)) = (&mut self.pace, buffer.filled().get(before..)) {
+            pace.read(read);
         }
         read
     }
@@ -131,10 +138,9 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
-    use crate::edge::overhead::Useful;
 
     fn pace() -> Pace {
-        Pace::new(1 << 20, Duration::from_secs(1), Useful::default(), || {})
+        Pace::new(1 << 20, Duration::from_secs(1), || {})
     }
 
     async fn begun(bytes: &[u8]) -> Begun<&[u8]> {

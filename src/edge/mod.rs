@@ -10,7 +10,7 @@ mod connection;
 mod first_bytes;
 mod gate;
 pub mod listener;
-pub mod overhead;
+mod overhead;
 pub mod passed;
 pub mod peer;
 mod queue;

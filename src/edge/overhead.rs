@@ -1,42 +1,31 @@
 //! What a connection says beside its calls is read at a bounded pace.
 //!
-//! Pings, settings and windows cost whoever sends them nothing, and each is worked through here; HTTP/2 bounds how many
-//! calls there are, and none of these. What is of use is told by whoever reads it; all else is overhead. Who says too much
-//! of that is read slower, and closed only if it never stops: a caller that is merely clumsy gets its answers. Not here:
-//! reading.
+//! Pings, settings and windows (RFC 9113) cost whoever sends them nothing, and each is worked through here; HTTP/2 bounds
+//! how many calls there are, how long their headers are and what is sent of their messages, and none of these. Who says too
+//! much of that is read slower, and closed only if it never stops: a caller that is merely clumsy gets its answers. Not
+//! here: reading.
 
 use std::{
     fmt,
     future::Future as _,
     io,
     pin::Pin,
-    sync::{
-        Arc,
-        atomic::{AtomicUsize, Ordering},
-    },
     task::{Context, Poll, ready},
     time::Duration,
 };
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What a call may say beside its messages: headers, the heads of its frames, windows for its answer. What is sent of it
-/// and never read is overhead.
-const OF_A_CALL: usize = 1 << 10;
+/// What a call, and each part of a message, may bring with it: windows and pings for what is answered, the heads of frames.
+const WITH_A_CALL: usize = 256;
+const WITH_A_PART: usize = 64;
 
-/// What goes with each part of a message: the head of its frame, windows for its answer.
-const OF_A_PART: usize = 64;
-
-/// Bytes of a connection that were of use and are not accounted for yet; copies are the same.
-#[derive(Clone, Debug, Default)]
-pub struct Useful(Arc<AtomicUsize>);
-
-/// How fast a connection may say what is of no use.
+/// How fast a connection may say what is not of its calls.
 pub(super) struct Pace {
     /// Bytes a second, and at once.
     overhead: usize,
-    useful: Useful,
-    /// Bytes that were of no use, less those that time has made good.
+    frames: Frames,
+    /// Bytes that were too many, less those that calls and time have made good.
     owed: usize,
     since: Instant,
     /// Since when it has owed too much without a break, and how long it may.
@@ -46,42 +35,23 @@ pub(super) struct Pace {
     tell: Option<Box<dyn FnOnce() + Send>>,
 }
 
-impl Useful {
-    /// A call came.
-    pub fn call(&self) {
-        self.add(OF_A_CALL);
-    }
-
-    /// So many bytes of a message were read, at a time.
-    pub fn part(&self, bytes: usize) {
-        if 0 < bytes {
-            self.add(bytes.saturating_add(OF_A_PART));
-        }
-    }
-
-    fn add(&self, bytes: usize) {
-        // A connection and its calls are on one thread. Were they not, a few bytes would be lost.
-        self.0.store(self.0.load(Ordering::Relaxed).saturating_add(bytes), Ordering::Relaxed);
-    }
-
-    fn take(&self) -> usize {
-        let bytes = self.0.load(Ordering::Relaxed);
-        self.0.store(0, Ordering::Relaxed);
-        bytes
-    }
+/// Where one frame ends and the next begins.
+#[derive(Debug, Default)]
+struct Frames {
+    /// What has come of the head of the next one.
+    head: [u8; Self::HEAD],
+    has: usize,
+    /// What is to come of the last one.
+    rest: usize,
 }
 
 impl Pace {
-    /// Reads `overhead` bytes a second that are not `useful`, and calls `tell` the first time there are more. Loses its
-    /// patience when there always are.
-    pub(super) fn new(
-        overhead: usize,
-        patience: Duration,
-        useful: Useful,
-        tell: impl FnOnce() + Send + 'static,
-    ) -> Self {
+    /// Reads `overhead` bytes a second beside calls, and calls `tell` the first time there are more. Loses its `patience`
+    /// when there always are.
+    pub(super) fn new(overhead: usize, patience: Duration, tell: impl FnOnce() + Send + 'static) -> Self {
         let (since, tell) = (Instant::now(), Some(Box::new(tell) as Box<_>));
-        Self { overhead, useful, owed: 0, since, slowed: None, patience, wait: None, tell }
+        let frames = Frames::default();
+        Self { overhead, frames, owed: 0, since, slowed: None, patience, wait: None, tell }
     }
 
     /// Ready when more may be read, or no more at all.
@@ -97,9 +67,9 @@ impl Pace {
         Poll::Ready(Ok(()))
     }
 
-    /// So many bytes were read.
-    pub(super) fn read(&mut self, bytes: usize) {
-        self.owed = self.owed.saturating_sub(self.useful.take()).saturating_add(bytes);
+    /// These bytes were read.
+    pub(super) fn read(&mut self, bytes: &[u8]) {
+        self.owed = self.frames.owed_with(bytes, self.owed);
         if self.owed <= self.overhead {
             return;
         }
@@ -120,6 +90,45 @@ impl Pace {
     }
 }
 
+impl Frames {
+    const HEAD: usize = 9;
+
+    /// What is owed after these bytes, and `owed` before.
+    fn owed_with(&mut self, mut bytes: &[u8], mut owed: usize) -> usize {
+        const DATA: u8 = 0;
+        const HEADERS: u8 = 1;
+        const CONTINUATION: u8 = 9;
+        const PADDED: u8 = 8;
+        while !bytes.is_empty() {
+            let rest = bytes.len().min(self.rest);
+            self.rest -= rest;
+            bytes = bytes.get(rest..).unwrap_or_default();
+            for (to, byte) in self.head.iter_mut().skip(self.has).zip(bytes) {
+                *to = *byte;
+            }
+            let head = bytes.len().min(Self::HEAD - self.has);
+            self.has += head;
+            bytes = bytes.get(head..).unwrap_or_default();
+            if self.has == Self::HEAD {
+                let [a, b, c, kind, flags, ..] = self.head;
+                let length = u32::from_be_bytes([0, a, b, c]);
+                (self.has, self.rest) = (0, usize::try_from(length).unwrap_or(usize::MAX));
+                let (said, with_it) = match kind {
+                    // Padding is read by nobody, and so by no bound.
+                    DATA if flags & PADDED != 0 => (self.rest, 0),
+                    DATA if self.rest == 0 => (0, 0),
+                    DATA => (0, WITH_A_PART),
+                    HEADERS => (0, WITH_A_CALL),
+                    CONTINUATION => (0, 0),
+                    _ => (self.rest, 0),
+                };
+                owed = (owed + Self::HEAD + said).saturating_sub(with_it);
+            }
+        }
+        owed
+    }
+}
+
 impl fmt::Debug for Pace {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Pace").field("owed", &self.owed).finish_non_exhaustive()
@@ -128,85 +137,105 @@ impl fmt::Debug for Pace {
 
 #[cfg(test)]
 mod tests {
-    use std::future::poll_fn;
+    use std::{
+        future::poll_fn,
+        sync::{
+            Arc,
+            atomic::{AtomicUsize, Ordering},
+        },
+    };
 
     use super::*;
 
-    /// How long `reads` of 100 bytes take at 1,000 bytes of overhead a second, and whether that was told.
-    async fn takes(reads: usize, between: impl Fn(&Useful)) -> (Duration, bool) {
-        let (useful, told) = (Useful::default(), Arc::new(AtomicUsize::new(0)));
-        let mut pace = Pace::new(1_000, Duration::from_secs(20), useful.clone(), {
+    const SECOND: Duration = Duration::from_secs(1);
+
+    fn frame(kind: u8, length: usize) -> Vec<u8> {
+        let [.., a, b, c] = length.to_be_bytes();
+        [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![kind; length]].concat()
+    }
+
+    #[test]
+    fn only_what_is_not_of_a_call_is_owed_however_it_arrives() {
+        let (data, headers, continuation) = (frame(0, 1000), frame(1, 700), frame(9, 300));
+        let (ping, window_update) = (frame(6, 8), frame(8, 4));
+        let mut padded = frame(0, 200);
+        padded[4] = 9;
+        let rows = [
+            (ping.clone(), 17),
+            ([frame(2, 5), frame(3, 4), frame(4, 6), window_update.clone()].concat(), 14 + 13 + 15 + 13),
+            (frame(77, 1 << 16), 9 + (1 << 16)),
+            (continuation, 9),
+            (frame(0, 0), 9),
+            (padded, 209),
+            ([&headers[..], &data].concat(), 0),
+            // What comes with a call is made good by it, and before it allows for nothing.
+            ([ping.repeat(100), headers, data.clone()].concat(), 1700 + 2 * 9 - 256 - 64),
+            ([data, ping, window_update].concat(), 17 + 13),
+        ];
+        for (said, expected) in rows {
+            for at_a_time in [1, 2, 7, 9, 10, 1 << 20] {
+                let mut frames = Frames::default();
+                let owed = said.chunks(at_a_time).fold(0, |owed, bytes| frames.owed_with(bytes, owed));
+                assert_eq!(owed, expected, "{at_a_time} bytes at a time");
+            }
+        }
+    }
+
+    /// How long it takes to read `pings` pings at 1,700 bytes a second, and whether that was told.
+    async fn takes(pings: usize) -> (Duration, bool) {
+        let told = Arc::new(AtomicUsize::new(0));
+        let mut pace = Pace::new(1_700, 20 * SECOND, {
             let told = Arc::clone(&told);
             move || {
                 told.fetch_add(1, Ordering::Relaxed);
             }
         });
         let began = Instant::now();
-        for _ in 0..reads {
+        for _ in 0..pings {
             poll_fn(|context| pace.poll(context)).await.unwrap();
-            pace.read(100);
-            between(&useful);
+            pace.read(&frame(6, 8));
         }
         poll_fn(|context| pace.poll(context)).await.unwrap();
         (began.elapsed(), told.load(Ordering::Relaxed) == 1)
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_of_no_use_is_read_at_its_pace() {
-        assert_eq!(takes(10, |_| {}).await, (Duration::ZERO, false));
+    async fn pings_are_read_at_their_pace() {
+        assert_eq!(takes(100).await, (Duration::ZERO, false));
         // A second's worth at once, and the rest in its time; the clock of timers has milliseconds.
-        let (took, told) = takes(100, |_| {}).await;
-        assert!((8_900..=9_200).contains(&took.as_millis()), "{took:?}");
+        let (took, told) = takes(1_000).await;
+        assert!((8_900..=10_100).contains(&took.as_millis()), "{took:?}");
         assert!(told);
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_is_of_use_is_read_at_once() {
-        assert_eq!(takes(10_000, |useful| useful.part(100)).await, (Duration::ZERO, false));
-        assert_eq!(takes(10_000, Useful::call).await, (Duration::ZERO, false));
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn much_that_was_of_use_allows_for_no_more_of_what_is_not() {
-        let useful = Useful::default();
-        let mut pace = Pace::new(1_000, Duration::ZERO, useful.clone(), || {});
-        useful.part(1_000_000);
-        pace.read(100);
-        for _ in 0..11 {
-            pace.read(100);
-        }
-        assert!(pace.wait.is_some());
-    }
-
-    #[tokio::test(start_paused = true)]
     async fn a_second_makes_good_what_a_second_may_say() {
-        let mut pace = Pace::new(1_000, Duration::ZERO, Useful::default(), || {});
+        let mut pace = Pace::new(1_700, Duration::ZERO, || {});
         for _ in 0..100 {
-            pace.read(1_000);
+            (0..100).for_each(|_| pace.read(&frame(6, 8)));
             assert!(pace.wait.is_none());
-            tokio::time::advance(Duration::from_secs(1)).await;
+            tokio::time::advance(SECOND).await;
         }
     }
 
     #[tokio::test(start_paused = true)]
     async fn who_never_stops_is_closed_and_who_pauses_is_not() {
-        let second = Duration::from_secs(1);
         let closed_after = async |pause: Option<Duration>| {
-            let mut pace = Pace::new(1_000, 5 * second, Useful::default(), || {});
+            let mut pace = Pace::new(1_700, 5 * SECOND, || {});
             let began = Instant::now();
             for read in 1..1_000 {
-                pace.read(100);
+                pace.read(&frame(6, 8));
                 if poll_fn(|context| pace.poll(context)).await.is_err() {
                     return Some(began.elapsed());
                 }
-                if let Some(pause) = pause.filter(|_| read % 20 == 0) {
+                if let Some(pause) = pause.filter(|_| read % 150 == 0) {
                     tokio::time::advance(pause).await;
                 }
             }
             None
         };
         let closed = closed_after(None).await.unwrap();
-        assert!((5 * second..6 * second).contains(&closed), "{closed:?}");
-        assert_eq!(closed_after(Some(second)).await, None);
+        assert!((5 * SECOND..6 * SECOND).contains(&closed), "{closed:?}");
+        assert_eq!(closed_after(Some(SECOND)).await, None);
     }
 }

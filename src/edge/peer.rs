@@ -10,7 +10,7 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{overhead::Useful, tls::Names};
+use super::tls::Names;
 
 /// One connection's other end; every request of the connection carries it.
 #[derive(Clone, Debug)]
@@ -22,7 +22,6 @@ struct Inner {
     names: Option<Names>,
     streams_end: CancellationToken,
     outdated: CancellationToken,
-    useful: Useful,
 }
 
 /// Where a connection comes from, as far as the operating system vouches for it.
@@ -67,9 +66,8 @@ impl Peer {
         names: Option<Names>,
         streams_end: CancellationToken,
         outdated: CancellationToken,
-        useful: Useful,
     ) -> Self {
-        Self(Arc::new(Inner { origin, names, streams_end, outdated, useful }))
+        Self(Arc::new(Inner { origin, names, streams_end, outdated }))
     }
 
     /// Whether others are trusted than when its certificate was believed: it has to come again, and until then it is
@@ -96,12 +94,6 @@ impl Peer {
     pub fn who(&self) -> Who {
         let name = self.names().and_then(|names| names.0.first());
         name.map_or_else(|| Who::At(self.origin().neighbourhood()), |name| Who::Named(name.clone()))
-    }
-
-    /// Told of what is read of its calls.
-    #[must_use]
-    pub fn useful(&self) -> &Useful {
-        &self.0.useful
     }
 
     /// Cancelled when this connection's streams are to end: it has grown old, or the process is stopping.

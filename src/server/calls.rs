@@ -74,7 +74,7 @@ impl Calls {
         request.extensions_mut().insert(self.peer.clone());
         let (asked, answer) = (Arc::new(call.hold()), call.hold());
         let (parts, body) = request.into_parts();
-        let messages = match Messages::new(body, Arc::clone(&asked), call, self.window, &self.peer) {
+        let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
             Ok(messages) => tonic::body::Body::new(messages),
             Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
         };
@@ -98,7 +98,6 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
-        self.peer.useful().call();
         let question = self.desk.as_ref().zip(question::kind_of(&request));
         let entered = match question {
             Some((_, kind)) => self.shares.enter_to_ask(kind.path()),

@@ -21,7 +21,6 @@ use super::{
     answer::HEAD,
     rooms::{Call, Holding},
 };
-use crate::edge::{overhead::Useful, peer::Peer};
 
 /// A body of messages; what the one that arrives takes is held until the next begins, or the call ends.
 pub(super) struct Messages {
@@ -35,20 +34,18 @@ pub(super) struct Messages {
     left: usize,
     /// How much may wait to be read.
     window: usize,
-    useful: Useful,
 }
 
 impl Messages {
-    /// Messages of `call` of `peer`, which may send so many bytes ahead; an error when there is no room for them.
+    /// Messages of `call`, which may send so many bytes ahead; an error when there is no room for them.
     pub(super) fn new(
         body: Incoming,
         held: Arc<Holding>,
         call: &Call,
         window: usize,
-        peer: &Peer,
     ) -> Result<Self, Status> {
-        let (ahead, useful) = (call.hold_ahead(), peer.useful().clone());
-        let messages = Self { body, held, ahead, head: Vec::with_capacity(HEAD), left: 0, window, useful };
+        let messages =
+            Self { body, held, ahead: call.hold_ahead(), head: Vec::with_capacity(HEAD), left: 0, window };
         messages.hold_ahead()?;
         Ok(messages)
     }
@@ -93,10 +90,7 @@ impl Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            if let Some(data) = frame.data_ref() {
-                self.useful.part(data.len());
-                self.count(data)?;
-            }
+            frame.data_ref().map_or(Ok(()), |data| self.count(data))?;
             if self.body.is_end_stream() {
                 self.hold_ahead()?;
             }

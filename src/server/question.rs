@@ -22,7 +22,9 @@ use super::{
     answer::{Answer, HEAD},
     rooms::{Call, Holding},
 };
-use crate::{edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest};
+use crate::{
+    config::Limits, edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest,
+};
 
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -99,7 +101,7 @@ impl Question {
         desk: &Desk,
         call: &Call,
     ) -> Poll<Response<Answer>> {
-        let whole = match self.poll_whole(context, desk) {
+        let whole = match self.poll_whole(context, desk.enforcement.limits()) {
             Poll::Ready(whole) => whole,
             Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
         };
@@ -108,8 +110,7 @@ impl Question {
     }
 
     /// Reads until the caller has said all.
-    fn poll_whole(&mut self, context: &mut Context<'_>, desk: &Desk) -> Poll<Result<(), Status>> {
-        let limits = desk.enforcement.limits();
+    fn poll_whole(&mut self, context: &mut Context<'_>, limits: &Limits) -> Poll<Result<(), Status>> {
         let most = match self.kind {
             Kind::One => limits.question_bytes,
             Kind::Batch => limits.request_bytes,
@@ -118,7 +119,6 @@ impl Question {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => {
                     if let Ok(data) = frame.into_data() {
-                        desk.peer.useful().part(data.len());
                         self.read.push(data);
                     }
                     if HEAD + most < self.read.len()

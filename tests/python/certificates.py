@@ -13,7 +13,11 @@ distinguished_name = nobody
 default_ca = authority
 [authority]
 database = index.txt
+crlnumber = crlnumber
 default_md = sha256
+crl_extensions = list
+[list]
+authorityKeyIdentifier = keyid:always
 """
 
 
@@ -44,6 +48,7 @@ class Authority:
     def revocations(self, name, hours=30):
         """A list of the certificates it has revoked, none, as a path."""
         (self._folder / "index.txt").touch()
+        (self._folder / "crlnumber").write_text("01\n", encoding="ascii")
         made = self._folder / f"{name}.crl"
         signed = ["-keyfile", self._key, "-cert", self.certificate, "-crlhours", str(hours), "-out", made]
         openssl("ca", "-config", "openssl.cnf", "-gencrl", *signed, cwd=self._folder)
