@@ -145,6 +145,8 @@ mod tests {
         },
     };
 
+    use proptest::prelude::*;
+
     use super::*;
 
     const SECOND: Duration = Duration::from_secs(1);
@@ -178,6 +180,25 @@ mod tests {
                 let owed = said.chunks(at_a_time).fold(0, |owed, bytes| frames.owed_with(bytes, owed));
                 assert_eq!(owed, expected, "{at_a_time} bytes at a time");
             }
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn what_is_owed_does_not_depend_on_where_what_is_said_is_cut(
+            said in prop::collection::vec(0_u8..12, 0..300), cuts in prop::collection::vec(1_usize..20, 1..50)
+        ) {
+            let (mut whole, mut cut) = (Frames::default(), Frames::default());
+            let (mut rest, mut owed) = (&said[..], 0);
+            for length in cuts.into_iter().cycle().take_while(|_| !said.is_empty()) {
+                let (part, after) = rest.split_at(length.min(rest.len()));
+                owed = cut.owed_with(part, owed);
+                rest = after;
+                if rest.is_empty() {
+                    break;
+                }
+            }
+            prop_assert_eq!(owed, whole.owed_with(&said, 0));
         }
     }
 
