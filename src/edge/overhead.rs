@@ -20,6 +20,9 @@ use tokio::time::{Instant, Sleep, sleep};
 const WITH_A_CALL: usize = 256;
 const WITH_A_PART: usize = 64;
 
+/// Bytes before what is in a frame: its length, its kind, its flags, its stream (RFC 9113, 4.1).
+const HEAD: usize = 9;
+
 /// How fast a connection may say what is not of its calls.
 pub(super) struct Pace {
     /// Bytes a second, and at once.
@@ -39,7 +42,7 @@ pub(super) struct Pace {
 #[derive(Debug, Default)]
 struct Frames {
     /// What has come of the head of the next one.
-    head: [u8; Self::HEAD],
+    head: [u8; HEAD],
     has: usize,
     /// What is to come of the last one.
     rest: usize,
@@ -91,41 +94,52 @@ impl Pace {
 }
 
 impl Frames {
-    const HEAD: usize = 9;
-
     /// What is owed after these bytes, and `owed` before.
     fn owed_with(&mut self, mut bytes: &[u8], mut owed: usize) -> usize {
+        loop {
+            let rest = bytes.len().min(self.rest);
+            self.rest -= rest;
+            bytes = bytes.get(rest..).unwrap_or_default();
+            if bytes.is_empty() {
+                return owed;
+            }
+            let Some(head) = self.head(&mut bytes) else { return owed };
+            let (length, said, with_it) = Self::what_is_said(head);
+            self.rest = length;
+            owed = (owed + HEAD + said).saturating_sub(with_it);
+        }
+    }
+
+    /// Takes the head of the next frame off `bytes`, once all of it has come.
+    fn head(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD]> {
+        if self.has == 0
+            && let Some((head, after)) = bytes.split_first_chunk()
+        {
+            *bytes = after;
+            return Some(*head);
+        }
+        let (part, after) = bytes.split_at(bytes.len().min(HEAD - self.has));
+        self.head.iter_mut().skip(self.has).zip(part).for_each(|(to, byte)| *to = *byte);
+        self.has = (self.has + part.len()) % HEAD;
+        *bytes = after;
+        (self.has == 0).then_some(self.head)
+    }
+
+    /// How long a frame is, how much of that is beside calls, and how much may come with it.
+    fn what_is_said([a, b, c, kind, flags, ..]: [u8; HEAD]) -> (usize, usize, usize) {
         const DATA: u8 = 0;
         const HEADERS: u8 = 1;
         const CONTINUATION: u8 = 9;
         const PADDED: u8 = 8;
-        while !bytes.is_empty() {
-            let rest = bytes.len().min(self.rest);
-            self.rest -= rest;
-            bytes = bytes.get(rest..).unwrap_or_default();
-            for (to, byte) in self.head.iter_mut().skip(self.has).zip(bytes) {
-                *to = *byte;
-            }
-            let head = bytes.len().min(Self::HEAD - self.has);
-            self.has += head;
-            bytes = bytes.get(head..).unwrap_or_default();
-            if self.has == Self::HEAD {
-                let [a, b, c, kind, flags, ..] = self.head;
-                let length = u32::from_be_bytes([0, a, b, c]);
-                (self.has, self.rest) = (0, usize::try_from(length).unwrap_or(usize::MAX));
-                let (said, with_it) = match kind {
-                    // Padding is read by nobody, and so by no bound.
-                    DATA if flags & PADDED != 0 => (self.rest, 0),
-                    DATA if self.rest == 0 => (0, 0),
-                    DATA => (0, WITH_A_PART),
-                    HEADERS => (0, WITH_A_CALL),
-                    CONTINUATION => (0, 0),
-                    _ => (self.rest, 0),
-                };
-                owed = (owed + Self::HEAD + said).saturating_sub(with_it);
-            }
+        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+        match kind {
+            // Padding is read by nobody, and so by no bound.
+            DATA if flags & PADDED != 0 => (length, length, 0),
+            DATA => (length, 0, if length == 0 { 0 } else { WITH_A_PART }),
+            HEADERS => (length, 0, WITH_A_CALL),
+            CONTINUATION => (length, 0, 0),
+            _ => (length, length, 0),
         }
-        owed
     }
 }
 
