@@ -107,19 +107,11 @@ impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Begun<I> {
         context: &mut Context<'_>,
         bytes: &[u8],
     ) -> Poll<io::Result<usize>> {
-        Pin::new(self.io.get_mut()).poll_write(context, bytes)
-    }
-
-    fn poll_write_vectored(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        slices: &[io::IoSlice<'_>],
-    ) -> Poll<io::Result<usize>> {
-        Pin::new(self.io.get_mut()).poll_write_vectored(context, slices)
-    }
-
-    fn is_write_vectored(&self) -> bool {
-        self.io.get_ref().is_write_vectored()
+        let written = ready!(Pin::new(self.io.get_mut()).poll_write(context, bytes))?;
+        if let (Some(pace), Some(written)) = (&mut self.pace, bytes.get(..written)) {
+            pace.wrote(written);
+        }
+        Poll::Ready(Ok(written))
     }
 
     fn poll_flush(mut self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<io::Result<()>> {

@@ -1,9 +1,9 @@
 //! What a connection says beside its calls is read at a bounded pace.
 //!
 //! Pings, settings and windows (RFC 9113) cost whoever sends them nothing, and each is worked through here; HTTP/2 bounds
-//! how many calls there are, how long their headers are and what is sent of their messages, and none of these. Who says too
-//! much of that is read slower, and closed only if it never stops: a caller that is merely clumsy gets its answers. Not
-//! here: reading.
+//! how many calls there are and how much is ahead in them, and none of these. A caller says some of it for each answer that
+//! it takes; who says much more is read slower, and its connection is closed only if it never stops: one that is merely
+//! clumsy gets its answers. Not here: reading and writing.
 
 use std::{
     fmt,
@@ -16,26 +16,44 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
-/// What a call, and each part of a message, may bring with it: windows and pings for what is answered, the heads of frames.
-const WITH_A_CALL: usize = 256;
-const WITH_A_PART: usize = 64;
+/// What may be said for each frame of an answer, of which a small answer has three: windows and a ping, and the heads of
+/// the frames that asked for it. gRPC's clients say 20 to 60 bytes for an answer.
+const FOR_AN_ANSWER: usize = 64;
+
+/// How long nothing has to be waited for until it counts as a break.
+const BREAK: Duration = Duration::from_millis(500);
 
 /// Bytes before what is in a frame: its length, its kind, its flags, its stream (RFC 9113, 4.1).
 const HEAD: usize = 9;
+
+/// The most that a frame of DATA or HEADERS has beside what it is for: padding and its length.
+const MOST_PADDING: usize = 256;
+
+const DATA: u8 = 0;
+const HEADERS: u8 = 1;
+const CONTINUATION: u8 = 9;
+const PADDED: u8 = 8;
 
 /// How fast a connection may say what is not of its calls.
 pub(super) struct Pace {
     /// Bytes a second, and at once.
     overhead: usize,
-    frames: Frames,
-    /// Bytes that were too many, less those that calls and time have made good.
+    said: Frames,
+    answered: Frames,
+    /// Bytes that were said beside calls, less those that answers and time have made good.
     owed: usize,
     since: Instant,
-    /// Since when it has owed too much without a break, and how long it may.
-    slowed: Option<Instant>,
+    slowed: Option<Slowed>,
     patience: Duration,
     wait: Option<Pin<Box<Sleep>>>,
     tell: Option<Box<dyn FnOnce() + Send>>,
+}
+
+/// Time in which more was said than was read, with no more than a break at a time in between.
+#[derive(Clone, Copy, Debug)]
+struct Slowed {
+    from: Instant,
+    to: Instant,
 }
 
 /// Where one frame ends and the next begins.
@@ -48,13 +66,29 @@ struct Frames {
     rest: usize,
 }
 
+/// A frame, by its head.
+#[derive(Clone, Copy, Debug)]
+struct Frame {
+    length: usize,
+    kind: u8,
+    flags: u8,
+}
+
 impl Pace {
     /// Reads `overhead` bytes a second beside calls, and calls `tell` the first time there are more. Loses its `patience`
     /// when there always are.
     pub(super) fn new(overhead: usize, patience: Duration, tell: impl FnOnce() + Send + 'static) -> Self {
-        let (since, tell) = (Instant::now(), Some(Box::new(tell) as Box<_>));
-        let frames = Frames::default();
-        Self { overhead, frames, owed: 0, since, slowed: None, patience, wait: None, tell }
+        Self {
+            overhead,
+            said: Frames::default(),
+            answered: Frames::default(),
+            owed: 0,
+            since: Instant::now(),
+            slowed: None,
+            patience,
+            wait: None,
+            tell: Some(Box::new(tell)),
+        }
     }
 
     /// Ready when more may be read, or no more at all.
@@ -62,17 +96,28 @@ impl Pace {
         let Some(wait) = &mut self.wait else { return Poll::Ready(Ok(())) };
         ready!(wait.as_mut().poll(context));
         self.wait = None;
-        // Whoever says this much and has gone has left more than would ever be read at this pace.
-        if self.slowed.is_some_and(|since| self.patience <= since.elapsed()) {
+        // Without an end to it, one that said much and has gone would be read, and open, for minutes.
+        if self.slowed.is_some_and(|slowed| self.patience <= slowed.from.elapsed()) {
             let what = format!("it went on saying too much beside its calls for {:?}", self.patience);
             return Poll::Ready(Err(io::Error::other(what)));
         }
         Poll::Ready(Ok(()))
     }
 
+    /// These bytes were written.
+    pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
+        while let Some(frame) = self.answered.next(&mut bytes) {
+            if frame.is_of_an_answer() {
+                self.owed = self.owed.saturating_sub(FOR_AN_ANSWER);
+            }
+        }
+    }
+
     /// These bytes were read.
-    pub(super) fn read(&mut self, bytes: &[u8]) {
-        self.owed = self.frames.owed_with(bytes, self.owed);
+    pub(super) fn read(&mut self, mut bytes: &[u8]) {
+        while let Some(frame) = self.said.next(&mut bytes) {
+            self.owed = self.owed.saturating_add(HEAD + frame.overhead());
+        }
         if self.owed <= self.overhead {
             return;
         }
@@ -80,13 +125,16 @@ impl Pace {
         let made_good = (now - self.since).as_secs_f64() * self.overhead as f64;
         self.owed = self.owed.saturating_sub(made_good as usize);
         self.since = now;
-        // What was waited for is about made good, and then as much is said again: that is no break.
-        if self.owed <= self.overhead / 2 {
-            self.slowed = None;
-        }
         let Some(too_much @ 1..) = self.owed.checked_sub(self.overhead) else { return };
-        self.slowed.get_or_insert(now);
-        self.wait = Some(Box::pin(sleep(Duration::from_secs_f64(too_much as f64 / self.overhead as f64))));
+        self.slow_down(now, Duration::from_secs_f64(too_much as f64 / self.overhead as f64));
+    }
+
+    fn slow_down(&mut self, now: Instant, wait: Duration) {
+        let goes_on = self.slowed.filter(|slowed| now < slowed.to + BREAK);
+        let from = goes_on.map_or(now, |slowed| slowed.from);
+        let wait = wait.min((from + self.patience).saturating_duration_since(now));
+        self.slowed = Some(Slowed { from, to: now + wait });
+        self.wait = Some(Box::pin(sleep(wait)));
         if let Some(tell) = self.tell.take() {
             tell();
         }
@@ -94,24 +142,19 @@ impl Pace {
 }
 
 impl Frames {
-    /// What is owed after these bytes, and `owed` before.
-    fn owed_with(&mut self, mut bytes: &[u8], mut owed: usize) -> usize {
-        loop {
-            let rest = bytes.len().min(self.rest);
-            self.rest -= rest;
-            bytes = bytes.get(rest..).unwrap_or_default();
-            if bytes.is_empty() {
-                return owed;
-            }
-            let Some(head) = self.head(&mut bytes) else { return owed };
-            let (length, said, with_it) = Self::what_is_said(head);
-            self.rest = length;
-            owed = (owed + HEAD + said).saturating_sub(with_it);
-        }
+    /// The next frame that begins in `bytes`, all of which are used up when there is none.
+    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
+        let rest = bytes.len().min(self.rest);
+        self.rest -= rest;
+        *bytes = bytes.get(rest..).unwrap_or_default();
+        let [a, b, c, kind, flags, ..] = self.next_head(bytes)?;
+        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
+        self.rest = length;
+        Some(Frame { length, kind, flags })
     }
 
     /// Takes the head of the next frame off `bytes`, once all of it has come.
-    fn head(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD]> {
+    fn next_head(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD]> {
         if self.has == 0
             && let Some((head, after)) = bytes.split_first_chunk()
         {
@@ -120,26 +163,29 @@ impl Frames {
         }
         let (part, after) = bytes.split_at(bytes.len().min(HEAD - self.has));
         self.head.iter_mut().skip(self.has).zip(part).for_each(|(to, byte)| *to = *byte);
-        self.has = (self.has + part.len()) % HEAD;
+        self.has += part.len();
         *bytes = after;
-        (self.has == 0).then_some(self.head)
+        (self.has == HEAD).then(|| {
+            self.has = 0;
+            self.head
+        })
+    }
+}
+
+impl Frame {
+    /// How much of what is in it is beside calls.
+    const fn overhead(self) -> usize {
+        match self.kind {
+            DATA | HEADERS if self.flags & PADDED == 0 => 0,
+            DATA | HEADERS if self.length < MOST_PADDING => self.length,
+            DATA | HEADERS => MOST_PADDING,
+            CONTINUATION => 0,
+            _ => self.length,
+        }
     }
 
-    /// How long a frame is, how much of that is beside calls, and how much may come with it.
-    fn what_is_said([a, b, c, kind, flags, ..]: [u8; HEAD]) -> (usize, usize, usize) {
-        const DATA: u8 = 0;
-        const HEADERS: u8 = 1;
-        const CONTINUATION: u8 = 9;
-        const PADDED: u8 = 8;
-        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-        match kind {
-            // Padding is read by nobody, and so by no bound.
-            DATA if flags & PADDED != 0 => (length, length, 0),
-            DATA => (length, 0, if length == 0 { 0 } else { WITH_A_PART }),
-            HEADERS => (length, 0, WITH_A_CALL),
-            CONTINUATION => (length, 0, 0),
-            _ => (length, length, 0),
-        }
+    const fn is_of_an_answer(self) -> bool {
+        self.kind == HEADERS || (self.kind == DATA && 0 < self.length)
     }
 }
 
@@ -170,31 +216,50 @@ mod tests {
         [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![kind; length]].concat()
     }
 
+    fn pace(overhead: usize, patience: Duration) -> Pace {
+        Pace::new(overhead, patience, || {})
+    }
+
+    fn owed(said: &[u8], at_a_time: usize) -> usize {
+        let mut pace = pace(1 << 30, SECOND);
+        said.chunks(at_a_time).for_each(|bytes| pace.read(bytes));
+        pace.owed
+    }
+
     #[test]
-    fn only_what_is_not_of_a_call_is_owed_however_it_arrives() {
-        let (data, headers, continuation) = (frame(0, 1000), frame(1, 700), frame(9, 300));
-        let (ping, window_update) = (frame(6, 8), frame(8, 4));
+    fn what_is_not_of_a_call_and_the_heads_of_all_frames_are_owed_however_they_arrive() {
         let mut padded = frame(0, 200);
         padded[4] = 9;
+        let mut message_that_is_padded = frame(0, 10_000);
+        message_that_is_padded[4] = 8;
         let rows = [
-            (ping.clone(), 17),
-            ([frame(2, 5), frame(3, 4), frame(4, 6), window_update.clone()].concat(), 14 + 13 + 15 + 13),
+            (frame(6, 8), 17),
+            ([frame(2, 5), frame(3, 4), frame(4, 6), frame(8, 4)].concat(), 14 + 13 + 15 + 13),
             (frame(77, 1 << 16), 9 + (1 << 16)),
-            (continuation, 9),
-            (frame(0, 0), 9),
-            (padded, 209),
-            ([&headers[..], &data].concat(), 0),
-            // What comes with a call is made good by it, and before it allows for nothing.
-            ([ping.repeat(100), headers, data.clone()].concat(), 1700 + 2 * 9 - 256 - 64),
-            ([data, ping, window_update].concat(), 17 + 13),
+            ([frame(1, 700), frame(9, 300), frame(0, 1000), frame(0, 0)].concat(), 4 * 9),
+            (padded, 9 + 200),
+            (message_that_is_padded, 9 + 256),
         ];
         for (said, expected) in rows {
             for at_a_time in [1, 2, 7, 9, 10, 1 << 20] {
-                let mut frames = Frames::default();
-                let owed = said.chunks(at_a_time).fold(0, |owed, bytes| frames.owed_with(bytes, owed));
-                assert_eq!(owed, expected, "{at_a_time} bytes at a time");
+                assert_eq!(owed(&said, at_a_time), expected, "{at_a_time} bytes at a time");
             }
         }
+    }
+
+    #[test]
+    fn answers_make_good_what_was_said_before_and_allow_for_nothing_after() {
+        let mut pace = pace(1 << 30, SECOND);
+        let answer = [frame(1, 20), frame(0, 50), frame(1, 15)].concat();
+        pace.wrote(&answer);
+        pace.read(&frame(6, 8).repeat(100));
+        assert_eq!(pace.owed, 1700);
+        answer.chunks(4).for_each(|bytes| pace.wrote(bytes));
+        assert_eq!(pace.owed, 1700 - 3 * 64);
+        // Our own pings, settings and windows are no answers.
+        [6, 4, 8, 7].into_iter().for_each(|kind| pace.wrote(&frame(kind, 8)));
+        pace.wrote(&frame(0, 0));
+        assert_eq!(pace.owed, 1700 - 3 * 64);
     }
 
     proptest! {
@@ -202,17 +267,16 @@ mod tests {
         fn what_is_owed_does_not_depend_on_where_what_is_said_is_cut(
             said in prop::collection::vec(0_u8..12, 0..300), cuts in prop::collection::vec(1_usize..20, 1..50)
         ) {
-            let (mut whole, mut cut) = (Frames::default(), Frames::default());
-            let (mut rest, mut owed) = (&said[..], 0);
-            for length in cuts.into_iter().cycle().take_while(|_| !said.is_empty()) {
+            let (mut pace, mut rest) = (pace(1 << 30, SECOND), &said[..]);
+            for length in cuts.into_iter().cycle() {
                 let (part, after) = rest.split_at(length.min(rest.len()));
-                owed = cut.owed_with(part, owed);
+                pace.read(part);
                 rest = after;
                 if rest.is_empty() {
                     break;
                 }
             }
-            prop_assert_eq!(owed, whole.owed_with(&said, 0));
+            prop_assert_eq!(pace.owed, owed(&said, 1 << 20));
         }
     }
 
@@ -245,32 +309,53 @@ mod tests {
 
     #[tokio::test(start_paused = true)]
     async fn a_second_makes_good_what_a_second_may_say() {
-        let mut pace = Pace::new(1_700, Duration::ZERO, || {});
+        let mut pace = pace(1_700, Duration::ZERO);
         for _ in 0..100 {
-            (0..100).for_each(|_| pace.read(&frame(6, 8)));
+            pace.read(&frame(6, 8).repeat(100));
             assert!(pace.wait.is_none());
             tokio::time::advance(SECOND).await;
         }
     }
 
-    #[tokio::test(start_paused = true)]
-    async fn who_never_stops_is_closed_and_who_pauses_is_not() {
-        let closed_after = async |pause: Option<Duration>| {
-            let mut pace = Pace::new(1_700, 5 * SECOND, || {});
-            let began = Instant::now();
-            for read in 1..1_000 {
-                pace.read(&frame(6, 8));
-                if poll_fn(|context| pace.poll(context)).await.is_err() {
-                    return Some(began.elapsed());
-                }
-                if let Some(pause) = pause.filter(|_| read % 150 == 0) {
-                    tokio::time::advance(pause).await;
-                }
+    /// After how long it is closed that says 17 bytes at a time at 1,700 a second, with this pause after each `count`.
+    async fn closed_after(count: usize, pause: Duration) -> Option<Duration> {
+        let mut pace = pace(1_700, 5 * SECOND);
+        let began = Instant::now();
+        for read in 1..2_000 {
+            pace.read(&frame(6, 8));
+            if poll_fn(|context| pace.poll(context)).await.is_err() {
+                return Some(began.elapsed());
             }
-            None
-        };
-        let closed = closed_after(None).await.unwrap();
-        assert!((5 * SECOND..6 * SECOND).contains(&closed), "{closed:?}");
-        assert_eq!(closed_after(Some(SECOND)).await, None);
+            if read % count == 0 {
+                sleep(pause).await;
+            }
+        }
+        None
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_never_stops_is_closed_when_patience_is_over() {
+        let closed = closed_after(2_000, Duration::ZERO).await.unwrap();
+        assert!((5 * SECOND..5 * SECOND + SECOND / 10).contains(&closed), "{closed:?}");
+        // However much it says at a time.
+        let mut pace = pace(1_700, 5 * SECOND);
+        pace.read(&frame(6, 8).repeat(100_000));
+        let began = Instant::now();
+        assert!(poll_fn(|context| pace.poll(context)).await.is_err());
+        assert_eq!(began.elapsed(), 5 * SECOND);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_is_not_waited_for_now_and_then_is_not_closed() {
+        assert_eq!(closed_after(300, SECOND).await, None);
+        // Too much at first, then 94 of 100 for longer than patience lasts, then too much again.
+        let mut pace = pace(1_700, 5 * SECOND);
+        for (pings, every) in [(200, 0), (600, 10_640), (150, 0)] {
+            for _ in 0..pings {
+                pace.read(&frame(6, 8));
+                poll_fn(|context| pace.poll(context)).await.unwrap();
+                sleep(Duration::from_micros(every)).await;
+            }
+        }
     }
 }

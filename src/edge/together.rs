@@ -26,7 +26,7 @@ struct State {
     closed: AtomicBool,
     /// Whether anything was held back since it was closed.
     held: AtomicBool,
-    /// Whether there was nothing more to read when that was last looked at since.
+    /// Whether the last read since then had to wait.
     dry: AtomicBool,
 }
 
@@ -68,7 +68,7 @@ impl Cork {
         holds
     }
 
-    /// Whether it was opened, and all that there was to read had been read before.
+    /// Whether it was opened, and a read had to wait before that.
     fn has_been_read(&self) -> bool {
         !self.0.closed.load(Ordering::Relaxed) && self.0.dry.load(Ordering::Relaxed)
     }
@@ -94,7 +94,8 @@ impl<I: AsyncRead + Unpin> AsyncRead for Corked<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Looked at only to let out what was held back: whoever has much to say has had its turn, and is told of the next.
+        // Polled again only to let out what was held back: whoever has much to say has had its turn. It is woken by the
+        // read of the first poll, which was of the same task.
         if self.cork.has_been_read() {
             return Poll::Pending;
         }

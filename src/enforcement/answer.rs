@@ -59,20 +59,16 @@ impl<'a> Asked<'a> {
         freshness: &Freshness,
         now: Instant,
     ) -> Result<api::AuthorizeResponse, Refusal> {
-        let answer = match held {
+        match held {
             Ok(snapshot) => {
                 if self.subscription_id.is_none() {
                     self.caller.may_hear_of(&snapshot.facts.subscription_id)?;
                 }
-                self.by_snapshot(snapshot, freshness, now)?
+                self.by_snapshot(snapshot, freshness, now)
             }
-            Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts)?,
-            Err(missing @ (Missing::NotHeld(_) | Missing::Ambiguous { .. })) => return Err(missing.into()),
-        };
-        if answer.reason == i32::from(api::Reason::AdministratorException) {
-            self.log_exception(held.ok());
+            Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts),
+            Err(missing @ (Missing::NotHeld(_) | Missing::Ambiguous { .. })) => Err(missing.into()),
         }
-        Ok(answer)
     }
 
     fn by_snapshot(
@@ -116,16 +112,21 @@ impl<'a> Asked<'a> {
         })
     }
 
-    /// Always logged, whatever the level (semantics 4.3).
-    fn log_exception(&self, snapshot: Option<&Snapshot>) {
+    /// Logs that it was answered by footnote 3, whatever the level (semantics 4.3).
+    pub(super) fn log_exception(&self, held: Result<&Snapshot, Missing>) {
         info!(
             target: crate::telemetry::ADMINISTRATOR_EXCEPTION,
-            subscription_id = snapshot.map_or("", |snapshot| snapshot.facts.subscription_id.as_str()),
+            subscription_id = held.map_or("", |snapshot| snapshot.facts.subscription_id.as_str()),
             operation = self.question.operation.name(),
             actor_id = self.actor_id,
             "allowed to an administrator by footnote 3"
         );
     }
+}
+
+/// Whether somebody was allowed by footnote 3 what its state denies.
+pub(super) fn is_exception(answer: &api::AuthorizeResponse) -> bool {
+    answer.reason == i32::from(api::Reason::AdministratorException)
 }
 
 #[cfg(test)]

@@ -182,17 +182,22 @@ impl Caller {
 
     /// Whether it may ask about this subscription, held or not.
     pub fn may_name(&self, subscription_id: &SubscriptionId) -> Result<(), Refusal> {
-        match &self.subscriptions {
-            Some(own) if !own.contains(subscription_id) => {
-                Err(self.refused(&format!("subscription {subscription_id}")))
-            }
-            Some(_) | None => Ok(()),
+        if self.may_know_of(subscription_id) {
+            return Ok(());
         }
+        Err(self.refused(&format!("subscription {subscription_id}")))
     }
 
     /// The same of one it did not name; a refusal says no more than it knows.
     pub fn may_hear_of(&self, subscription_id: &SubscriptionId) -> Result<(), Refusal> {
-        self.may_name(subscription_id).map_err(|_| self.refused("the subscription that is held"))
+        if self.may_know_of(subscription_id) {
+            return Ok(());
+        }
+        Err(self.refused("the subscription that is held"))
+    }
+
+    fn may_know_of(&self, subscription_id: &SubscriptionId) -> bool {
+        self.subscriptions.as_ref().is_none_or(|own| own.contains(subscription_id))
     }
 
     /// Whether it has this right.

@@ -142,6 +142,20 @@ def window_update():
     yield from repeat(frame(WINDOW_UPDATE, 0, 1, (1).to_bytes(4, "big")))
 
 
+def pings_between_bytes():
+    # A message that is sent a few bytes at a time, with a ping after each, and taken back before its end.
+    for stream in streams():
+        yield frame(HEADERS, END_HEADERS, stream, head()) + frame(DATA, 0, stream, message(b"", 30_000))
+        yield from repeat(frame(DATA, 0, stream, bytes(8)) + frame(PING, 0, 0, b"attacked") * 3, 3_000)
+        yield frame(RST_STREAM, 0, stream, CANCEL)
+
+
+def pings_between_trailers():
+    # A call that is refused, and headers of it that nobody waits for.
+    yield frame(HEADERS, END_HEADERS, 1, head(b"Nothing"))
+    yield from repeat(frame(HEADERS, END_HEADERS, 1) + frame(PING, 0, 0, b"attacked") * 14)
+
+
 def header_list():
     # Forty times what is allowed, in headers that the table remembers and a byte repeats.
     remembered = b"\x40\x01x\x64" + b"y" * 100
@@ -266,6 +280,8 @@ ATTACKS = {
     "reflection": Attack(reflection, FULL),
     "PING": Attack(ping),
     "PING, no answer read": Attack(ping, reads=False),
+    "PING between bytes of messages": Attack(pings_between_bytes),
+    "PING between trailers": Attack(pings_between_trailers),
     "SETTINGS": Attack(settings),
     "SETTINGS, no answer read": Attack(settings, reads=False),
     "WINDOW_UPDATE": Attack(window_update),

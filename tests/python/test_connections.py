@@ -6,8 +6,9 @@ import time
 from concurrent.futures import ThreadPoolExecutor
 
 import grpc
+import pytest
 
-from attacks import ATTACKS, PING, Connection, frame
+from attacks import ATTACKS, Connection
 from examples import facts
 from page import value
 from sidecar import eventually
@@ -69,13 +70,17 @@ def test_without_descriptors_it_waits_and_serves_whom_it_has(protocol, serve):
         eventually(newcomer, within=10)
 
 
-def test_who_only_pings_is_read_at_its_pace_and_keeps_nobody_waiting(protocol, serve):
+@pytest.mark.parametrize("attack", ["PING", "PING between bytes of messages"])
+def test_who_only_pings_is_read_at_its_pace_and_keeps_nobody_waiting(protocol, serve, attack):
     pace, burst = 4096, 64 << 10
     with serve(facts(time.time_ns()), LIMITS__OVERHEAD_BYTES=str(pace)) as client:
-        attacker = Connection(client.sidecar.enforcement, ATTACKS["PING"])
+        attacker = Connection(client.sidecar.enforcement, ATTACKS[attack])
         attacker.socket.setblocking(True)
+        said = attacker.waiting
+        while len(said) < burst:
+            said += next(attacker.chunks)
         began = time.monotonic()
-        attacker.socket.sendall(attacker.waiting + frame(PING, 0, 0, b"attacked") * (burst // 17))
+        attacker.socket.sendall(said)
         heard, slowed = 0, lambda: value(client.sidecar.probes, "connections_slowed_total", listener="enforcement")
         while time.monotonic() - began < 1:
             heard += len(attacker.socket.recv(1 << 16))

@@ -89,6 +89,20 @@ def test_a_batch_that_is_refused_as_a_whole_decides_nothing(protocol, serve):
         assert value(client.sidecar.probes, "questions_refused_total", reason="FIELD_INVALID") == 1
 
 
+def test_footnote_3_is_logged_for_each_use_and_for_none_in_a_batch_that_is_refused(protocol, serve):
+    with serve(facts(time.time_ns(), activation={"state": "deactivated", "since": "2020-01-01T00:00:00Z"})) as client:
+        question = protocol.question("disable_users", "administrator")
+        question.actor.id = "root"
+        batch = protocol.messages.BatchAuthorizeRequest(questions=[question] * 3)
+        # What does not read comes last, when all others are decided.
+        with pytest.raises(grpc.RpcError, match=r"questions\[3\]"):
+            client.channel.unary_unary(f"/{SERVICE}/BatchAuthorize")(batch.SerializeToString() + b"\x0a\x01\x10")
+        assert "footnote 3" not in client.sidecar.log()
+        assert [result.response.access for result in client.stub.BatchAuthorize(batch, timeout=CALL_WITHIN).results] == [1] * 3
+        eventually(lambda: client.sidecar.log().count("footnote 3") == 3)
+        assert client.sidecar.log().count('actor_id="root"') == 3
+
+
 def test_a_page_longer_than_what_is_held_for_one_caller_is_read_and_many_at_once_keep_nobody_waiting(connect, tmp_path):
     many = [facts(time.time_ns(), subscription_id=f"AAA-AAA-{number:03}") for number in range(900)]
     put(tmp_path / "facts.json", many)
@@ -231,6 +245,30 @@ def test_who_asks_what_it_may_not_or_too_much_is_told_by_name(protocol, serve, t
         assert value(address, "caller_refusals_total", caller=name, reason="OVER_QUOTA") == 1
         assert value(address, "questions_refused_total", reason="OVER_QUOTA") == 1
         assert value(address, "roles_not_vouched_total") == 1
+
+
+def test_each_question_that_a_caller_may_not_ask_counts_however_it_was_asked(protocol, serve, tmp_path):
+    config = tmp_path / "callers.toml"
+    narrow = "subscriptions = ['AAA-AAA-AA1']\noperations = ['enable_users']"
+    config.write_text(f"[[callers]]\nname = 'desk'\nrole = 'authentication_server'\nloopback = true\n{narrow}\n", encoding="utf-8")
+    with serve(facts(time.time_ns()), config=config) as client:
+
+        def refused():
+            address, name = client.sidecar.probes, "desk"
+            by_caller = value(address, "caller_refusals_total", caller=name, reason="NOT_ENTITLED")
+            assert by_caller == value(address, "questions_refused_total", reason="NOT_ENTITLED")
+            return by_caller
+
+        # What is held is another's, and no operation but this.
+        for operation in ("enable_users", "self_enroll"):
+            with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
+                client.stub.Authorize(protocol.question(operation), timeout=CALL_WITHIN)
+        assert refused() == 2
+        questions = [protocol.question("self_enroll", "user") for _ in range(50)]
+        for number, question in enumerate(questions):
+            question.actor.id = f"user {number}"
+        client.stub.BatchAuthorize(protocol.messages.BatchAuthorizeRequest(questions=questions), timeout=CALL_WITHIN)
+        assert refused() == 52
 
 
 def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):

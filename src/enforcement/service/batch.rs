@@ -8,7 +8,7 @@ use std::{collections::HashMap, ops::Range};
 
 use bytes::Bytes;
 use foldhash::fast::RandomState;
-use prost::Message;
+use prost::{DecodeError, Message};
 use tonic::Status;
 
 use super::{
@@ -19,7 +19,12 @@ use crate::{
     cache::{Held, Missing},
     domain::{Instant, SubscriptionId},
     edge::peer::Peer,
-    enforcement::{answer::Asked, caller::Caller, refusal::Refusal, tallied::Outcome},
+    enforcement::{
+        answer::{Asked, is_exception},
+        caller::Caller,
+        refusal::Refusal,
+        tallied::Outcome,
+    },
     proto::enforcement::{self as api, batch_authorize_result::Result as Answered},
 };
 
@@ -67,20 +72,14 @@ impl Enforcement {
         caller.may_ask_anything()?;
         let unreadable =
             |what: String, error| Status::invalid_argument(format!("{what} does not read: {error}"));
-        let read;
-        let questions = match alike::questions(&request) {
-            Some(questions) => questions,
-            None => {
-                read = Questions::decode(request.clone())
-                    .map_err(|error| unreadable("the message".to_owned(), error))?;
-                read.questions.iter().map(AsRef::as_ref).collect()
-            }
-        };
+        let mut read = Questions::default();
+        let questions =
+            taken_apart(&request, &mut read).map_err(|error| unreadable("the message".to_owned(), error))?;
         self.0.admit(caller, questions.len())?;
         let mut batch = Batch::of(&self.0, caller);
         written.reserve(questions.len().saturating_mul(ANSWER_BYTES));
         let mut answered: HashMap<Likeness<'_>, Shared, RandomState> = HashMap::default();
-        let mut alone = Vec::new();
+        let (mut alone, mut exceptions) = (Vec::new(), Vec::new());
         let mut question = api::AuthorizeRequest::default();
         for (position, asked) in questions.into_iter().enumerate() {
             let likeness = Likeness::of(asked);
@@ -93,11 +92,18 @@ impl Enforcement {
             question.merge(asked).map_err(|error| unreadable(format!("questions[{position}]"), error))?;
             let answer = batch.decided(&question);
             let outcome = Outcome::of(&question, &answer);
-            // Each use of footnote 3 is logged, so that each is an answer of its own (semantics 4.3).
-            let is_logged = is_exception(&answer);
+            // Each use of footnote 3 is logged (semantics 4.3), and each refusal is its caller's.
+            let is_shared = match &answer {
+                Ok(answer) if is_exception(answer) => {
+                    exceptions.push(question.clone());
+                    false
+                }
+                Ok(_) => true,
+                Err(refusal) => !matches!(refusal, Refusal::NotEntitled { .. }),
+            };
             let begin = written.len();
             OneAnswer { results: Some(in_batch(answer)) }.encode_raw(written);
-            match likeness.filter(|_| !is_logged) {
+            match likeness.filter(|_| is_shared) {
                 Some(likeness) => {
                     let shared = Shared { written: begin..written.len(), outcome, times: 1 };
                     answered.insert(likeness, shared);
@@ -105,15 +111,21 @@ impl Enforcement {
                 None => alone.push(outcome),
             }
         }
-        // A batch of which one question does not read is refused as a whole, and none of it was answered.
+        // Only now: a batch of which one question does not read is refused as a whole, and nobody was allowed anything.
+        exceptions.iter().for_each(|question| batch.log_exception(question));
         alone.into_iter().for_each(|outcome| self.0.tallied.add(outcome, 1));
         answered.into_values().for_each(|Shared { outcome, times, .. }| self.0.tallied.add(outcome, times));
         Ok(())
     }
 }
 
-fn is_exception(answer: &Result<api::AuthorizeResponse, Refusal>) -> bool {
-    answer.as_ref().is_ok_and(|answer| answer.reason() == api::Reason::AdministratorException)
+/// The questions of `request`, where they arrived if it is as usual, and else from what is `read` of it.
+fn taken_apart<'a>(request: &'a Bytes, read: &'a mut Questions) -> Result<Vec<&'a [u8]>, DecodeError> {
+    if let Some(questions) = alike::questions(request) {
+        return Ok(questions);
+    }
+    *read = Questions::decode(request.clone())?;
+    Ok(read.questions.iter().map(AsRef::as_ref).collect())
 }
 
 fn in_batch(answer: Result<api::AuthorizeResponse, Refusal>) -> api::BatchAuthorizeResult {
@@ -144,6 +156,9 @@ impl<'a> Batch<'a> {
     /// The answer to one of its questions.
     pub(super) fn answer(&mut self, question: &api::AuthorizeRequest) -> api::BatchAuthorizeResult {
         let answer = self.decided(question);
+        if answer.as_ref().is_ok_and(is_exception) {
+            self.log_exception(question);
+        }
         self.inner.tallied.add(Outcome::of(question, &answer), 1);
         in_batch(answer)
     }
@@ -152,6 +167,13 @@ impl<'a> Batch<'a> {
         let asked = Asked::read(question, self.caller)?;
         let (inner, now) = (self.inner, self.now);
         asked.answer(self.held(asked.subscription_id).map(|held| &**held), &inner.freshness, now)
+    }
+
+    /// Logs that `question` was answered by footnote 3.
+    fn log_exception(&mut self, question: &api::AuthorizeRequest) {
+        if let Ok(asked) = Asked::read(question, self.caller) {
+            asked.log_exception(self.held(asked.subscription_id).map(|held| &**held));
+        }
     }
 
     /// The snapshot this batch has of a subscription; the same whether it is named or the only one.

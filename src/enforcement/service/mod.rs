@@ -17,7 +17,7 @@ use tonic::{Request, Response, Status, Streaming};
 
 use self::batch::Batch;
 use super::{
-    answer::Asked,
+    answer::{Asked, is_exception},
     caller::{Caller, CallerRefusals, Right},
     callers::Callers,
     convert::{self, Unreadable},
@@ -136,7 +136,12 @@ impl Inner {
         let answered = caller.spend(1).and_then(|()| {
             let asked = Asked::read(request, caller)?;
             let held = self.cache.load(asked.subscription_id.as_ref());
-            asked.answer(held.as_deref().map_err(|missing| *missing), &self.freshness, self.clock.now())
+            let held = held.as_deref().map_err(|missing| *missing);
+            let answer = asked.answer(held, &self.freshness, self.clock.now())?;
+            if is_exception(&answer) {
+                asked.log_exception(held);
+            }
+            Ok(answer)
         });
         self.tallied.add(Outcome::of(request, &answered), 1);
         answered
