@@ -169,17 +169,23 @@ where
                 None => self.speak(io, by, origin, None, CancellationToken::new()).await,
                 Some(tls) => {
                     let agreed = self.in_time(by, tls.accept(io)).await?;
-                    let (io, names, outdated) = agreed.inspect_err(|error| {
-                        self.tallied.lose(Loss::Tls);
-                        self.told.not_agreed.tell(|untold| {
-                            warn!(%origin, untold, "TLS was not agreed on with a caller: {error}");
-                        });
-                    })?;
+                    let (io, names, outdated) = agreed.inspect_err(|error| self.not_agreed(origin, error))?;
                     self.speak(io, by, origin, names, outdated).await
                 }
             },
             Io::Unix(io) => self.speak(io, by, origin, None, CancellationToken::new()).await,
         }
+    }
+
+    fn not_agreed(&self, origin: Origin, error: &io::Error) {
+        if is_gone(error) {
+            self.tallied.lose(Loss::Gone);
+            return;
+        }
+        self.tallied.lose(Loss::Tls);
+        self.told.not_agreed.tell(|untold| {
+            warn!(%origin, untold, "TLS was not agreed on with a caller: {error}");
+        });
     }
 
     async fn in_time<T>(&self, by: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
@@ -230,6 +236,11 @@ where
             Ok(connection::say_grpc(begun).await?)
         }
     }
+}
+
+/// Whether the other end went without a word; one that does not believe our certificate says so.
+fn is_gone(error: &io::Error) -> bool {
+    matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
 }
 
 fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {

@@ -23,13 +23,15 @@ pub enum Loss {
     PeerFull,
     /// TLS was not agreed on.
     Tls,
+    /// It was gone before that, and did not say why: somebody looked whether the port is open.
+    Gone,
     /// It did not say in time what it speaks.
     Silent,
 }
 
 impl Loss {
     /// Every one.
-    pub const ALL: [Self; 4] = [Self::Full, Self::PeerFull, Self::Tls, Self::Silent];
+    pub const ALL: [Self; 5] = [Self::Full, Self::PeerFull, Self::Tls, Self::Gone, Self::Silent];
 
     /// Its name.
     #[must_use]
@@ -38,6 +40,7 @@ impl Loss {
             Self::Full => "full",
             Self::PeerFull => "peer_full",
             Self::Tls => "tls",
+            Self::Gone => "gone",
             Self::Silent => "silent",
         }
     }

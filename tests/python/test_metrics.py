@@ -8,6 +8,7 @@ import os
 import re
 import shutil
 import socket
+import ssl
 import subprocess
 import time
 import urllib.error
@@ -285,6 +286,27 @@ def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
             for connection in opened:
                 connection.close()
         eventually(lambda: value(address, "connections_open", listener="enforcement") == 1)
+
+
+def test_who_looks_at_a_port_of_tls_is_told_apart_from_who_does_not_agree(authority, connect, tmp_path):
+    put(tmp_path / "facts.json", facts(time.time_ns()))
+    with connect(tmp_path / "facts.json", tmp_path / "data", authority=authority, **authority.settings()) as client:
+
+        def lost(reason):
+            return value(client.sidecar.probes, "connections_lost_total", listener="enforcement", reason=reason)
+
+        host, port = client.sidecar.enforcement.rsplit(":", 1)
+        for _ in range(3):
+            socket.create_connection((host, int(port))).close()
+        eventually(lambda: lost("gone") == 3)
+        assert lost("tls") == 0
+        # One that does not believe this authority says so, and goes.
+        with pytest.raises(ssl.SSLCertVerificationError):
+            ssl.create_default_context().wrap_socket(
+                socket.create_connection((host, int(port))), server_hostname="localhost"
+            )
+        eventually(lambda: lost("tls") == 1)
+        assert lost("gone") == 3
 
 
 def test_it_is_told_when_certificates_and_revocation_lists_run_out_and_when_they_are_renewed(authority, connect, tmp_path):

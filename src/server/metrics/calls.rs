@@ -37,7 +37,7 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.counters(
         "connections_lost",
         "Connections that came to no call: closed at once because as many were open as may be (full) or as one peer may \
-         have (peer_full), without agreement on TLS (tls), without a word in time (silent).",
+         have (peer_full), without agreement on TLS (tls) or gone before that (gone), without a word in time (silent).",
         lost,
     )?;
     page.counters(
