@@ -70,14 +70,8 @@ impl Load {
                 let one = framed(&api::StreamAuthorizeRequest { question: Some(asked()) });
                 ("StreamAuthorize", one.repeat(QUESTIONS as usize))
             }
-            Calls::Batch => {
-                let questions = (0..QUESTIONS).map(|_| asked()).collect();
-                ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
-            }
-            Calls::MixedBatch => {
-                let questions = (0..QUESTIONS).map(asked_by).collect();
-                ("BatchAuthorize", framed(&api::BatchAuthorizeRequest { questions }))
-            }
+            Calls::Batch => ("BatchAuthorize", batch(|_| asked())),
+            Calls::MixedBatch => ("BatchAuthorize", batch(asked_by)),
         };
         let data = folder.join("question");
         std::fs::write(&data, body).unwrap();
@@ -134,6 +128,10 @@ fn asked_by(number: u32) -> api::AuthorizeRequest {
         }),
         ..asked()
     }
+}
+
+fn batch(question: impl Fn(u32) -> api::AuthorizeRequest) -> Vec<u8> {
+    framed(&api::BatchAuthorizeRequest { questions: (0..QUESTIONS).map(question).collect() })
 }
 
 fn framed(message: &impl Message) -> Vec<u8> {

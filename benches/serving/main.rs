@@ -3,8 +3,9 @@
 //! `h2load` (Debian's `nghttp2-client`) asks, and the operating system says how much processor time the server took:
 //! rates wander on a shared machine, processor time for each call does not. The sidecar is the binary as it ships, all
 //! limits set, with a thread for each processor, and with one as the last two floors have it; the floors are an empty
-//! tonic service on the default runtime, the same on a current-thread runtime, and bare hyper that sends back one frame whatever it is asked. `cargo bench --bench serving` takes a minute;
-//! `-- --scale 10` ten times as many calls. Not here: whether answers are right.
+//! tonic service on the default runtime, the same on a current-thread runtime, and bare hyper that sends back one frame
+//! whatever it is asked. `cargo bench --bench serving` takes two minutes; `-- --scale 10` ten times as many calls. Not
+//! here: whether answers are right.
 
 #![expect(clippy::unwrap_used, reason = "a benchmark that cannot go on stops")]
 #![expect(clippy::print_stdout, reason = "what was measured is what a benchmark is for")]
@@ -113,10 +114,8 @@ fn loads(scale: u32) -> Vec<Load> {
 /// How long callers wait on a Unix socket at 10,000 questions a second, and how much longer while facts change.
 fn waits(folder: &Path, seconds: u32) {
     let began = Instant::now();
-    let server = {
-        let listen = format!("unix:{}/paced.sock", folder.display());
-        Server::sidecar(&listen, folder, &[("FILE__POLL_INTERVAL", "4ms")])
-    };
+    let listen = format!("unix:{}/paced.sock", folder.display());
+    let server = Server::sidecar(&listen, folder, &[("FILE__POLL_INTERVAL", "4ms")]);
     println!("\nfrom start to its first answer {:?}, at rest {:.1} MiB", began.elapsed(), server.resident());
     let path = folder.join("paced.sock");
     let at = |times: &[Duration], percent: f64| {

@@ -174,12 +174,10 @@ impl Frames {
 
 impl Frame {
     /// How much of what is in it is beside calls.
-    const fn overhead(self) -> usize {
+    fn overhead(self) -> usize {
         match self.kind {
-            DATA | HEADERS if self.flags & PADDED == 0 => 0,
-            DATA | HEADERS if self.length < MOST_PADDING => self.length,
-            DATA | HEADERS => MOST_PADDING,
-            CONTINUATION => 0,
+            DATA | HEADERS if self.flags & PADDED != 0 => self.length.min(MOST_PADDING),
+            DATA | HEADERS | CONTINUATION => 0,
             _ => self.length,
         }
     }

@@ -27,6 +27,7 @@ from page import WANTED, opened, read, value
 from sidecar import START_WITHIN, Running, eventually, put
 from wire import CALL_WITHIN, SERVICE, word
 
+
 def calls(address, method, code, service=SERVICE):
     return value(address, "calls_total", listener="enforcement", service=service, method=method, code=code)
 

@@ -60,7 +60,6 @@ struct Current {
     contents: Contents,
     config: Arc<ServerConfig>,
     revocation: Outlook,
-    expires: Vec<(&'static str, Instant)>,
     /// Cancelled when others are trusted: who was believed then has to come again.
     outdated: CancellationToken,
 }
@@ -87,7 +86,7 @@ impl Tls {
         let present = Present(clock);
         let contents = Contents::read(&files)?;
         let (config, revocation) = contents.config(&files, &present)?;
-        let current = Current::new(contents, config, revocation, CancellationToken::new());
+        let current = Current { contents, config, revocation, outdated: CancellationToken::new() };
         Ok(Arc::new(Self { files, present, current: ArcSwap::from_pointee(current) }))
     }
 
@@ -100,7 +99,9 @@ impl Tls {
     /// When the first certificate, and the first revocation list, of each file is out of date.
     #[must_use]
     pub fn expires(&self) -> Vec<(&'static str, Instant)> {
-        self.current.load().expires.clone()
+        let current = self.current.load();
+        let lists = current.revocation.first_due().map(|due| ("revocations", due));
+        current.contents.certificates_expire().chain(lists).collect()
     }
 
     /// Reads them again. What does not read changes nothing.
@@ -113,7 +114,7 @@ impl Tls {
         let (config, revocation) = contents.config(&self.files, &self.present)?;
         let same_trust = contents.trusts_as(&before.contents);
         let outdated = if same_trust { before.outdated.clone() } else { CancellationToken::new() };
-        self.current.store(Arc::new(Current::new(contents, config, revocation, outdated)));
+        self.current.store(Arc::new(Current { contents, config, revocation, outdated }));
         if same_trust {
             return Ok(Reloaded::Certificate);
         }
@@ -159,19 +160,6 @@ impl Tls {
         stream.get_mut().0.agreed();
         let names = names(stream.get_ref().1);
         Ok((stream, names, current.outdated.clone()))
-    }
-}
-
-impl Current {
-    fn new(
-        contents: Contents,
-        config: Arc<ServerConfig>,
-        revocation: Outlook,
-        outdated: CancellationToken,
-    ) -> Self {
-        let lists = revocation.first_due().map(|due| ("revocations", due));
-        let expires = contents.certificates_expire().chain(lists).collect();
-        Self { contents, config, revocation, expires, outdated }
     }
 }
 

@@ -15,18 +15,24 @@ pub(super) fn show(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result
     calls(page, listeners)
 }
 
+/// One row of each listener.
+fn of_each<V>(
+    listeners: &[OfListener],
+    value: impl Fn(&OfListener) -> V,
+) -> impl Iterator<Item = ([(&'static str, &'static str); 1], V)> {
+    listeners.iter().map(move |listener| ([("listener", listener.name)], value(listener)))
+}
+
 fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.gauges(
         "connections_open",
         "Connections that are open.",
-        listeners.iter().map(|listener| ([("listener", listener.name)], listener.connections.open() as f64)),
+        of_each(listeners, |listener| listener.connections.open() as f64),
     )?;
     page.counters(
         "connections",
         "Connections that were taken.",
-        listeners
-            .iter()
-            .map(|listener| ([("listener", listener.name)], listener.connections.tallied().taken())),
+        of_each(listeners, |listener| listener.connections.tallied().taken()),
     )?;
     let lost = listeners.iter().flat_map(|listener| {
         let lost = |why: Loss| {
@@ -43,9 +49,7 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.counters(
         "connections_slowed",
         "Connections that said more beside their calls (pings, settings, windows) than may be, and are read slower.",
-        listeners
-            .iter()
-            .map(|listener| ([("listener", listener.name)], listener.connections.tallied().slowed())),
+        of_each(listeners, |listener| listener.connections.tallied().slowed()),
     )?;
     page.gauges(
         "tls_expiry_timestamp_seconds",
@@ -58,9 +62,7 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.counters(
         "accept_failures",
         "Times that no connection could be taken for want of descriptors or memory; it is tried again within a second.",
-        listeners.iter().map(|listener| {
-            ([("listener", listener.name)], listener.connections.tallied().times_short())
-        }),
+        of_each(listeners, |listener| listener.connections.tallied().times_short()),
     )
 }
 
@@ -89,9 +91,7 @@ fn calls(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     page.counters(
         "calls_shed",
         "Calls refused at once because as many were open as may be, in all or of one caller.",
-        listeners
-            .iter()
-            .map(|listener| ([("listener", listener.name)], listener.rooms.tallied().times_shed())),
+        of_each(listeners, |listener| listener.rooms.tallied().times_shed()),
     )?;
     let ended = listeners.iter().flat_map(|listener| {
         listener.rooms.tallied().methods().flat_map(|(method, calls)| {
