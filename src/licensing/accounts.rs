@@ -132,6 +132,9 @@ impl Backend {
                 "an account does not disable itself; ask another owner".to_owned(),
             ));
         }
+        if disabled && account.role == api::AccountRole::Owner {
+            must_leave_an_owner(change, &account).await?;
+        }
         disable(change, &account, disabled).await?;
         let action = if disabled { "account.disable" } else { "account.enable" };
         change.audit(entry(caller, &account.customer_id, action, name, ""));
@@ -251,6 +254,23 @@ async fn must_be_without_owner(change: &mut Change, customer_id: &str) -> Result
         return Ok(());
     }
     Err(Refusal::NotAllowed("this customer has an owner, who makes its accounts"))
+}
+
+/// A customer keeps an owner that is not disabled. Its row is held first: of owners that disable each other at once, one
+/// is looked at after the other, and the last one stays (semantics 7.32).
+async fn must_leave_an_owner(change: &mut Change, account: &Account) -> Result<(), Refusal> {
+    let held = change.holding("SELECT customer_id FROM customers WHERE customer_id = $1");
+    sqlx::query(held).bind(&account.customer_id).fetch_optional(&mut *change.tx).await?;
+    let another = sqlx::query(
+        "SELECT 1 AS one FROM accounts WHERE customer_id = $1 AND role = $2 AND disabled = 0 AND account_id <> $3",
+    );
+    let another = another.bind(&account.customer_id).bind(i64::from(i32::from(api::AccountRole::Owner)));
+    if another.bind(&account.account_id).fetch_optional(&mut *change.tx).await?.is_some() {
+        return Ok(());
+    }
+    Err(Refusal::Precondition(
+        "this is the last owner that is not disabled; make another one first".to_owned(),
+    ))
 }
 
 /// The ID of the customer `name`, which is made if it is new, and held: its first owner is made once.

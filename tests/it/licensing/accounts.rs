@@ -29,6 +29,7 @@ on_every_store!(
     a_credential_makes_no_other,
     a_change_of_password_whose_answer_was_lost_is_answered_again,
     guesses_at_a_change_of_password_are_counted_however_many_come_at_once,
+    of_owners_that_disable_each_other_at_once_one_stays,
 );
 
 async fn caller(office: &Office, token: &str) -> Result<api::Account, Status> {
@@ -195,6 +196,32 @@ async fn a_disabled_account_opens_nothing_and_disables_nobody_itself(office: Off
     assert!(!disable(&office, &office.owner, "anna", false).await.unwrap().disabled);
     office.sign_in("anna", PASSWORD).await.unwrap();
     assert_eq!(refusal(disable(&office, &office.owner, "nobody", true).await).0, Code::NotFound);
+}
+
+async fn of_owners_that_disable_each_other_at_once_one_stays(office: Office) {
+    let names = ["acme.one", "acme.two", "acme.three"];
+    let mut tokens = vec![office.customer("acme", names[0]).await];
+    for name in &names[1..] {
+        tokens.push(office.account(&tokens[0], name, api::AccountRole::Owner, "").await);
+    }
+    let enabled = "SELECT COUNT(*) FROM accounts WHERE name LIKE 'acme.%' AND disabled = 0";
+    for round in 0..3 {
+        // Each disables the next one.
+        let calls = names.iter().enumerate().map(|(by, _)| {
+            let (office, token, name) = (&office, &tokens[by], names[(by + 1) % names.len()]);
+            async move { disable(office, token, name, true).await }
+        });
+        let answers = join_all(calls).await;
+        assert_ne!(office.numbers(enabled).await, [0], "round {round}: {answers:?}");
+        let left = names.len() - answers.iter().filter(|answer| answer.is_ok()).count();
+        assert_eq!(office.numbers(enabled).await, [i64::try_from(left).unwrap()], "what was answered is so");
+        office.execute("UPDATE accounts SET disabled = 0 WHERE name LIKE 'acme.%'").await.unwrap();
+        for (token, name) in tokens.iter_mut().zip(names) {
+            if caller(&office, token).await.is_err() {
+                *token = office.sign_in(name, PASSWORD).await.unwrap();
+            }
+        }
+    }
 }
 
 async fn sessions_end_at_change_reset_and_sign_out(office: Office) {
