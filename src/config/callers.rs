@@ -9,13 +9,15 @@ use serde::Deserialize;
 use super::Reader;
 use crate::{
     domain::{Operation, SubscriptionId},
+    edge::tls::DnsName,
     names::Named as _,
 };
 
 /// One row: a caller and what it may ask.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Caller {
-    /// `name`: what it is called in the log and in refusals.
+    /// `name`: what it is called in the log, in refusals and on the page of metrics; its share of what there is room for
+    /// and its quota are of this name, too.
     pub name: String,
     /// How it is known.
     pub identity: Identity,
@@ -38,8 +40,10 @@ pub struct Caller {
 /// How a caller is known. Exactly one is given.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Identity {
-    /// `certificate`: a DNS name or URI (SPIFFE ID) in its certificate.
-    Certificate(String),
+    /// `certificate_dns`: a DNS name in its certificate, in any case of letters.
+    Dns(DnsName),
+    /// `certificate_uri`: a URI (SPIFFE ID) in its certificate, letter for letter.
+    Uri(String),
     /// `user`: the number of a user, on a Unix socket.
     User(u32),
     /// `loopback = true`: whoever calls from this machine over TCP without a certificate.
@@ -70,7 +74,10 @@ enum Role {
 struct Row {
     name: String,
     role: Role,
+    /// What `certificate_dns` and `certificate_uri` were: an authority that is held to DNS names could give it as a URI.
     certificate: Option<String>,
+    certificate_dns: Option<String>,
+    certificate_uri: Option<String>,
     user: Option<u32>,
     loopback: Option<bool>,
     operations: Option<Vec<String>>,
@@ -101,16 +108,27 @@ pub(super) fn read(reader: &mut Reader) -> Option<Vec<Caller>> {
         if let Some(twin) = callers.iter().find(|other| other.identity == caller.identity) {
             reader.fault(&key(""), format!("it is known the same way as `{}`", twin.name));
         }
+        if callers.iter().any(|other| other.name == caller.name) {
+            reader.fault(
+                &key(".name"),
+                format!("another row is called `{}`; choose another name", caller.name),
+            );
+        }
         callers.push(caller);
     }
     Some(callers)
 }
+
+/// What whoever is in no row is called, with a table and without one.
+const RESERVED: [&str; 2] = ["unknown", "anybody"];
 
 fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
     let Row {
         name,
         role,
         certificate,
+        certificate_dns,
+        certificate_uri,
         user,
         loopback,
         operations,
@@ -128,21 +146,36 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
     if quota.is_none() && burst.is_some() {
         fault(".burst", "it goes with `questions_per_second`".to_owned());
     }
-    let identities = [
-        certificate.map(Identity::Certificate),
-        user.map(Identity::User),
-        loopback.filter(|loopback| *loopback).map(|_| Identity::Loopback),
-    ];
-    let identity = match identities.into_iter().flatten().collect::<Vec<_>>().as_slice() {
-        [identity] => Some(identity.clone()),
-        _ => {
-            fault(
-                "",
-                "say how it is known, in one way: `certificate`, `user` or `loopback = true`".to_owned(),
-            );
-            None
-        }
-    };
+    if name.trim().is_empty() {
+        fault(".name", "it is empty".to_owned());
+    }
+    if RESERVED.contains(&name.as_str()) {
+        fault(".name", format!("`{name}` is what callers are called that no row knows; choose another"));
+    }
+    let is_certificate_refused = certificate.is_some();
+    if let Some(name) = certificate {
+        let (key, name) =
+            if name.contains("://") { ("certificate_uri", name) } else { ("certificate_dns", name) };
+        let what = format!("names of different kinds are told apart; write `{key} = \"{name}\"`");
+        fault(".certificate", what);
+    }
+    let count =
+        [certificate_dns.is_some(), certificate_uri.is_some(), user.is_some(), loopback == Some(true)];
+    if !is_certificate_refused && count.into_iter().filter(|given| *given).count() != 1 {
+        let what = "say how it is known, in one way: `certificate_dns`, `certificate_uri`, `user` or `loopback = true`";
+        fault("", what.to_owned());
+    }
+    let dns = certificate_dns.and_then(|name| {
+        let name = name.parse::<DnsName>();
+        name.map_err(|error| fault(".certificate_dns", error.to_string())).ok()
+    });
+    let uri =
+        certificate_uri.and_then(|uri| uri_of(&uri).map_err(|what| fault(".certificate_uri", what)).ok());
+    let identity = dns
+        .map(Identity::Dns)
+        .or(uri.map(Identity::Uri))
+        .or(user.map(Identity::User))
+        .or(loopback.filter(|loopback| *loopback).map(|_| Identity::Loopback));
     let named = operations.map(|names| {
         let read = names.iter().filter_map(|name| {
             let known = Operation::ALL.into_iter().find(|operation| operation.name() == name);
@@ -177,6 +210,19 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
         refreshes: refreshes.unwrap_or(serves_users),
         quota,
     })
+}
+
+/// A URI as certificates have it: a scheme and what follows, in ASCII.
+fn uri_of(text: &str) -> Result<String, String> {
+    let scheme = text.split_once(':').filter(|(_, rest)| !rest.is_empty()).map(|(scheme, _)| scheme);
+    let is_scheme = |scheme: &str| {
+        scheme.starts_with(|first: char| first.is_ascii_alphabetic())
+            && scheme.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"+-.".contains(&byte))
+    };
+    if scheme.is_some_and(is_scheme) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
+        return Ok(text.to_owned());
+    }
+    Err(format!("`{text}` is not a URI; it looks like `spiffe://example.org/esa/auth-1`"))
 }
 
 impl Role {

@@ -102,6 +102,27 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
         (row("role = 'probe'\nuser = 1\nquestions_per_second = 0"), "callers[0].questions_per_second"),
         (row("role = 'probe'\nuser = 1\nburst = 5"), "goes with `questions_per_second`"),
         (row("role = 'probe'\nuser = 1").repeat(2), "`callers[1]`"),
+        (row("role = 'probe'\nuser = 1") + &row("role = 'probe'\nuser = 2"), "another row is called `it`"),
+        ("[[callers]]\nname = 'unknown'\nrole = 'probe'\nuser = 1".to_owned(), "choose another"),
+        ("[[callers]]\nname = ' '\nrole = 'probe'\nuser = 1".to_owned(), "callers[0].name"),
+        // A name of a certificate is of one kind.
+        (row("role = 'probe'\ncertificate = 'a.example.org'"), "write `certificate_dns = \"a.example.org\"`"),
+        (
+            row("role = 'probe'\ncertificate = 'spiffe://e.org/a'"),
+            "write `certificate_uri = \"spiffe://e.org/a\"`",
+        ),
+        (row("role = 'probe'\ncertificate_dns = '*.example.org'"), "add a row for each"),
+        (row("role = 'probe'\ncertificate_dns = 'spiffe://e.org/a'"), "callers[0].certificate_dns"),
+        (row("role = 'probe'\ncertificate_dns = '10.0.0.1'"), "is not a DNS name"),
+        (row("role = 'probe'\ncertificate_dns = ''"), "is not a DNS name"),
+        (row("role = 'probe'\ncertificate_uri = 'a.example.org'"), "is not a URI"),
+        (row("role = 'probe'\ncertificate_uri = ''"), "is not a URI"),
+        (row("role = 'probe'\ncertificate_uri = 'spiffe://e.org/a'\nuser = 1"), "in one way"),
+        (
+            row("role = 'probe'\ncertificate_dns = 'a.example.org'")
+                + &row("role = 'probe'\ncertificate_dns = 'A.EXAMPLE.ORG.'"),
+            "known the same way as `it`",
+        ),
         ("[tls]\ncertificate = 'c'".to_owned(), "goes with `tls.key`"),
         ("[tls]\nkey = 'k'".to_owned(), "goes with `tls.certificate`"),
         ("[tls]\nclient_ca = 'k'".to_owned(), "goes with `tls.certificate`"),

@@ -33,14 +33,15 @@ pub enum Origin {
     User(u32),
 }
 
-/// Whom the edge takes for one caller: whoever shows a certificate by its first name, all others by where they come
-/// from.
+/// Who counts as one client where each has a share.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub enum Who {
-    /// A name in a certificate that is believed.
-    Named(String),
-    /// A place, as wide as one end commonly has it.
-    At(Origin),
+pub enum ClientKey {
+    /// A caller of the table `[[callers]]`, by its name.
+    Caller(String),
+    /// Whoever shows this certificate, where there is no table.
+    Certificate(Names),
+    /// A place, as wide as one client commonly has it.
+    Place(Origin),
 }
 
 /// Bits of an IPv6 address that tell one end from another: whoever has one address has 2^64 of them.
@@ -89,11 +90,19 @@ impl Peer {
         self.0.origin
     }
 
-    /// Whom it is taken for where callers are kept apart.
+    /// Which client it is where there is no table of callers.
     #[must_use]
-    pub fn who(&self) -> Who {
-        let name = self.names().and_then(|names| names.0.first());
-        name.map_or_else(|| Who::At(self.origin().neighbourhood()), |name| Who::Named(name.clone()))
+    pub fn client_key(&self) -> ClientKey {
+        match self.names() {
+            Some(names) if *names != Names::default() => ClientKey::Certificate(names.clone()),
+            Some(_) | None => self.place(),
+        }
+    }
+
+    /// Which client it is where nothing but its place tells it from others.
+    #[must_use]
+    pub fn place(&self) -> ClientKey {
+        ClientKey::Place(self.origin().neighbourhood())
     }
 
     /// Cancelled when this connection's streams are to end: it has grown old, or the process is stopping.

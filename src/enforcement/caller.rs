@@ -149,12 +149,17 @@ impl Caller {
         }
     }
 
-    /// What it is called, and how often it was refused.
-    pub(super) fn refusals(&self) -> (&str, CallerRefusals) {
+    /// What it is called in the table, in the log and in refusals; no two callers are called the same.
+    pub(super) fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// How often it was refused.
+    pub(super) fn refusals(&self) -> CallerRefusals {
         let Refused { not_entitled, over_quota } = &*self.refused;
         let [not_entitled, over_quota] =
             [not_entitled, over_quota].map(|count| count.load(Ordering::Relaxed));
-        (&self.name, CallerRefusals { not_entitled, over_quota })
+        CallerRefusals { not_entitled, over_quota }
     }
 
     /// The role that counts when this caller claims `role` (semantics 4.4).

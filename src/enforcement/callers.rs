@@ -10,17 +10,25 @@ use foldhash::fast::RandomState;
 use super::caller::{Caller, CallerRefusals};
 use crate::{
     config::{self, Identity},
-    edge::peer::{Origin, Peer},
+    edge::{
+        peer::{ClientKey, Origin, Peer},
+        tls::{DnsName, Names},
+    },
 };
 
 /// All callers, by what they are known by.
 #[derive(Debug)]
 pub struct Callers {
-    by_name: HashMap<String, Caller, RandomState>,
-    by_user: HashMap<u32, Caller, RandomState>,
-    loopback: Option<Caller>,
+    /// Those of the table, in its order.
+    rows: Vec<Caller>,
+    by_dns: HashMap<DnsName, usize, RandomState>,
+    by_uri: HashMap<String, usize, RandomState>,
+    by_user: HashMap<u32, usize, RandomState>,
+    loopback: Option<usize>,
     other: Caller,
     nobody: Caller,
+    /// Whether there is a table.
+    tells_apart: bool,
 }
 
 impl Callers {
@@ -28,19 +36,23 @@ impl Callers {
     #[must_use]
     pub fn of(table: Option<&[config::Caller]>) -> Self {
         let mut callers = Self {
-            by_name: HashMap::default(),
+            rows: Vec::new(),
+            by_dns: HashMap::default(),
+            by_uri: HashMap::default(),
             by_user: HashMap::default(),
             loopback: None,
             other: if table.is_some() { Caller::unknown() } else { Caller::trusted() },
             nobody: Caller::unknown(),
+            tells_apart: table.is_some(),
         };
-        for row in table.unwrap_or_default() {
-            let caller = Caller::of_row(row);
+        for (position, row) in table.unwrap_or_default().iter().enumerate() {
             match &row.identity {
-                Identity::Certificate(name) => drop(callers.by_name.insert(name.clone(), caller)),
-                Identity::User(user) => drop(callers.by_user.insert(*user, caller)),
-                Identity::Loopback => callers.loopback = Some(caller),
+                Identity::Dns(name) => drop(callers.by_dns.insert(name.clone(), position)),
+                Identity::Uri(uri) => drop(callers.by_uri.insert(uri.clone(), position)),
+                Identity::User(user) => drop(callers.by_user.insert(*user, position)),
+                Identity::Loopback => callers.loopback = Some(position),
             }
+            callers.rows.push(Caller::of_row(row));
         }
         callers
     }
@@ -48,41 +60,56 @@ impl Callers {
     /// The same, each having asked what it has asked by `earlier`: a table that is read again gives nobody a quota anew.
     #[must_use]
     pub fn having_asked(mut self, earlier: &Self) -> Self {
-        let named = self.by_name.iter_mut().map(|(name, caller)| (caller, earlier.by_name.get(name)));
-        let users = self.by_user.iter_mut().map(|(user, caller)| (caller, earlier.by_user.get(user)));
-        let loopback = self.loopback.iter_mut().map(|caller| (caller, earlier.loopback.as_ref()));
-        let others = [(&mut self.other, Some(&earlier.other)), (&mut self.nobody, Some(&earlier.nobody))];
-        for (caller, earlier) in named.chain(users).chain(loopback).chain(others) {
-            if let Some(earlier) = earlier {
+        let before: HashMap<_, _> = earlier.rows.iter().map(|caller| (caller.name(), caller)).collect();
+        for caller in &mut self.rows {
+            if let Some(earlier) = before.get(caller.name()) {
                 caller.go_on_from(earlier);
             }
         }
+        self.other.go_on_from(&earlier.other);
+        self.nobody.go_on_from(&earlier.nobody);
         self
     }
 
     /// Who this is. A certificate says more than the address it is shown from.
     #[must_use]
     pub fn find(&self, peer: &Peer) -> &Caller {
-        if peer.is_outdated() {
-            return &self.nobody;
+        if peer.is_outdated() { &self.nobody } else { self.row(peer).unwrap_or(&self.other) }
+    }
+
+    /// Which client this is where each has a share. What tells callers apart tells shares apart: one that is not in the
+    /// table has no other share for each name in its certificates.
+    #[must_use]
+    pub fn client_key(&self, peer: &Peer) -> ClientKey {
+        match self.row(peer) {
+            Some(caller) => ClientKey::Caller(caller.name().to_owned()),
+            None if self.tells_apart => peer.place(),
+            None => peer.client_key(),
         }
-        let found = match (peer.names(), peer.origin()) {
-            (Some(names), _) => names.0.iter().find_map(|name| self.by_name.get(name)),
-            (None, Origin::User(user)) => self.by_user.get(&user),
-            (None, Origin::Address(ip)) if ip.is_loopback() => self.loopback.as_ref(),
+    }
+
+    /// Its row. Where its names are those of several, the first in the table counts, whichever comes first in its
+    /// certificate.
+    fn row(&self, peer: &Peer) -> Option<&Caller> {
+        let position = match (peer.names(), peer.origin()) {
+            (Some(Names { dns, uris }), _) => {
+                let dns = dns.iter().filter_map(|name| self.by_dns.get(name));
+                dns.chain(uris.iter().filter_map(|uri| self.by_uri.get(uri))).min().copied()
+            }
+            (None, Origin::User(user)) => self.by_user.get(&user).copied(),
+            (None, Origin::Address(ip)) if ip.is_loopback() => self.loopback,
             (None, Origin::Address(_)) => None,
         };
-        found.unwrap_or(&self.other)
+        self.rows.get(position?)
     }
 
     /// How often each was refused, by what it is called.
     #[must_use]
     pub fn refusals(&self) -> BTreeMap<String, CallerRefusals> {
-        let Self { by_name, by_user, loopback, other, nobody } = self;
         let mut refusals: BTreeMap<_, CallerRefusals> = BTreeMap::new();
-        for caller in by_name.values().chain(by_user.values()).chain(loopback).chain([other, nobody]) {
-            let (name, CallerRefusals { not_entitled, over_quota }) = caller.refusals();
-            let all = refusals.entry(name.to_owned()).or_default();
+        for caller in self.rows.iter().chain([&self.other, &self.nobody]) {
+            let CallerRefusals { not_entitled, over_quota } = caller.refusals();
+            let all = refusals.entry(caller.name().to_owned()).or_default();
             all.not_entitled += not_entitled;
             all.over_quota += over_quota;
         }
@@ -123,7 +150,7 @@ mod tests {
     #[test]
     fn what_was_refused_is_counted_by_name_and_outlives_the_table() {
         let first = table(1, 3);
-        let [spent, refused] = [3, 1].map(|count| first.loopback.as_ref().unwrap().spend(count).is_ok());
+        let [spent, refused] = [3, 1].map(|count| first.rows[0].spend(count).is_ok());
         assert!(spent && !refused && first.ourselves().may_ask_anything().is_err());
         let refusals = table(2, 9).having_asked(&first).refusals();
         let counted = |name: &str| (refusals[name].not_entitled, refusals[name].over_quota);
@@ -133,7 +160,7 @@ mod tests {
     #[test]
     fn a_table_that_is_read_again_gives_nobody_its_quota_anew() {
         let first = table(1, 3);
-        let spends = |callers: &Callers, count| callers.loopback.as_ref().unwrap().spend(count).is_ok();
+        let spends = |callers: &Callers, count| callers.rows[0].spend(count).is_ok();
         assert!(spends(&first, 3));
         let again = table(1, 3).having_asked(&first);
         assert!(!spends(&again, 3));

@@ -20,7 +20,7 @@ use super::{
     deadline,
     messages::Messages,
     question::{self, Desk, Question},
-    rooms::{Call, Rooms, Shares},
+    rooms::{Call, Shares},
 };
 use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement};
 
@@ -51,11 +51,11 @@ enum Way {
 }
 
 impl Calls {
-    /// Calls of `peer`, answered by `routes` as far as `rooms` have room.
-    pub(super) fn routed(routes: &Routes, rooms: &Rooms, limits: &Limits, peer: &Peer) -> Self {
+    /// Calls of `peer`, answered by `routes` as far as it has `shares`.
+    pub(super) fn routed(routes: &Routes, shares: Arc<Shares>, limits: &Limits, peer: &Peer) -> Self {
         Self {
             routes: routes.clone(),
-            shares: rooms.of(peer),
+            shares,
             desk: None,
             peer: peer.clone(),
             timeout: limits.call_timeout,

@@ -116,7 +116,8 @@ pub async fn run<S: FactsSource>(
     let rooms = Rooms::new(enforcement::DOMAIN, &limits);
     let (answering, open) = (enforcement.clone(), rooms.clone());
     let questions = Acceptor::new(limits.bounds.clone(), ending.clone(), move |peer: &Peer| {
-        Calls::routed(&routes, &rooms, &of_enforcement, peer).with_questions(answering.clone())
+        let shares = rooms.of(answering.client_key(peer));
+        Calls::routed(&routes, shares, &of_enforcement, peer).with_questions(answering.clone())
     });
     let questions = questions.with_tls(listeners.tls.clone());
     metrics.add_listener(OfListener {

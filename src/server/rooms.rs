@@ -21,7 +21,7 @@ use super::{
 use crate::{
     config::Limits,
     edge::{
-        peer::{Peer, Who},
+        peer::ClientKey,
         room::{Full, Held, Room, Share, Size},
     },
     proto::health::health_server,
@@ -38,7 +38,7 @@ struct Inner {
     /// The domain of `google.rpc.ErrorInfo`.
     domain: &'static str,
     /// Those who are connected, and some who were.
-    callers: Mutex<HashMap<Who, Weak<Shares>>>,
+    callers: Mutex<HashMap<ClientKey, Weak<Shares>>>,
     tallied: Arc<Tallied>,
 }
 
@@ -124,11 +124,10 @@ impl Rooms {
         })
     }
 
-    /// What whoever is at the other end has of them, on all its connections together.
-    pub(super) fn of(&self, peer: &Peer) -> Arc<Shares> {
+    /// What this client has of them, on all its connections together.
+    pub(super) fn of(&self, client: ClientKey) -> Arc<Shares> {
         let mut callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        let who = peer.who();
-        if let Some(shares) = callers.get(&who).and_then(Weak::upgrade) {
+        if let Some(shares) = callers.get(&client).and_then(Weak::upgrade) {
             return shares;
         }
         // Those who have gone are forgotten before there is room made for more of them.
@@ -136,7 +135,7 @@ impl Rooms {
             callers.retain(|_, shares| 0 < shares.strong_count());
         }
         let shares = Arc::new(self.0.shares());
-        callers.insert(who, Arc::downgrade(&shares));
+        callers.insert(client, Arc::downgrade(&shares));
         shares
     }
 }

@@ -15,6 +15,7 @@ use esa_sidecar::{
     server::{self, Listeners, Vitals},
 };
 use h2::client::SendRequest;
+use rcgen::SanType;
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     sync::watch,
@@ -139,22 +140,22 @@ pub(crate) const TABLE: &str = "
 [[callers]]
 name = 'authentication server'
 role = 'authentication_server'
-certificate = 'spiffe://example.org/authentication'
+certificate_uri = 'spiffe://example.org/authentication'
 
 [[callers]]
 name = 'provisioning server'
 role = 'provisioning_server'
-certificate = 'provisioning.example.org'
+certificate_dns = 'provisioning.example.org'
 
 [[callers]]
 name = 'probe'
 role = 'probe'
-certificate = 'probe.example.org'
+certificate_dns = 'probe.example.org'
 
 [[callers]]
 name = 'another authentication server'
 role = 'authentication_server'
-certificate = 'untrusted.example.org'
+certificate_dns = 'untrusted.example.org'
 subscriptions = ['ZZZ-ZZZ-ZZZ']
 vouches_for_administrators = false
 ";
@@ -288,6 +289,96 @@ async fn each_caller_may_ask_what_its_role_says_and_nothing_else_over_tls() {
 }
 
 #[tokio::test]
+async fn a_caller_is_known_by_a_name_of_the_kind_its_row_says_and_by_no_other() {
+    let authority = Authority::new();
+    let row = |name: &str, known: &str| {
+        format!("[[callers]]\nname = '{name}'\nrole = 'authentication_server'\n{known}\n")
+    };
+    let table = row("dns", "certificate_dns = 'Auth-1.example.org.'")
+        + &row("uri", "certificate_uri = 'spiffe://example.org/auth-1'")
+        + &row("tenant", "certificate_dns = 'a.tenant.example.net'");
+    let sidecar = Guarded::over_tls(&authority, &table).await;
+    // An authority that may vouch for DNS names of one tenant.
+    let tenant = authority.beneath_constrained("tenant", "tenant.example.net");
+    let dns = |name: &str| SanType::DnsName(name.try_into().unwrap());
+    let uri = |name: &str| SanType::URI(name.try_into().unwrap());
+    let email = |name: &str| SanType::Rfc822Name(name.try_into().unwrap());
+    let (yes, no) = (true, false);
+    for (issuer, names, is_known) in [
+        (&authority, vec![dns("auth-1.example.org")], yes),
+        // Case does not count in DNS names (RFC 5280, 7.2), nor does the dot at the end.
+        (&authority, vec![dns("AUTH-1.Example.ORG")], yes),
+        (&authority, vec![dns("auth-1.example.org.")], yes),
+        // Any of its names will do.
+        (&authority, vec![email("a@example.org"), dns("other.example.org"), dns("auth-1.example.org")], yes),
+        (&authority, vec![uri("spiffe://example.org/auth-1")], yes),
+        // The same text as a name of another kind is another name.
+        (&authority, vec![uri("auth-1.example.org")], no),
+        (&authority, vec![uri("auth-1.example.org.")], no),
+        (&authority, vec![email("auth-1.example.org")], no),
+        (&authority, vec![dns("spiffe://example.org/auth-1")], no),
+        (&authority, vec![email("spiffe://example.org/auth-1")], no),
+        (&authority, vec![SanType::IpAddress([10, 0, 0, 1].into())], no),
+        // A URI counts letter for letter.
+        (&authority, vec![uri("SPIFFE://example.org/auth-1")], no),
+        (&authority, vec![uri("spiffe://Example.org/auth-1")], no),
+        (&authority, vec![uri("spiffe://example.org/auth-1/")], no),
+        (&authority, vec![uri("spiffe://example.org/auth-1.")], no),
+        // A wildcard is not the name of a caller, and names that only contain one are others.
+        (&authority, vec![dns("*.example.org")], no),
+        (&authority, vec![dns("b.auth-1.example.org")], no),
+        (&authority, vec![dns("auth-1.example.org.evil.test")], no),
+        (&authority, vec![], no),
+        // Who is held to DNS names of a tenant does not get around that with another kind.
+        (&tenant, vec![dns("a.tenant.example.net")], yes),
+        (&tenant, vec![dns("auth-1.example.org")], no),
+        (&tenant, vec![uri("auth-1.example.org")], no),
+        (&tenant, vec![dns("a.tenant.example.net"), uri("auth-1.example.org")], yes),
+        (&tenant, vec![email("auth-1.example.org")], no),
+    ] {
+        // A common name is not a name of a caller either.
+        let issued = issuer.issue_named("auth-1.example.org", names.clone());
+        let asked = match sidecar.connect(&authority, Some(&issued)).await {
+            Some(channel) => {
+                let asked = question(Operation::EnableUsers);
+                EnforcementServiceClient::new(channel).authorize(asked).await.map(drop)
+            }
+            None => Err(Status::unavailable("refused")),
+        };
+        assert_eq!(asked.is_ok(), is_known, "{names:?}: {asked:?}");
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn of_several_rows_the_first_in_the_table_counts_whatever_a_certificate_begins_with() {
+    let authority = Authority::new();
+    let table = "
+[[callers]]
+name = 'scoped'
+role = 'authentication_server'
+certificate_uri = 'spiffe://example.org/scoped'
+vouches_for_administrators = false
+
+[[callers]]
+name = 'trusted'
+role = 'authentication_server'
+certificate_dns = 'trusted.example.org'
+";
+    let sidecar = Guarded::over_tls(&authority, table).await;
+    let dns = SanType::DnsName("trusted.example.org".try_into().unwrap());
+    let uri = SanType::URI("spiffe://example.org/scoped".try_into().unwrap());
+    for names in [vec![dns.clone(), uri.clone()], vec![uri, dns]] {
+        let issued = authority.issue_named("both", names);
+        let mut client =
+            EnforcementServiceClient::new(sidecar.connect(&authority, Some(&issued)).await.unwrap());
+        let answer = client.authorize(administrator(Operation::EnableUsers)).await.unwrap().into_inner();
+        assert!(answer.role_not_vouched);
+    }
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn users_of_a_socket_and_this_machine_s_programs_are_told_apart() {
     let folder = tempfile::tempdir().unwrap();
     let own = rustix::process::getuid().as_raw();
@@ -300,7 +391,7 @@ async fn users_of_a_socket_and_this_machine_s_programs_are_told_apart() {
         ("loopback = true".to_owned(), &socket, &none),
         ("loopback = true".to_owned(), &ListenAddress::loopback(0), &all),
         (format!("user = {own}"), &ListenAddress::loopback(0), &none),
-        ("certificate = '127.0.0.1'".to_owned(), &ListenAddress::loopback(0), &none),
+        ("certificate_dns = 'localhost'".to_owned(), &ListenAddress::loopback(0), &none),
     ] {
         let table = format!("[[callers]]\nname = 'it'\nrole = 'authentication_server'\n{identity}");
         let sidecar = Guarded::start(&table, address).await;

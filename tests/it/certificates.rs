@@ -4,8 +4,8 @@ use std::{fs, path::PathBuf, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
-    ExtendedKeyUsagePurpose, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, RevokedCertParams, SanType,
-    SerialNumber, date_time_ymd,
+    ExtendedKeyUsagePurpose, GeneralSubtree, IsCa, KeyIdMethod, KeyPair, KeyUsagePurpose, NameConstraints,
+    RevokedCertParams, SanType, SerialNumber, date_time_ymd,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
 use tempfile::TempDir;
@@ -39,6 +39,15 @@ impl Authority {
     pub(crate) fn beneath(&self, name: &str) -> Self {
         let key = KeyPair::generate().unwrap();
         Self::of(CertifiedIssuer::signed_by(Self::params(name), key, &self.issuer).unwrap())
+    }
+
+    /// The same, for DNS names under `dns` alone.
+    pub(crate) fn beneath_constrained(&self, name: &str, dns: &str) -> Self {
+        let mut params = Self::params(name);
+        let permitted_subtrees = vec![GeneralSubtree::DnsName(dns.to_owned())];
+        params.name_constraints = Some(NameConstraints { permitted_subtrees, excluded_subtrees: Vec::new() });
+        let key = KeyPair::generate().unwrap();
+        Self::of(CertifiedIssuer::signed_by(params, key, &self.issuer).unwrap())
     }
 
     fn params(name: &str) -> CertificateParams {
@@ -76,17 +85,30 @@ impl Authority {
         self.issue_until(name, 1, 2026)
     }
 
+    /// One with this common name and these others, and the authority's own, as a caller shows them.
+    pub(crate) fn issue_named(&self, common_name: &str, names: Vec<SanType>) -> Issued {
+        let mut params = CertificateParams::new(Vec::new()).unwrap();
+        params.distinguished_name.push(DnType::CommonName, common_name);
+        params.subject_alt_names = names;
+        let Issued { certificate, key } = self.signed(params, 7, 2096);
+        Issued { certificate: certificate + &self.pem(), key }
+    }
+
     fn issue_until(&self, name: &str, serial: u64, year: i32) -> Issued {
         let mut params = CertificateParams::new(Vec::new()).unwrap();
-        params.not_after = date_time_ymd(year, 1, 1);
-        params.serial_number = Some(SerialNumber::from(serial));
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         params.subject_alt_names = vec![if name.contains("://") {
             SanType::URI(name.try_into().unwrap())
         } else {
             SanType::DnsName(name.try_into().unwrap())
         }];
+        self.signed(params, serial, year)
+    }
+
+    fn signed(&self, mut params: CertificateParams, serial: u64, year: i32) -> Issued {
+        params.not_after = date_time_ymd(year, 1, 1);
+        params.serial_number = Some(SerialNumber::from(serial));
+        params.extended_key_usages =
+            vec![ExtendedKeyUsagePurpose::ClientAuth, ExtendedKeyUsagePurpose::ServerAuth];
         let key = KeyPair::generate().unwrap();
         let certificate = params.signed_by(&key, &self.issuer).unwrap();
         Issued { certificate: certificate.pem(), key: key.serialize_pem() }

@@ -189,7 +189,8 @@ async fn a_renewed_authority_counts_at_the_next_connection() {
 async fn people_ask_a_sidecar_that_wants_their_certificate() {
     let authority = authority_of(|authority| authority.issue("localhost", 1));
     authority.revoke(&[]);
-    let caller = "[[callers]]\nname = 'it'\nrole = 'authentication_server'\ncertificate = 'it.example.org'\n";
+    let caller =
+        "[[callers]]\nname = 'it'\nrole = 'authentication_server'\ncertificate_dns = 'it.example.org'\n";
     let sidecar =
         Guarded::start(&format!("{}{caller}", authority.table()), &ListenAddress::loopback(0)).await;
     let port = sidecar.address.to_string().replace("127.0.0.1:", "");

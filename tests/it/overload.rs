@@ -5,11 +5,12 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use esa_sidecar::proto::{
-    enforcement::{self as api, Operation},
+    enforcement::{self as api, Operation, enforcement_service_client::EnforcementServiceClient},
     health::HealthCheckRequest,
 };
 use h2::{SendStream, client::ResponseFuture, client::SendRequest};
 use prost::Message as _;
+use rcgen::SanType;
 use tokio::task::JoinHandle;
 use tonic::Code;
 use tonic_types::StatusExt as _;
@@ -304,11 +305,35 @@ async fn tools_that_ask_by_reflection_are_few() {
     sidecar.stop().await;
 }
 
+#[tokio::test]
+async fn a_caller_has_one_share_whatever_else_its_certificates_name() {
+    let (authority, sidecar) = two_callers("calls = 8").await;
+    let mut open = Vec::new();
+    for number in 0..4 {
+        // Another certificate each time: its first name is one that nobody has had.
+        let names = [format!("{number}.example.org"), "greedy.test".to_owned()];
+        let names = names.map(|name| SanType::DnsName(name.as_str().try_into().unwrap()));
+        let issued = authority.issue_named("greedy", names.to_vec());
+        let channel = sidecar.connect(&authority, Some(&issued)).await.unwrap();
+        let mut client = EnforcementServiceClient::new(channel);
+        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
+    }
+    let mut greedy = sidecar.client(&authority, "greedy.test").await;
+    let refused = greedy.authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    assert!(is_refusal(&refused, "TOO_MANY_CALLS"), "{refused}");
+    let mut other = sidecar.client(&authority, "other.test").await;
+    other.authorize(question(Operation::EnableUsers)).await.unwrap();
+    drop(open);
+    sidecar.stop().await;
+}
+
 /// Two callers at one address, each with half of what there is.
 async fn two_callers(limits: &str) -> (Authority, Guarded) {
     let authority = Authority::new();
     let row = |name| {
-        format!("[[callers]]\nname = '{name}'\nrole = 'authentication_server'\ncertificate = '{name}.test'\n")
+        format!(
+            "[[callers]]\nname = '{name}'\nrole = 'authentication_server'\ncertificate_dns = '{name}.test'\n"
+        )
     };
     let table = format!("{}{}[limits]\n{limits}", row("greedy"), row("other"));
     let sidecar = Guarded::over_tls(&authority, &table).await;

@@ -22,7 +22,7 @@ use crate::{
 const NAME: &str = "spiffe://example.org/authentication";
 
 /// Whoever shows a certificate in that name asks everything.
-const TABLE: &str = "[[callers]]\nname = 'it'\nrole = 'authentication_server'\ncertificate = 'spiffe://example.org/authentication'\n";
+const TABLE: &str = "[[callers]]\nname = 'it'\nrole = 'authentication_server'\ncertificate_uri = 'spiffe://example.org/authentication'\n";
 
 /// What this thread logs, as it comes.
 struct Log {

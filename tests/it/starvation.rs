@@ -24,14 +24,14 @@ const TABLE: &str = "
 [[callers]]
 name = 'greedy'
 role = 'authentication_server'
-certificate = 'greedy.test'
+certificate_dns = 'greedy.test'
 questions_per_second = 100
 burst = 100
 
 [[callers]]
 name = 'modest'
 role = 'authentication_server'
-certificate = 'modest.test'
+certificate_dns = 'modest.test'
 questions_per_second = 2000
 ";
 

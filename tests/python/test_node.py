@@ -36,7 +36,7 @@ CODES = {code.value[0]: code for code in grpc.StatusCode}
 NOT_HELD, UNREADABLE = "SUBSCRIPTION_NOT_HELD", "FIELD_INVALID"
 
 # Who asks with the certificate of a caller.
-CALLERS = "[[callers]]\nname = 'caller'\nrole = 'provisioning_server'\ncertificate = 'caller.test'\n"
+CALLERS = "[[callers]]\nname = 'caller'\nrole = 'provisioning_server'\ncertificate_dns = 'caller.test'\n"
 
 # As many as a batch may have.
 QUESTIONS = 1000

@@ -5,6 +5,7 @@
 
 mod files;
 mod hello;
+mod names;
 mod present;
 mod revocation;
 mod trust;
@@ -13,7 +14,7 @@ mod validity;
 use std::{collections::BTreeSet, io, path::PathBuf, sync::Arc, time::Duration};
 
 use arc_swap::ArcSwap;
-use rustls::{ServerConfig, ServerConnection};
+use rustls::ServerConfig;
 use tokio::net::TcpStream;
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 use tokio_util::sync::CancellationToken;
@@ -26,7 +27,12 @@ use self::{
     present::Present,
     revocation::{Outlook, Told},
 };
-pub use self::{files::TlsError, revocation::RevocationFault, trust::Trust};
+pub use self::{
+    files::TlsError,
+    names::{DnsName, DnsNameError, Names},
+    revocation::RevocationFault,
+    trust::Trust,
+};
 use crate::{clock::Clock, domain::Instant};
 
 /// The files, and the oldest version that is spoken.
@@ -74,10 +80,6 @@ pub enum Reloaded {
     /// Others are believed from now on.
     Trust,
 }
-
-/// Names of a caller's certificate.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Names(pub Vec<String>);
 
 impl Tls {
     /// Reads the files. `clock` says when certificates and revocation lists are out of date: the wall clock, by which
@@ -158,7 +160,8 @@ impl Tls {
         let current = self.current.load_full();
         let mut stream = TlsAcceptor::from(Arc::clone(&current.config)).accept(Hello::new(io)).await?;
         stream.get_mut().0.agreed();
-        let names = names(stream.get_ref().1);
+        let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
+        let names = shown.map(Names::of);
         Ok((stream, names, current.outdated.clone()))
     }
 }
@@ -173,12 +176,4 @@ impl Reloaded {
             }
         }
     }
-}
-
-/// DNS names and URIs (SPIFFE IDs) of the certificate the other end showed.
-fn names(connection: &ServerConnection) -> Option<Names> {
-    let shown = connection.peer_certificates()?.first()?;
-    let certificate = webpki::EndEntityCert::try_from(shown).ok()?;
-    let names = certificate.valid_dns_names().chain(certificate.valid_uri_names());
-    Some(Names(names.map(str::to_owned).collect()))
 }

@@ -11,7 +11,7 @@ use tonic::Request;
 use super::Enforcement;
 use crate::{
     domain::SubscriptionId,
-    edge::peer::Peer,
+    edge::peer::{ClientKey, Peer},
     enforcement::{
         caller::{Caller, Right},
         callers::Callers,
@@ -26,6 +26,12 @@ impl Enforcement {
         let callers = callers.having_asked(&self.0.callers.load());
         self.0.callers.store(Arc::new(callers));
         self.0.recognized.send_replace(());
+    }
+
+    /// Which client `peer` is where each has a share: the caller whose rights and quota it has.
+    #[must_use]
+    pub fn client_key(&self, peer: &Peer) -> ClientKey {
+        self.0.callers.load().client_key(peer)
     }
 
     /// Says when the callers are others.
