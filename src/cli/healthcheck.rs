@@ -22,7 +22,7 @@ pub(super) struct Healthcheck {
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     service: String,
     /// Where the sidecar takes probes
-    #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_PROBES", default_value = "127.0.0.1:9090")]
+    #[arg(long, value_name = "ADDR", env = "ESA_SIDECAR_PROBES", default_value = "127.0.0.1:9464")]
     server: ListenAddress,
     #[command(flatten)]
     patience: Patience,

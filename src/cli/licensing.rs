@@ -30,7 +30,7 @@ pub(super) struct Licensing {
     /// Where to take calls: an address and port (0 for any), or `unix:PATH` [default: 127.0.0.1:50052]
     #[arg(long, value_name = "ADDR")]
     licensing_listen: Option<String>,
-    /// Where to take health probes [default: 127.0.0.1:9090]
+    /// Where to take health probes [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     probe_listen: Option<String>,
     /// Where signing keys and the database's file are kept

@@ -58,7 +58,7 @@ pub(super) struct Listen {
     /// Where to take questions: an address and port (0 for any), or `unix:PATH` [default: 127.0.0.1:50051]
     #[arg(long, value_name = "ADDR")]
     listen: Option<String>,
-    /// Where to take health probes [default: 127.0.0.1:9090]
+    /// Where to take health probes [default: 127.0.0.1:9464]
     #[arg(long, value_name = "ADDR")]
     probe_listen: Option<String>,
     /// Where the licensing backend takes calls, if it runs in this process [default: 127.0.0.1:50052]

@@ -10,8 +10,11 @@ use crate::edge::address::ListenAddress;
 pub struct Listen {
     /// `listen.enforcement`, default `127.0.0.1:50051`.
     pub enforcement: ListenAddress,
-    /// `listen.probes`, default `127.0.0.1:9090`.
+    /// `listen.probes`, default `127.0.0.1:9464`.
     pub probes: ListenAddress,
+    /// `listen.metrics`: how much the page of metrics tells whoever reaches `listen.probes`, which is in the clear: `none`,
+    /// `totals` (neither subscriptions nor callers by name) or `all`; default by who that is, see [`Listen::metrics_told`].
+    pub metrics: Option<MetricsTold>,
     /// `listen.licensing`: the licensing backend, where it runs, default `127.0.0.1:50052`.
     pub licensing: ListenAddress,
     /// `listen.threads`: how many threads answer questions, each with connections of its own; default one for each
@@ -26,8 +29,21 @@ pub struct Listen {
     pub socket_owner: Option<(u32, u32)>,
 }
 
+/// How much the page of metrics tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum MetricsTold {
+    /// There is no page.
+    Nothing,
+    /// Everything that is not said of one subscription or one caller.
+    Totals,
+    /// Everything.
+    All,
+}
+
 impl Config {
-    /// Whoever can reach a listener must be told apart, or be trusted by the operator's own word.
+    /// Whoever can reach a listener must be told apart, or be trusted by the operator's own word. Probes are answered in
+    /// the clear wherever they come from, with words that are the same for everybody; what the page of metrics tells
+    /// beyond these is settled by `listen.metrics`.
     pub(super) fn check_reach(&self, reader: &mut Reader) {
         let Listen { enforcement, licensing, trust_network, .. } = &self.listen;
         if *trust_network {
@@ -54,6 +70,21 @@ impl Config {
 }
 
 impl Listen {
+    /// How much the page of metrics tells on a listener. Unless the operator says otherwise: nothing where other machines
+    /// reach it, and where callers are told apart nothing that one of them may not know of another.
+    #[must_use]
+    pub fn metrics_told(
+        set: Option<MetricsTold>,
+        is_on_this_machine: bool,
+        tells_callers_apart: bool,
+    ) -> MetricsTold {
+        set.unwrap_or(match (is_on_this_machine, tells_callers_apart) {
+            (false, _) => MetricsTold::Nothing,
+            (true, true) => MetricsTold::Totals,
+            (true, false) => MetricsTold::All,
+        })
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Self {
         let mut address = |key, port| {
             reader.parsed(key, ListenAddress::loopback(port), |text| {
@@ -62,8 +93,14 @@ impl Listen {
         };
         Self {
             enforcement: address("listen.enforcement", 50051),
-            probes: address("listen.probes", 9090),
+            probes: address("listen.probes", 9464),
             licensing: address("listen.licensing", 50052),
+            metrics: reader.parsed("listen.metrics", None, |text| match text {
+                "none" => Ok(Some(MetricsTold::Nothing)),
+                "totals" => Ok(Some(MetricsTold::Totals)),
+                "all" => Ok(Some(MetricsTold::All)),
+                _ => Err(format!("`{text}` is neither `none`, `totals` nor `all`")),
+            }),
             threads: reader.parsed("listen.threads", processors(), |text| {
                 let number = text.parse().ok().filter(|number: &NonZeroUsize| number.get() <= 1_024);
                 number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to 1024"))

@@ -19,7 +19,7 @@ pub use backend::Backend;
 pub use callers::{Caller, Identity, Quota};
 pub use licensing::{Licensing, beyond_this_machine};
 pub use limits::Limits;
-pub use listen::Listen;
+pub use listen::{Listen, MetricsTold};
 use reader::Reader;
 pub use reader::{Fault, Faults, Flag};
 pub use tls::Tls;
@@ -187,6 +187,7 @@ impl Config {
             enforcement,
             probes,
             licensing,
+            metrics: _,
             threads: _,
             trust_network: _,
             socket_mode: _,

@@ -6,7 +6,7 @@ use super::*;
 fn the_defaults_are_those_that_are_documented() {
     let config = Config::read(None, Vec::new()).unwrap();
     assert_eq!(config.listen.enforcement.to_string(), "127.0.0.1:50051");
-    assert_eq!(config.listen.probes.to_string(), "127.0.0.1:9090");
+    assert_eq!(config.listen.probes.to_string(), "127.0.0.1:9464");
     assert_eq!(config.refresh.interval, Duration::from_mins(5));
     assert_eq!(config.staleness.stale_after, Duration::from_hours(24));
     assert_eq!(config.staleness.unavailable_after, None);
@@ -144,6 +144,7 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
         ("[listen]\nsocket_mode = '999'".to_owned(), "in octal"),
         ("[listen]\nsocket_owner = 'esa'".to_owned(), "USER:GROUP"),
         ("[listen]\nthreads = 0".to_owned(), "from 1 to 1024"),
+        ("[listen]\nmetrics = true".to_owned(), "neither `none`, `totals` nor `all`"),
     ] {
         let faults = read(&toml).unwrap_err().to_string();
         assert!(faults.contains(what), "{toml}: {faults}");
@@ -151,7 +152,7 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
     // Several at once, each in its place.
     let faults = read(&(row("role = 'probe'") + &row("role = 'fool'\nuser = 1"))).unwrap_err();
     assert_eq!(faults.0.len(), 2, "{faults}");
-    // Health is nobody's secret, and a network may be trusted on its operator's word.
+    // Health is nobody's secret (the page of metrics is closed there), and a network may be trusted on its operator's word.
     assert!(read("[listen]\nprobes = '0.0.0.0:1'").is_ok());
     assert!(
         read("[listen]\nenforcement = '0.0.0.0:1'\nlicensing = '0.0.0.0:2'\ntrust_network = true").is_ok()
@@ -161,4 +162,20 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
     assert_eq!(caller.operations.into_iter().collect::<Vec<_>>(), ["provision_users"]);
     assert_eq!(caller.identity, Identity::User(1));
     assert!(!caller.vouches_for_administrators);
+}
+
+#[test]
+fn the_page_of_metrics_tells_names_only_where_everybody_may_know_them_or_the_operator_says_so() {
+    use MetricsTold::{All, Nothing, Totals};
+    for (set, is_on_this_machine, tells_callers_apart, told) in [
+        (None, true, false, All),
+        (None, true, true, Totals),
+        (None, false, false, Nothing),
+        (None, false, true, Nothing),
+        (Some(All), false, true, All),
+        (Some(Totals), true, false, Totals),
+        (Some(Nothing), true, false, Nothing),
+    ] {
+        assert_eq!(Listen::metrics_told(set, is_on_this_machine, tells_callers_apart), told);
+    }
 }

@@ -83,7 +83,7 @@ mod tests {
         for text in ["127.0.0.1:50051", "127.8.9.1:0", "[::1]:50051", "unix:/run/esa-sidecar.sock"] {
             assert_eq!(text.parse::<ListenAddress>().map(|address| address.to_string()), Ok(text.to_owned()));
         }
-        assert_eq!("localhost:9090".parse(), Ok(ListenAddress::loopback(9090)));
+        assert_eq!("localhost:9464".parse(), Ok(ListenAddress::loopback(9464)));
     }
 
     #[test]

@@ -116,6 +116,11 @@ impl Callers {
         refusals
     }
 
+    /// Whether there is a table.
+    pub(super) const fn tells_apart(&self) -> bool {
+        self.tells_apart
+    }
+
     /// Who asks within this process.
     #[must_use]
     pub const fn ourselves(&self) -> &Caller {

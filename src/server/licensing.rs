@@ -45,7 +45,7 @@ pub async fn run_licensing(
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
     let probing = async {
         let Some(listener) = probes else { return Ok(()) };
-        probes::serve(listener, vitals, &limits, &ending).await
+        probes::serve(listener, vitals, config.listen.metrics, &limits, &ending).await
     };
     let servers = async {
         let served = tokio::try_join!(serving, probing);

@@ -85,7 +85,8 @@ pub async fn run<S: FactsSource>(
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
     let Vitals { monitor, metrics } = vitals;
-    let Config { limits, staleness, refresh, callers, tls, .. } = settings.borrow_and_update().clone();
+    let Config { listen, limits, staleness, refresh, callers, tls, .. } =
+        settings.borrow_and_update().clone();
     let callers = Callers::of(callers.as_deref());
     let (cache, writer) = cache::new();
     let freshness = Freshness::new(&staleness);
@@ -133,8 +134,8 @@ pub async fn run<S: FactsSource>(
         std::future::pending().await
     };
     let workers = Workers::start(listeners.enforcement, move |queue| questions.clone().run(queue))?;
-    let probes =
-        probes::serve(listeners.probes, Vitals { monitor: monitor.clone(), metrics }, &limits, &ending);
+    let seen = Vitals { monitor: monitor.clone(), metrics };
+    let probes = probes::serve(listeners.probes, seen, listen.metrics, &limits, &ending);
 
     let servers = async {
         let served = tokio::try_join!(workers.ended(), probes).map(drop);

@@ -24,22 +24,34 @@ use super::{
     rooms::{METRICS, Rooms},
 };
 use crate::{
-    config,
+    config::{self, Listen, MetricsTold},
     edge::{Acceptor, Ending, WorkersError, listener::Listener, peer::Peer, serve_here},
     enforcement,
     health::{LIVENESS, Monitor, Statuses},
     proto::health::{health_check_response::ServingStatus, health_server::HealthServer},
 };
 
-/// Answers probes on `listener` until connections are to end.
+/// What is told of metrics on a listener: what the operator set, and whether only this machine reaches it.
+#[derive(Clone, Copy, Debug)]
+struct Audience {
+    set: Option<MetricsTold>,
+    is_on_this_machine: bool,
+}
+
+/// Answers probes on `listener` until connections are to end; `told` is how much of metrics, if the operator says so.
 pub(super) async fn serve(
     listener: Listener,
     vitals: Vitals,
+    told: Option<MetricsTold>,
     limits: &config::Limits,
     ending: &Ending,
 ) -> Result<(), WorkersError> {
     let Vitals { monitor, metrics } = vitals;
-    let (routes, limits) = (routes(&monitor, metrics.clone()), limits.clone());
+    let audience = Audience { set: told, is_on_this_machine: listener.address().is_on_this_machine() };
+    if !audience.is_told_anything() {
+        tracing::info!("{METRICS} is closed on {}: {CLOSED}", listener.address());
+    }
+    let (routes, limits) = (routes(&monitor, metrics.clone(), audience), limits.clone());
     let bounds = limits.bounds.clone();
     let rooms = Rooms::new(enforcement::DOMAIN, &limits);
     let open = rooms.clone();
@@ -49,13 +61,29 @@ pub(super) async fn serve(
     serve_here(listener, |queue| acceptor.clone().run(queue)).await
 }
 
-fn routes(monitor: &Monitor, metrics: Metrics) -> Routes {
+impl Audience {
+    /// Whether there is a page for it.
+    fn is_told_anything(self) -> bool {
+        self.told(true) != MetricsTold::Nothing
+    }
+
+    fn told(self, tells_callers_apart: bool) -> MetricsTold {
+        let Self { set, is_on_this_machine } = self;
+        Listen::metrics_told(set, is_on_this_machine, tells_callers_apart)
+    }
+}
+
+/// Why there is no page.
+const CLOSED: &str =
+    "unless `listen.metrics` says `totals` or `all`, the page of metrics is for this machine alone";
+
+fn routes(monitor: &Monitor, metrics: Metrics, audience: Audience) -> Routes {
     let statuses = monitor.statuses();
     let probe = |service: &'static str| {
         let statuses = statuses.clone();
         get(async move || http_status(*statuses.borrow(), service))
     };
-    let page = get(move |headers: HeaderMap| page(metrics.clone(), headers));
+    let page = get(move |headers: HeaderMap| page(metrics.clone(), audience, headers));
     let pages =
         Router::new().route("/livez", probe(LIVENESS)).route("/readyz", probe("")).route(METRICS, page);
     let calls = Routes::new(HealthServer::new(monitor.service())).into_axum_router();
@@ -75,10 +103,13 @@ async fn unknown(headers: HeaderMap) -> Response {
     }
 }
 
-async fn page(metrics: Metrics, headers: HeaderMap) -> Response {
+async fn page(metrics: Metrics, audience: Audience, headers: HeaderMap) -> Response {
+    if !audience.is_told_anything() {
+        return (StatusCode::FORBIDDEN, format!("{CLOSED}\n")).into_response();
+    }
     let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
     let format = Format::accepted(accept);
-    match metrics.page(format).await {
+    match metrics.page(format, move |tells_apart| audience.told(tells_apart) == MetricsTold::All).await {
         Ok(page) => ([(CONTENT_TYPE, format.content_type())], in_parts(page)).into_response(),
         Err(error) => {
             tracing::error!("there is no page of metrics: {error}");

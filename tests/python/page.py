@@ -1,5 +1,6 @@
 """The page of metrics, as the parsers of the Python client read it."""
 
+import urllib.error
 import urllib.request
 
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as open_metrics
@@ -17,6 +18,16 @@ WANTED = ["application/openmetrics-text;version=1.0.0;q=0.5,*/*;q=0.1", "*/*"]
 def opened(request):
     """The answer to an HTTP request; a proxy of the machine has no part in this."""
     return urllib.request.build_opener(urllib.request.ProxyHandler({})).open(request, timeout=CALL_WITHIN)
+
+
+def fetch(address, path):
+    """The status of an answer to GET, and what it says."""
+    try:
+        with opened(f"http://{address}{path}") as answer:
+            return answer.status, answer.read().decode("utf-8")
+    except urllib.error.HTTPError as error:
+        with error:
+            return error.code, error.read().decode("utf-8")
 
 
 def read(address, wanted=WANTED[0]):

@@ -194,8 +194,8 @@ class Sidecar(Running):
     What is a table and not a key stands in the file `config`.
     """
 
-    def __init__(self, facts, data, listen="127.0.0.1:0", stderr=None, config=None, **settings):
-        arguments = ["serve", "--facts", facts, "--listen", listen, "--probe-listen", "127.0.0.1:0"]
+    def __init__(self, facts, data, listen="127.0.0.1:0", probes="127.0.0.1:0", stderr=None, config=None, **settings):
+        arguments = ["serve", "--facts", facts, "--listen", listen, "--probe-listen", probes]
         if config is not None:
             arguments += ["--config", config]
         settings = {"FILE__POLL_INTERVAL": "50ms"} | settings

@@ -23,7 +23,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from conftest import channel_to
 from examples import OPERATIONS, facts
-from page import WANTED, opened, read, value
+from page import WANTED, fetch, opened, read, value
 from sidecar import START_WITHIN, Running, eventually, put
 from wire import CALL_WITHIN, SERVICE, word
 
@@ -233,7 +233,7 @@ burst = 3
 def test_who_asks_what_it_may_not_or_too_much_is_told_by_name(protocol, serve, tmp_path):
     config = tmp_path / "callers.toml"
     config.write_text(CALLERS, encoding="utf-8")
-    with serve(facts(time.time_ns()), config=config) as client:
+    with serve(facts(time.time_ns()), config=config, LISTEN__METRICS="all") as client:
         address, name = client.sidecar.probes, 'desk "A"'
         client.stub.Authorize(protocol.question("disable_users", "administrator"), timeout=CALL_WITHIN)
         codes = []
@@ -249,11 +249,52 @@ def test_who_asks_what_it_may_not_or_too_much_is_told_by_name(protocol, serve, t
         assert value(address, "roles_not_vouched_total") == 1
 
 
+# A caller that is told of one subscription alone.
+SCOPED = """
+[[callers]]
+name = 'scoped'
+role = 'authentication_server'
+loopback = true
+subscriptions = ['AAA-AAA-AA1']
+"""
+
+
+@pytest.mark.parametrize("told", ("", "totals", "none", "all"))
+def test_a_page_that_any_program_reads_does_not_say_what_callers_are_kept_from(protocol, connect, tmp_path, told):
+    held = [{**facts(time.time_ns()), "subscription_id": held} for held in ("AAA-AAA-AA1", "BBB-BBB-BB2")]
+    put(tmp_path / "facts.json", held)
+    (tmp_path / "callers.toml").write_text(SCOPED, encoding="utf-8")
+    settings = {"config": tmp_path / "callers.toml", **({"LISTEN__METRICS": told} if told else {})}
+    with connect(tmp_path / "facts.json", tmp_path / "data", **settings) as client:
+        with pytest.raises(grpc.RpcError, match="PERMISSION_DENIED"):
+            client.stub.GetSubscription(protocol.messages.GetSubscriptionRequest(subscription_id="BBB-BBB-BB2"), timeout=CALL_WITHIN)
+        for path in ("/livez", "/readyz"):
+            assert fetch(client.sidecar.probes, path) == (200, "ok\n")
+        status, page = fetch(client.sidecar.probes, "/metrics")
+        names = [name for name in ("AAA-AAA-AA1", "BBB-BBB-BB2", "scoped") if name in page]
+        assert bool(names) == (told == "all"), names
+        assert (status == 403) == (told == "none")
+        if told != "none":
+            assert value(client.sidecar.probes, "subscriptions", state="ok") == 2
+            refused = {"caller": "scoped"} if told == "all" else {}
+            assert value(client.sidecar.probes, "caller_refusals_total", **refused, reason="NOT_ENTITLED") == 1
+
+
+def test_beyond_this_machine_health_is_told_and_metrics_only_if_the_operator_says_so(serve):
+    for told, status in (("", 403), ("totals", 200), ("all", 200)):
+        settings = {"LISTEN__METRICS": told} if told else {}
+        with serve(facts(time.time_ns()), probes="0.0.0.0:0", **settings) as client:
+            address = client.sidecar.probes.replace("0.0.0.0", "127.0.0.1")
+            assert [fetch(address, path) for path in ("/livez", "/readyz")] == [(200, "ok\n")] * 2
+            assert fetch(address, "/metrics")[0] == status
+            assert ("3A8-WN7-7TD" in fetch(address, "/metrics")[1]) == (told == "all")
+
+
 def test_each_question_that_a_caller_may_not_ask_counts_however_it_was_asked(protocol, serve, tmp_path):
     config = tmp_path / "callers.toml"
     narrow = "subscriptions = ['AAA-AAA-AA1']\noperations = ['enable_users']"
     config.write_text(f"[[callers]]\nname = 'desk'\nrole = 'authentication_server'\nloopback = true\n{narrow}\n", encoding="utf-8")
-    with serve(facts(time.time_ns()), config=config) as client:
+    with serve(facts(time.time_ns()), config=config, LISTEN__METRICS="all") as client:
 
         def refused():
             address, name = client.sidecar.probes, "desk"

@@ -28,6 +28,12 @@ impl Enforcement {
         self.0.recognized.send_replace(());
     }
 
+    /// Whether callers are told apart, by a table of them.
+    #[must_use]
+    pub fn tells_callers_apart(&self) -> bool {
+        self.0.callers.load().tells_apart()
+    }
+
     /// Which client `peer` is where each has a share: the caller whose rights and quota it has.
     #[must_use]
     pub fn client_key(&self, peer: &Peer) -> ClientKey {

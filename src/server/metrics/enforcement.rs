@@ -2,7 +2,7 @@
 //!
 //! Not here: each subscription by itself.
 
-use std::fmt;
+use std::{collections::BTreeMap, fmt};
 
 use super::{
     OfSidecar,
@@ -10,12 +10,13 @@ use super::{
 };
 use crate::{enforcement::CallerRefusals, names::Named as _};
 
-pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
-    answers(page, sidecar)?;
+/// All of it, with the names of callers if `by_name`.
+pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar, by_name: bool) -> fmt::Result {
+    answers(page, sidecar, by_name)?;
     refreshes(page, sidecar)
 }
 
-fn answers(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
+fn answers(page: &mut Page<'_>, sidecar: &OfSidecar, by_name: bool) -> fmt::Result {
     let tallied = sidecar.enforcement.tallied();
     let decisions = tallied.decisions().map(|(operation, reason, times)| {
         let labels =
@@ -38,12 +39,7 @@ fn answers(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
         "Questions that had no answer, by the reason, on calls that were taken; a call refused as a whole is among the calls.",
         tallied.refusals().map(|(reason, times)| ([("reason", reason)], times)),
     )?;
-    let callers = sidecar.enforcement.refusals();
-    let refused = callers.iter().flat_map(|(caller, CallerRefusals { not_entitled, over_quota })| {
-        [("NOT_ENTITLED", *not_entitled), ("OVER_QUOTA", *over_quota)]
-            .map(|(reason, times)| ([("caller", caller.as_str()), ("reason", reason)], times))
-    });
-    page.counters("caller_refusals", "What a caller was refused that others may ask.", refused)?;
+    caller_refusals(page, &sidecar.enforcement.refusals(), by_name)?;
     let watches = sidecar.enforcement.watches() as f64;
     page.gauges("watches_open", "Watches of subscriptions that are open.", [(ALONE, watches)])
 }
@@ -75,4 +71,27 @@ fn refreshes(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
         "SMS that were reported and that the licensing backend has not taken yet.",
         [(ALONE, sidecar.refresh.sms_waiting() as f64)],
     )
+}
+
+fn caller_refusals(
+    page: &mut Page<'_>,
+    refused: &BTreeMap<String, CallerRefusals>,
+    by_name: bool,
+) -> fmt::Result {
+    let (name, help) = ("caller_refusals", "What a caller was refused that others may ask.");
+    let each = |CallerRefusals { not_entitled, over_quota }: &CallerRefusals| {
+        [("NOT_ENTITLED", *not_entitled), ("OVER_QUOTA", *over_quota)]
+    };
+    if by_name {
+        let rows = refused.iter().flat_map(|(caller, refused)| {
+            each(refused).map(|(reason, times)| ([("caller", caller.as_str()), ("reason", reason)], times))
+        });
+        return page.counters(name, help, rows);
+    }
+    let mut all = CallerRefusals::default();
+    for CallerRefusals { not_entitled, over_quota } in refused.values() {
+        all.not_entitled += not_entitled;
+        all.over_quota += over_quota;
+    }
+    page.counters(name, help, each(&all).map(|(reason, times)| ([("reason", reason)], times)))
 }

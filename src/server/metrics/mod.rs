@@ -47,6 +47,15 @@ struct Seen {
     log: Option<ErrorCounter>,
 }
 
+/// A page to be written.
+struct Collected {
+    metrics: Metrics,
+    by_name: ByName,
+}
+
+/// Whether subscriptions and callers have rows of their own, by whether callers are told apart.
+type ByName = Box<dyn Fn(bool) -> bool + Send + Sync>;
+
 /// A listener: its connections and their calls.
 pub(super) struct OfListener {
     pub(super) name: &'static str,
@@ -102,16 +111,21 @@ impl Metrics {
         self.seen().sidecar = Some(sidecar);
     }
 
-    /// The page as it is now, made where it keeps nobody from being answered.
-    pub(super) async fn page(&self, format: Format) -> Result<Bytes, NoPage> {
+    /// The page as it is now, made where it keeps nobody from being answered. `by_name` says whether subscriptions and
+    /// callers have rows of their own, by whether callers are told apart now.
+    pub(super) async fn page(
+        &self,
+        format: Format,
+        by_name: impl Fn(bool) -> bool + Send + Sync + 'static,
+    ) -> Result<Bytes, NoPage> {
         let _alone = self.making.lock().await;
         let metrics = self.clone();
-        spawn_blocking(move || metrics.made(format)).await?.map_err(NoPage::from)
+        spawn_blocking(move || metrics.made(format, Box::new(by_name))).await?.map_err(NoPage::from)
     }
 
-    fn made(&self, format: Format) -> Result<Bytes, fmt::Error> {
+    fn made(self, format: Format, by_name: ByName) -> Result<Bytes, fmt::Error> {
         let mut registry = Registry::default();
-        registry.register_collector(Box::new(self.clone()));
+        registry.register_collector(Box::new(Collected { metrics: self, by_name }));
         let mut page = String::new();
         match format {
             Format::OpenMetrics => text::encode(&mut page, &registry)?,
@@ -125,19 +139,27 @@ impl Metrics {
     }
 }
 
-impl Collector for Metrics {
+impl Collector for Collected {
     fn encode(&self, encoder: DescriptorEncoder) -> fmt::Result {
-        let seen = self.seen();
+        let Self { metrics, by_name } = self;
+        let seen = metrics.seen();
         let mut page = Page::new(encoder);
         process::show(&mut page, seen.log.as_ref())?;
         calls::show(&mut page, &seen.listeners)?;
         match &seen.sidecar {
             Some(sidecar) => {
-                enforcement::show(&mut page, sidecar)?;
-                subscriptions::show(&mut page, sidecar)
+                let by_name = by_name(sidecar.enforcement.tells_callers_apart());
+                enforcement::show(&mut page, sidecar, by_name)?;
+                subscriptions::show(&mut page, sidecar, by_name)
             }
             None => Ok(()),
         }
+    }
+}
+
+impl fmt::Debug for Collected {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.metrics.fmt(formatter)
     }
 }
 

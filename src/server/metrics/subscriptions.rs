@@ -15,7 +15,8 @@ use crate::{
     names::Named as _,
 };
 
-pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
+/// All of them counted, and each by itself if `by_name`.
+pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar, by_name: bool) -> fmt::Result {
     let OfSidecar { cache, clock, freshness, subscriptions: most, .. } = sidecar;
     let now = clock.now();
     let ids = cache.subscription_ids();
@@ -33,6 +34,9 @@ pub(super) fn show(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
             .zip(of_state)
             .map(|(state, count)| ([("state", state.name())], f64::from(count))),
     )?;
+    if !by_name {
+        return Ok(());
+    }
     let shown: Vec<Shown> = ids
         .iter()
         .take(*most)
