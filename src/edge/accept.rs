@@ -76,7 +76,7 @@ where
 {
     /// Takes connections within `bounds` until they are to end.
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
-        let gate = Gate::new(bounds.connections, bounds.connections_per_peer);
+        let gate = Arc::new(Gate::new(bounds.connections, bounds.connections_per_peer));
         let told =
             Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new(), slowed: Rarely::new() });
         let (bounds, tallied) = (Arc::new(bounds), Arc::default());
@@ -96,6 +96,13 @@ where
     #[must_use]
     pub fn with_http1(self) -> Self {
         Self { takes_http1: true, ..self }
+    }
+
+    /// One more connection of a peer than it may have ends the oldest of it, in place of being refused.
+    #[must_use]
+    pub fn ending_the_oldest(self) -> Self {
+        let Bounds { connections, connections_per_peer, .. } = *self.bounds;
+        Self { gate: Arc::new(Gate::new(connections, connections_per_peer).ending_the_oldest()), ..self }
     }
 
     /// Speaks TLS on TCP.
@@ -146,7 +153,14 @@ where
                 self.tallied.take();
                 let acceptor = self.clone();
                 connections.spawn(async move {
-                    if let Err(error) = acceptor.serve(io, origin).await {
+                    let serving = acceptor.serve(io, origin);
+                    let ended = match place.left() {
+                        Some(left) => left.run_until_cancelled(serving).await.unwrap_or_else(|| {
+                            Err("it was the oldest of its peer, which has begun another".into())
+                        }),
+                        None => serving.await,
+                    };
+                    if let Err(error) = ended {
                         debug!(%origin, "a connection ended early: {}", with_sources(&*error));
                     }
                     drop(place);

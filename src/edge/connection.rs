@@ -147,11 +147,13 @@ async fn until_it_ends(
     let mut connection = pin!(connection);
     let mut old = pin!(sleep(jittered(bounds.connection_age, AGES_APART)));
     let mut asked_to_end = pin!(end);
+    let mut cut_off = pin!(peer.is_cut_off());
     let mut is_open = true;
     loop {
         let left = tokio::select! {
             biased;
             ended = connection.as_mut() => return ended.map_err(BoxError::from),
+            () = cut_off.as_mut() => return Err("an answer was not read in time".into()),
             left = asked_to_end.as_mut(), if is_open => left,
             () = old.as_mut() => {
                 if !is_open {

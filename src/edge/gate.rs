@@ -3,9 +3,11 @@
 //! One gate stands before all accept queues of a listener. Not here: closing what is refused.
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, VecDeque},
     sync::{Arc, Mutex, PoisonError},
 };
+
+use tokio_util::sync::CancellationToken;
 
 use super::peer::Origin;
 
@@ -14,13 +16,24 @@ use super::peer::Origin;
 pub(super) struct Gate {
     most: usize,
     most_per_peer: usize,
+    /// Whether one more of a peer than it may have ends its oldest, in place of being refused.
+    ends_oldest: bool,
     open: Mutex<Open>,
 }
 
 #[derive(Debug, Default)]
 struct Open {
     all: usize,
-    of_peer: HashMap<Origin, usize>,
+    next: u64,
+    of_peer: HashMap<Origin, OfPeer>,
+}
+
+/// What is open of one peer.
+#[derive(Debug, Default)]
+struct OfPeer {
+    count: usize,
+    /// Where the oldest may be ended: each, the oldest first.
+    by_age: VecDeque<(u64, CancellationToken)>,
 }
 
 /// The place of one open connection; it is free again when this is dropped.
@@ -28,6 +41,8 @@ struct Open {
 pub(super) struct Place {
     gate: Arc<Gate>,
     origin: Origin,
+    /// Where it may be ended for another.
+    age: Option<(u64, CancellationToken)>,
 }
 
 /// Why a connection is not taken.
@@ -42,23 +57,38 @@ pub(super) enum Full {
 }
 
 impl Gate {
-    pub(super) fn new(most: usize, most_per_peer: usize) -> Arc<Self> {
-        Arc::new(Self { most, most_per_peer, open: Mutex::default() })
+    pub(super) fn new(most: usize, most_per_peer: usize) -> Self {
+        Self { most, most_per_peer, ends_oldest: false, open: Mutex::default() }
+    }
+
+    /// The same, but one more connection of a peer than it may have ends its oldest.
+    pub(super) fn ending_the_oldest(self) -> Self {
+        Self { ends_oldest: true, ..self }
     }
 
     /// A place for a connection from `origin`.
     pub(super) fn enter(self: &Arc<Self>, origin: Origin) -> Result<Place, Full> {
         let mut open = self.open.lock().unwrap_or_else(PoisonError::into_inner);
-        if self.most <= open.all {
-            return Err(Full::All(self.most));
+        let peer = origin.neighbourhood();
+        let of_peer = open.of_peer.get(&peer).map_or(0, |of_peer| of_peer.count);
+        let full = if self.most_per_peer <= of_peer {
+            Some(Full::Peer(origin, self.most_per_peer))
+        } else {
+            (self.most <= open.all).then_some(Full::All(self.most))
+        };
+        if let Some(full) = full
+            && !open.end_oldest(peer)
+        {
+            return Err(full);
         }
-        let of_peer = open.of_peer.entry(origin.neighbourhood()).or_default();
-        if self.most_per_peer <= *of_peer {
-            return Err(Full::Peer(origin, self.most_per_peer));
-        }
-        *of_peer += 1;
+        let number = open.next;
+        open.next += 1;
         open.all += 1;
-        Ok(Place { gate: Arc::clone(self), origin: origin.neighbourhood() })
+        let age = self.ends_oldest.then(|| (number, CancellationToken::new()));
+        let of_peer = open.of_peer.entry(peer).or_default();
+        of_peer.count += 1;
+        of_peer.by_age.extend(age.clone());
+        Ok(Place { gate: Arc::clone(self), origin: peer, age })
     }
 
     /// How many are open.
@@ -67,16 +97,44 @@ impl Gate {
     }
 }
 
+impl Open {
+    /// Ends the oldest connection of a peer, if there is one that may be ended.
+    fn end_oldest(&mut self, peer: Origin) -> bool {
+        let oldest = self.of_peer.get_mut(&peer).and_then(|of_peer| of_peer.by_age.pop_front());
+        oldest.is_some_and(|(_, left)| {
+            left.cancel();
+            self.leave(peer);
+            true
+        })
+    }
+
+    fn leave(&mut self, peer: Origin) {
+        self.all = self.all.saturating_sub(1);
+        if let Some(of_peer) = self.of_peer.get_mut(&peer) {
+            of_peer.count = of_peer.count.saturating_sub(1);
+            if of_peer.count == 0 {
+                self.of_peer.remove(&peer);
+            }
+        }
+    }
+}
+
+impl Place {
+    /// Cancelled when the connection is to make room for another.
+    pub(super) fn left(&self) -> Option<CancellationToken> {
+        self.age.as_ref().map(|(_, left)| left.clone())
+    }
+}
+
 impl Drop for Place {
     fn drop(&mut self) {
         let mut open = self.gate.open.lock().unwrap_or_else(PoisonError::into_inner);
-        open.all = open.all.saturating_sub(1);
-        if let Some(count) = open.of_peer.get_mut(&self.origin) {
-            *count = count.saturating_sub(1);
-            if *count == 0 {
-                open.of_peer.remove(&self.origin);
-            }
+        if let Some((number, _)) = &self.age {
+            let Some(of_peer) = open.of_peer.get_mut(&self.origin) else { return };
+            let Some(position) = of_peer.by_age.iter().position(|(other, _)| other == number) else { return };
+            of_peer.by_age.remove(position);
         }
+        open.leave(self.origin);
     }
 }
 
@@ -89,7 +147,7 @@ mod tests {
 
     #[test]
     fn a_peer_with_as_many_connections_as_it_may_have_keeps_nobody_else_out() {
-        let gate = Gate::new(3, 2);
+        let gate = Arc::new(Gate::new(3, 2));
         let first = gate.enter(ALICE).unwrap();
         let _second = gate.enter(ALICE).unwrap();
         assert_eq!(gate.enter(ALICE).unwrap_err(), Full::Peer(ALICE, 2));
@@ -102,7 +160,7 @@ mod tests {
     #[test]
     fn who_has_a_network_of_addresses_is_one_peer() {
         let at = |ip: &str| Origin::Address(ip.parse().unwrap());
-        let gate = Gate::new(9, 2);
+        let gate = Arc::new(Gate::new(9, 2));
         let first = gate.enter(at("2001:db8::1")).unwrap();
         let _second = gate.enter(at("2001:db8::2")).unwrap();
         assert_eq!(gate.enter(at("2001:db8::3")).unwrap_err(), Full::Peer(at("2001:db8::3"), 2));
@@ -112,8 +170,30 @@ mod tests {
     }
 
     #[test]
+    fn where_the_oldest_ends_a_peer_always_gets_in_and_takes_the_place_of_none_but_itself() {
+        let gate = Arc::new(Gate::new(3, 2).ending_the_oldest());
+        let is_ended = |place: &Place| place.left().unwrap().is_cancelled();
+        let first = gate.enter(ALICE).unwrap();
+        let (bob, second) = (gate.enter(BOB).unwrap(), gate.enter(ALICE).unwrap());
+        assert!(!is_ended(&first));
+        let third = gate.enter(ALICE).unwrap();
+        assert!(is_ended(&first) && !is_ended(&second) && !is_ended(&bob));
+        assert_eq!(gate.open(), 3);
+        // What was ended has left already, whenever it goes.
+        drop(first);
+        assert_eq!(gate.open(), 3);
+        // There is no place in all: one that has a place gives its own, one that has none is refused.
+        assert_eq!(gate.enter(Origin::User(1002)).unwrap_err(), Full::All(3));
+        let next = gate.enter(BOB).unwrap();
+        assert!(is_ended(&bob) && !is_ended(&second) && !is_ended(&third));
+        drop((bob, second, third, next));
+        assert_eq!(gate.open(), 0);
+        assert!(gate.open.lock().unwrap().of_peer.is_empty());
+    }
+
+    #[test]
     fn a_peer_without_connections_is_forgotten() {
-        let gate = Gate::new(3, 2);
+        let gate = Arc::new(Gate::new(3, 2));
         drop(gate.enter(ALICE).unwrap());
         assert!(gate.open.lock().unwrap().of_peer.is_empty());
     }

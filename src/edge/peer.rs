@@ -8,6 +8,7 @@ use std::{
     sync::Arc,
 };
 
+use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 use super::tls::Names;
@@ -22,6 +23,7 @@ struct Inner {
     names: Option<Names>,
     streams_end: CancellationToken,
     outdated: CancellationToken,
+    cut: Notify,
 }
 
 /// Where a connection comes from, as far as the operating system vouches for it.
@@ -68,7 +70,7 @@ impl Peer {
         streams_end: CancellationToken,
         outdated: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { origin, names, streams_end, outdated }))
+        Self(Arc::new(Inner { origin, names, streams_end, outdated, cut: Notify::new() }))
     }
 
     /// Whether others are trusted than when its certificate was believed: it has to come again, and until then it is
@@ -103,6 +105,16 @@ impl Peer {
     #[must_use]
     pub fn place(&self) -> ClientKey {
         ClientKey::Place(self.origin().neighbourhood())
+    }
+
+    /// Closes its connection at once: it does not read what it asked for.
+    pub fn cut_off(&self) {
+        self.0.cut.notify_one();
+    }
+
+    /// Returns once its connection is to be closed at once.
+    pub(super) async fn is_cut_off(&self) {
+        self.0.cut.notified().await;
     }
 
     /// Cancelled when this connection's streams are to end: it has grown old, or the process is stopping.

@@ -101,7 +101,7 @@ impl Service<Request<Incoming>> for Calls {
         let question = self.desk.as_ref().zip(question::kind_of(&request));
         let entered = match question {
             Some((_, kind)) => self.shares.enter_to_ask(kind.path()),
-            None => self.shares.enter(&request),
+            None => self.shares.enter(&request, &self.peer),
         };
         let call = match entered {
             Ok(call) => call,
@@ -129,6 +129,9 @@ impl Future for Answering {
             (Way::Question(..), None) => Poll::Pending,
             (Way::Routed(answered), _) => answered.as_mut().poll(context),
         };
+        if let (Poll::Ready(_), Some(call)) = (&answered, &this.call) {
+            call.answered();
+        }
         answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))
     }
 }

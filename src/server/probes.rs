@@ -25,11 +25,15 @@ use super::{
 };
 use crate::{
     config::{self, Listen, MetricsTold},
-    edge::{Acceptor, Ending, WorkersError, listener::Listener, peer::Peer, serve_here},
+    edge::{Acceptor, Ending, WorkersError, bounds::Bounds, listener::Listener, peer::Peer, serve_here},
     enforcement,
     health::{LIVENESS, Monitor, Statuses},
     proto::health::{health_check_response::ServingStatus, health_server::HealthServer},
 };
+
+/// Connections of one address or user: whoever probes needs one for a moment. One more ends the oldest, so that nobody
+/// keeps the others of its address out.
+const CONNECTIONS_OF_PEER: usize = 256;
 
 /// What is told of metrics on a listener: what the operator set, and whether only this machine reaches it.
 #[derive(Clone, Copy, Debug)]
@@ -52,11 +56,12 @@ pub(super) async fn serve(
         tracing::info!("{METRICS} is closed on {}: {CLOSED}", listener.address());
     }
     let (routes, limits) = (routes(&monitor, metrics.clone(), audience), limits.clone());
-    let bounds = limits.bounds.clone();
-    let rooms = Rooms::new(enforcement::DOMAIN, &limits);
+    let most_of_peer = limits.bounds.connections_per_peer.min(CONNECTIONS_OF_PEER);
+    let bounds = Bounds { connections_per_peer: most_of_peer, ..limits.bounds.clone() };
+    let rooms = Rooms::of_probes(enforcement::DOMAIN, &limits);
     let open = rooms.clone();
     let calls = move |peer: &Peer| Calls::routed(&routes, rooms.of(peer.client_key()), &limits, peer);
-    let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1();
+    let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1().ending_the_oldest();
     metrics.add_listener(OfListener { name: "probes", connections: acceptor.connections(), rooms: open });
     serve_here(listener, |queue| acceptor.clone().run(queue)).await
 }

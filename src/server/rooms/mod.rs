@@ -1,9 +1,12 @@
-//! Which calls may be open at a time, and how much is held of their messages: questions and all else in one room, health
-//! in another, so that it is answered however much else is open, and reflection in a small one. Of each, one caller has
-//! no more than its share.
+//! Which calls may be open at a time, and how much is held of their messages: questions and all else in one room, watches
+//! of health in another, probes in a third, so that these are answered however much else is open, and reflection and the
+//! page of metrics in small ones. Of each, one client has no more than its share.
 //!
 //! A call that finds no place is refused at once instead of waiting: its caller has other sidecars, or a moment later,
 //! and what waits here would take memory and answer nobody sooner. Not here: counting (see `edge::room`).
+
+mod kind;
+mod unread;
 
 use std::{
     collections::HashMap,
@@ -14,6 +17,11 @@ use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
+pub(super) use self::kind::METRICS;
+use self::{
+    kind::Kind,
+    unread::{Deadline, Unread},
+};
 use super::{
     answer::Answer,
     tallied::{Tallied, Tallying},
@@ -21,10 +29,9 @@ use super::{
 use crate::{
     config::Limits,
     edge::{
-        peer::ClientKey,
+        peer::{ClientKey, Peer},
         room::{Full, Held, Room, Share, Size},
     },
-    proto::health::health_server,
 };
 
 /// The rooms of one listener.
@@ -35,6 +42,8 @@ pub(super) struct Rooms(Arc<Inner>);
 struct Inner {
     rooms: [Places<Room>; Kind::ALL.len()],
     limits: Limits,
+    /// The kind of calls that have no room of their own.
+    other: Kind,
     /// The domain of `google.rpc.ErrorInfo`.
     domain: &'static str,
     /// Those who are connected, and some who were.
@@ -46,6 +55,8 @@ struct Inner {
 #[derive(Debug)]
 pub(super) struct Shares {
     rooms: [Places<Share>; Kind::ALL.len()],
+    unread: Unread,
+    other: Kind,
     tallied: Arc<Tallied>,
     domain: &'static str,
 }
@@ -58,12 +69,6 @@ struct Places<R> {
     ahead: R,
 }
 
-/// How many tools may ask by reflection at a time: each costs more than any other call, and needs it for a moment.
-const REFLECTIONS: usize = 64;
-
-/// How many may read the page of metrics at a time: each has a page of its own for as long as it reads.
-const PAGES: usize = 16;
-
 /// An open call: its place is free again when this is dropped.
 #[derive(Debug)]
 pub(super) struct Call {
@@ -71,19 +76,9 @@ pub(super) struct Call {
     kind: Kind,
     /// A page is no call.
     tallying: Option<Tallying>,
+    /// By when its answer has to be read.
+    deadline: Option<Box<Deadline>>,
 }
-
-/// Which room a call is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Kind {
-    Call,
-    Health,
-    Reflection,
-    Page,
-}
-
-/// Where the page of metrics is.
-pub(super) const METRICS: &str = "/metrics";
 
 /// What is held of a call's messages in one direction.
 #[derive(Debug)]
@@ -97,6 +92,15 @@ pub(super) struct Holding {
 impl Rooms {
     /// Rooms for the calls of `domain`.
     pub(super) fn new(domain: &'static str, limits: &Limits) -> Self {
+        Self::with_others(domain, limits, Kind::Call)
+    }
+
+    /// Rooms where nothing but probes and pages is asked for.
+    pub(super) fn of_probes(domain: &'static str, limits: &Limits) -> Self {
+        Self::with_others(domain, limits, Kind::Probe)
+    }
+
+    fn with_others(domain: &'static str, limits: &Limits, other: Kind) -> Self {
         let room = |kind: Kind| Places {
             held: Room::new(Size { calls: kind.places(limits), bytes: limits.held_bytes }),
             ahead: Room::new(Size { calls: 0, bytes: limits.ahead_bytes }),
@@ -104,6 +108,7 @@ impl Rooms {
         Self(Arc::new(Inner {
             rooms: Kind::ALL.map(room),
             limits: limits.clone(),
+            other,
             domain,
             callers: Mutex::default(),
             tallied: Arc::new(Tallied::new()),
@@ -142,25 +147,33 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { rooms, limits, domain, tallied, callers: _ } = self;
+        let Self { rooms, limits, other, domain, tallied, callers: _ } = self;
         let share = |kind: Kind| {
             let Places { held, ahead } = kind.of_all(rooms);
-            let calls = limits.share(kind.places(limits));
             Places {
-                held: held.share(Size { calls, bytes: limits.share(limits.held_bytes) }),
+                held: held.share(Size { calls: kind.share(limits), bytes: limits.share(limits.held_bytes) }),
                 ahead: ahead.share(Size { calls: 0, bytes: limits.share(limits.ahead_bytes) }),
             }
         };
-        Shares { rooms: Kind::ALL.map(share), tallied: Arc::clone(tallied), domain }
+        Shares {
+            rooms: Kind::ALL.map(share),
+            unread: Unread::default(),
+            other: *other,
+            tallied: Arc::clone(tallied),
+            domain,
+        }
     }
 }
 
 impl Shares {
-    /// A place for one more call, if there is any.
-    pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>) -> Result<Call, Full> {
+    /// A place for one more call of `peer`, if there is any.
+    pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>, peer: &Peer) -> Result<Call, Full> {
         let path = request.uri().path();
         let tallying = speaks_grpc(request).then(|| Tallying::of(path));
-        self.enter_as(Kind::of(path), tallying)
+        let kind = Kind::of(path, self.other);
+        let mut call = self.enter_as(kind, tallying)?;
+        call.deadline = kind.read_within().map(|within| Box::new(self.unread.add(kind, peer, within)));
+        Ok(call)
     }
 
     /// The same for a question at `path`.
@@ -169,11 +182,19 @@ impl Shares {
     }
 
     fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>) -> Result<Call, Full> {
-        if let Err(full) = self.of(kind).held.enter() {
+        let places = &self.of(kind).held;
+        let entered = places.enter().or_else(|full| {
+            if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
+                return Err(full);
+            }
+            places.leave();
+            places.enter()
+        });
+        if let Err(full) = entered {
             tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
         }
-        Ok(Call { shares: Arc::clone(self), kind, tallying })
+        Ok(Call { shares: Arc::clone(self), kind, tallying, deadline: None })
     }
 
     const fn of(&self, kind: Kind) -> &Places<Share> {
@@ -202,6 +223,11 @@ impl Shares {
 }
 
 impl Call {
+    /// Its answer begins.
+    pub(super) fn answered(&self) {
+        self.deadline.iter().for_each(|deadline| self.shares.unread.answered(deadline));
+    }
+
     /// It ended so.
     pub(super) fn ended(&mut self, code: Code) {
         self.tallying.iter_mut().for_each(|tallying| tallying.ended(code));
@@ -224,56 +250,15 @@ impl Call {
 
 impl Drop for Call {
     fn drop(&mut self) {
-        self.shares.of(self.kind).held.leave();
+        // One that was cut off has left already.
+        if self.deadline.as_ref().is_none_or(|deadline| self.shares.unread.remove(deadline)) {
+            self.shares.of(self.kind).held.leave();
+        }
         if let Some(tallying) = &mut self.tallying {
             if std::thread::panicking() {
                 tallying.ended(Code::Internal);
             }
             tallying.over(&self.shares.tallied);
-        }
-    }
-}
-
-impl Kind {
-    const ALL: [Self; 4] = [Self::Call, Self::Health, Self::Reflection, Self::Page];
-
-    const fn of_all<R>(self, rooms: &[R; Self::ALL.len()]) -> &R {
-        let [calls, health, reflection, pages] = rooms;
-        match self {
-            Self::Call => calls,
-            Self::Health => health,
-            Self::Reflection => reflection,
-            Self::Page => pages,
-        }
-    }
-
-    const fn name(self) -> &'static str {
-        match self {
-            Self::Call => "calls",
-            Self::Health => "health",
-            Self::Reflection => "reflection",
-            Self::Page => "pages",
-        }
-    }
-
-    /// How many may be open at a time.
-    const fn places(self, limits: &Limits) -> usize {
-        match self {
-            Self::Call | Self::Health => limits.calls,
-            Self::Reflection => REFLECTIONS,
-            Self::Page => PAGES,
-        }
-    }
-
-    fn of(path: &str) -> Self {
-        if is_of(health_server::SERVICE_NAME, path) {
-            Self::Health
-        } else if path.starts_with("/grpc.reflection.") {
-            Self::Reflection
-        } else if path == METRICS {
-            Self::Page
-        } else {
-            Self::Call
         }
     }
 }
@@ -305,10 +290,4 @@ fn exhausted(reason: &str, domain: &str, what: String) -> Status {
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
-}
-
-fn is_of(service: &str, path: &str) -> bool {
-    path.strip_prefix('/')
-        .and_then(|path| path.strip_prefix(service))
-        .is_some_and(|call| call.starts_with('/'))
 }
