@@ -6,6 +6,7 @@ mod accept;
 pub mod address;
 mod at_once;
 pub mod bounds;
+pub mod clients;
 mod connection;
 mod first_bytes;
 mod gate;

@@ -4,7 +4,7 @@
 
 use std::{
     fmt,
-    net::{IpAddr, Ipv6Addr},
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     sync::Arc,
 };
 
@@ -44,17 +44,20 @@ pub enum ClientKey {
     Certificate(Names),
     /// A place, as wide as one client commonly has it.
     Place(Origin),
+    /// This process.
+    Ourselves,
 }
 
 /// Bits of an IPv6 address that tell one end from another: whoever has one address has 2^64 of them.
 const IPV6_PREFIX: u128 = u128::MAX << 64;
 
 impl Origin {
-    /// Where one end commonly has all its addresses.
+    /// Where one end commonly has all its addresses. Every program of this machine has all that lead back to it.
     #[must_use]
     pub fn neighbourhood(self) -> Self {
         match self {
             Self::Address(ip) => match ip.to_canonical() {
+                ip if ip.is_loopback() => Self::Address(Ipv4Addr::LOCALHOST.into()),
                 IpAddr::V6(ip) => Self::Address(Ipv6Addr::from_bits(ip.to_bits() & IPV6_PREFIX).into()),
                 ip @ IpAddr::V4(_) => Self::Address(ip),
             },
@@ -143,11 +146,15 @@ mod tests {
     }
 
     #[test]
-    fn addresses_of_one_ipv6_network_are_one_neighbourhood_and_those_of_ipv4_are_not() {
+    fn addresses_of_one_ipv6_network_and_those_of_this_machine_are_one_neighbourhood_and_other_ipv4_are_not()
+    {
         assert_eq!(at("2001:db8:1:2::1").neighbourhood(), at("2001:db8:1:2:ffff::9").neighbourhood());
         assert_ne!(at("2001:db8:1:2::1").neighbourhood(), at("2001:db8:1:3::1").neighbourhood());
         assert_ne!(at("192.0.2.1").neighbourhood(), at("192.0.2.2").neighbourhood());
         assert_eq!(at("::ffff:192.0.2.1").neighbourhood(), at("192.0.2.1"));
+        for loopback in ["127.0.0.1", "127.0.0.2", "127.255.255.254", "::1", "::ffff:127.3.4.5"] {
+            assert_eq!(at(loopback).neighbourhood(), at("127.0.0.1"), "{loopback}");
+        }
         assert_eq!(Origin::User(7).neighbourhood(), Origin::User(7));
     }
 }

@@ -10,8 +10,8 @@ use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    cache::Missing, domain::SubscriptionId, enforcement::convert::Unreadable, proto::enforcement as api,
-    refresh::NotRefreshed,
+    cache::Missing, domain::SubscriptionId, edge::room::Full, enforcement::convert::Unreadable,
+    proto::enforcement as api, refresh::NotRefreshed,
 };
 
 /// The domain of `google.rpc.ErrorInfo`.
@@ -54,11 +54,11 @@ pub enum Refusal {
         /// How many are taken.
         most: usize,
     },
-    /// As many watches as may be are open.
-    #[error("as many watches are open as are allowed ({0}); close some, or raise `limits.watches`")]
-    TooManyWatches(usize),
-    /// As many callers as may already wait for a refresh.
-    #[error("as many callers as are allowed wait for a refresh already; ask again in a second")]
+    /// As many watches as may be are open, in all or of this client.
+    #[error("{}", too_many_watches(*.0))]
+    TooManyWatches(Full),
+    /// As many calls as may already wait for a refresh, in all or of this client.
+    #[error("as many calls as are allowed wait for a refresh already; ask again in a second")]
     TooManyRefreshes,
     /// Usage that is not on disk would be lost with this process (semantics 6.9).
     #[error("the usage could not be kept, and none of it was taken: {0}; report the same again")]
@@ -167,6 +167,18 @@ impl Refusal {
             reason: self.reason().to_owned(),
             message: self.to_string(),
         }
+    }
+}
+
+fn too_many_watches(full: Full) -> String {
+    match full {
+        Full::Room(most) => {
+            format!("as many watches are open as are allowed ({most}); close some, or raise `limits.watches`")
+        }
+        Full::Share(most) => format!(
+            "as many watches are open as one client may have ({most}); close some, or raise `limits.watches` or \
+             `limits.caller_percent`"
+        ),
     }
 }
 

@@ -4,7 +4,7 @@
 
 use std::sync::Arc;
 
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio_util::sync::CancellationToken;
 use tonic::Status;
 
@@ -12,7 +12,7 @@ use crate::{
     cache::{self, Snapshot},
     clock::Clock,
     domain::{Conditions, Facts, Instant, Operation, SubscriptionState},
-    edge::peer::Peer,
+    edge::{clients::Place, peer::Peer},
     enforcement::{Enforcement, describe::describe, refusal::Refusal},
     freshness::Freshness,
     proto::enforcement as api,
@@ -32,7 +32,7 @@ pub(super) struct SubscriptionWatch {
     pub(super) peer: Option<Peer>,
     pub(super) recognized: tokio::sync::watch::Receiver<()>,
     /// Given back when the watch ends.
-    pub(super) _place: OwnedSemaphorePermit,
+    pub(super) _place: Place,
 }
 
 /// What is sent to the caller. A channel makes room for 32 of its items at once, so they are small: the room for

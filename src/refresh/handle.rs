@@ -122,6 +122,12 @@ impl Handle {
         outcome.await.map_err(|_| NotRefreshed::Stopping)
     }
 
+    /// How many may wait for a refresh at a time.
+    #[must_use]
+    pub fn most_waiting(&self) -> usize {
+        self.requests.max_capacity()
+    }
+
     /// Takes what an authentication server reports. It outlives this process when this returns, and SMS are subtracted.
     pub async fn report(
         &self,

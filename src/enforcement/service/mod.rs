@@ -10,7 +10,7 @@ use std::{collections::BTreeMap, sync::Arc};
 
 use arc_swap::ArcSwap;
 use futures_util::{Stream, StreamExt as _, stream::Map};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio_stream::wrappers::ReceiverStream;
 use tokio_util::sync::CancellationToken;
 use tonic::{Request, Response, Status, Streaming};
@@ -32,7 +32,7 @@ use crate::{
     clock::Clock,
     config,
     domain::Timeline,
-    edge::peer::Peer,
+    edge::{clients::Places, peer::Peer},
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
     refresh::{self, NotReported, UsageReport},
@@ -52,7 +52,9 @@ struct Inner {
     recognized: watch::Sender<()>,
     limits: config::Limits,
     refresh: refresh::Handle,
-    watches: Arc<Semaphore>,
+    watches: Places,
+    /// Calls that wait for a refresh.
+    refreshes: Places,
     drain: CancellationToken,
     tallied: Tallied,
 }
@@ -74,7 +76,8 @@ impl Enforcement {
         refresh: refresh::Handle,
         drain: CancellationToken,
     ) -> Self {
-        let watches = Arc::new(Semaphore::new(limits.watches));
+        let places = |most| Places::new(most, limits.share(most));
+        let (watches, refreshes) = (places(limits.watches), places(refresh.most_waiting()));
         let freshness = Arc::new(freshness);
         let callers = ArcSwap::from_pointee(callers);
         Self(Arc::new(Inner {
@@ -86,6 +89,7 @@ impl Enforcement {
             limits,
             refresh,
             watches,
+            refreshes,
             drain,
             tallied: Tallied::default(),
         }))
@@ -116,7 +120,7 @@ impl Enforcement {
     /// How many watches are open.
     #[must_use]
     pub fn watches(&self) -> usize {
-        self.0.limits.watches.saturating_sub(self.0.watches.available_permits())
+        self.0.watches.taken()
     }
 
     /// How much is taken.
@@ -311,7 +315,7 @@ impl EnforcementService for Enforcement {
     ) -> Result<Response<Self::WatchSubscriptionStream>, Status> {
         self.require(&request, Right::Read, &request.get_ref().subscription_id)?;
         let id = convert::subscription_id(&request.get_ref().subscription_id).map_err(Refusal::from)?;
-        let place = Arc::clone(&self.0.watches).try_acquire_owned();
+        let place = self.0.watches.take(self.client_of(&request));
         let watch = SubscriptionWatch {
             watch: self.0.cache.watch(id.as_ref()).map_err(Refusal::from)?,
             clock: Arc::clone(&self.0.clock),
@@ -321,7 +325,7 @@ impl EnforcementService for Enforcement {
             enforcement: self.clone(),
             peer: request.extensions().get::<Peer>().cloned(),
             recognized: self.recognized(),
-            _place: place.map_err(|_| Refusal::TooManyWatches(self.0.limits.watches))?,
+            _place: place.map_err(Refusal::TooManyWatches)?,
         };
         let (caller, descriptions) = mpsc::channel(1);
         tokio::spawn(watch.run(caller));
@@ -342,6 +346,8 @@ impl EnforcementService for Enforcement {
         request: Request<api::RefreshSubscriptionRequest>,
     ) -> Result<Response<api::RefreshSubscriptionResponse>, Status> {
         self.require(&request, Right::Refresh, &request.get_ref().subscription_id)?;
+        let place = self.0.refreshes.take(self.client_of(&request));
+        let _place = place.map_err(|_| Refusal::TooManyRefreshes)?;
         Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id).await?))
     }
 

@@ -40,6 +40,11 @@ impl Enforcement {
         self.0.callers.load().client_key(peer)
     }
 
+    /// Which client sent `request`.
+    pub(super) fn client_of<T>(&self, request: &Request<T>) -> ClientKey {
+        request.extensions().get::<Peer>().map_or(ClientKey::Ourselves, |peer| self.client_key(peer))
+    }
+
     /// Says when the callers are others.
     pub(super) fn recognized(&self) -> watch::Receiver<()> {
         self.0.recognized.subscribe()

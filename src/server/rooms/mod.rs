@@ -8,10 +8,7 @@
 mod kind;
 mod unread;
 
-use std::{
-    collections::HashMap,
-    sync::{Arc, Mutex, PoisonError, Weak},
-};
+use std::{collections::HashMap, sync::Arc};
 
 use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
@@ -29,6 +26,7 @@ use super::{
 use crate::{
     config::Limits,
     edge::{
+        clients::PerClient,
         peer::{ClientKey, Peer},
         room::{Full, Held, Room, Share, Size},
     },
@@ -46,8 +44,8 @@ struct Inner {
     other: Kind,
     /// The domain of `google.rpc.ErrorInfo`.
     domain: &'static str,
-    /// Those who are connected, and some who were.
-    callers: Mutex<HashMap<ClientKey, Weak<Shares>>>,
+    /// Those who are connected.
+    clients: PerClient<Shares>,
     tallied: Arc<Tallied>,
 }
 
@@ -110,7 +108,7 @@ impl Rooms {
             limits: limits.clone(),
             other,
             domain,
-            callers: Mutex::default(),
+            clients: PerClient::default(),
             tallied: Arc::new(Tallied::new()),
         }))
     }
@@ -131,23 +129,13 @@ impl Rooms {
 
     /// What this client has of them, on all its connections together.
     pub(super) fn of(&self, client: ClientKey) -> Arc<Shares> {
-        let mut callers = self.0.callers.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(shares) = callers.get(&client).and_then(Weak::upgrade) {
-            return shares;
-        }
-        // Those who have gone are forgotten before there is room made for more of them.
-        if callers.len() == callers.capacity() {
-            callers.retain(|_, shares| 0 < shares.strong_count());
-        }
-        let shares = Arc::new(self.0.shares());
-        callers.insert(client, Arc::downgrade(&shares));
-        shares
+        self.0.clients.of(client, || self.0.shares())
     }
 }
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { rooms, limits, other, domain, tallied, callers: _ } = self;
+        let Self { rooms, limits, other, domain, tallied, clients: _ } = self;
         let share = |kind: Kind| {
             let Places { held, ahead } = kind.of_all(rooms);
             Places {
