@@ -27,6 +27,7 @@ use crate::{
         ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
     },
     source::units::{Activating, Purpose, Unit, UnitsFile, version_or_own},
+    wire::usage::{Installation, ProductVersion},
 };
 
 /// Activate this server with a license
@@ -48,10 +49,10 @@ pub(super) struct Activate {
     device_name: Option<String>,
     /// The installation this server belongs to; servers that share one user base name the same
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
-    installation: String,
+    installation: Installation,
     /// Version of the product, as Unit Management shows it; if it is left out, the version of this sidecar
     #[arg(long, value_name = "VERSION", default_value = "", hide_default_value = true)]
-    product_version: String,
+    product_version: ProductVersion,
     /// Activate once more although it was done, such as after the unit was deactivated
     #[arg(long)]
     again: bool,
@@ -101,7 +102,7 @@ impl Activate {
         let endpoint = backend.endpoint(&trust, self.timeout)?.timeout(self.timeout);
         let authority = self.with.authority(&backend)?;
         let device_name = self.device_name.unwrap_or_else(host_name);
-        let purpose = Purpose::of(&authority.license(), &device_name, &self.installation);
+        let purpose = Purpose::of(&authority.license(), &device_name, self.installation.as_str());
         let file = UnitsFile::of(config.data_dir);
         if let Some(unit) = file.read()?.units.iter().find(|unit| unit.purpose == purpose && !self.again) {
             return Err(CommandError::new(format!(
@@ -110,12 +111,17 @@ impl Activate {
             )));
         }
         // On disk before the backend is asked: whatever happens on the way, asking again is the same activation.
-        let version = version_or_own(&self.product_version);
+        let version = version_or_own(self.product_version.as_str());
         let begun = file.change(|units| units.begin(&purpose, version))??;
-        let request = request(&authority, device_name, &self.installation, &begun);
+        let request = request(&authority, device_name, self.installation.as_str(), &begun);
         let answered = runtime()?.block_on(ask(&backend, endpoint, request, &authority));
         let activated = match answered {
-            Ok(unit) => read(&unit, begun, self.installation, self.product_version)?,
+            Ok(unit) => read(
+                &unit,
+                begun,
+                self.installation.as_str().to_owned(),
+                self.product_version.as_str().to_owned(),
+            )?,
             Err(Failure::Refused(status)) => {
                 // A refusal now says nothing of a unit that was made when the answer was lost, as when the session has
                 // expired since.

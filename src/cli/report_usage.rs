@@ -10,7 +10,10 @@ use super::{
     client::{self, Server, Subscription},
     output,
 };
-use crate::proto::enforcement::{self as api, enforcement_service_client::EnforcementServiceClient};
+use crate::{
+    proto::enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
+    wire::usage::{Count, SmsCost, SmsId},
+};
 
 /// Report to a running sidecar what was counted: users, components, SMS sent
 ///
@@ -21,13 +24,13 @@ use crate::proto::enforcement::{self as api, enforcement_service_client::Enforce
 pub(super) struct ReportUsage {
     /// Users with at least one authentication method enabled, each once
     #[arg(long, value_name = "N")]
-    active_users: Option<u64>,
+    active_users: Option<Count>,
     /// All users
     #[arg(long, value_name = "N")]
-    all_users: Option<u64>,
+    all_users: Option<Count>,
     /// Components
     #[arg(long, value_name = "N")]
-    components: Option<u64>,
+    components: Option<Count>,
     /// ID of an SMS that was sent, with its credits if it cost more than one; each ID counts once
     #[arg(long, value_name = "ID[=CREDITS]", value_parser = sms)]
     sms: Vec<api::SmsSent>,
@@ -44,9 +47,9 @@ impl ReportUsage {
     pub(super) fn run(self) -> CommandResult {
         let request = api::ReportUsageRequest {
             subscription_id: self.subscription.subscription_id,
-            active_users: self.active_users,
-            all_users: self.all_users,
-            components: self.components,
+            active_users: self.active_users.map(Count::get),
+            all_users: self.all_users.map(Count::get),
+            components: self.components.map(Count::get),
             sms_sent: self.sms,
         };
         let told = client::runtime()?.block_on(async {
@@ -62,7 +65,9 @@ impl ReportUsage {
 fn sms(text: &str) -> Result<api::SmsSent, String> {
     let (id, credits) = text.rsplit_once('=').unwrap_or((text, "1"));
     let credits = credits.parse().map_err(|_| format!("`{credits}` is no number of credits"))?;
-    Ok(api::SmsSent { id: id.to_owned(), credits })
+    let id = SmsId::new(id).map_err(|invalid| invalid.to_string())?;
+    let cost = SmsCost::new(credits).map_err(|invalid| invalid.to_string())?;
+    Ok(api::SmsSent { id: id.to_string(), credits: cost.credits() })
 }
 
 fn json_line(told: &api::ReportUsageResponse) -> String {

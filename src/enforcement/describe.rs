@@ -15,14 +15,17 @@ use crate::{
     enforcement::{convert, table},
     freshness::{self, Freshness},
     proto::enforcement as api,
+    refresh::outbox::Pending,
     source::SourceError,
 };
 
-/// Describes `snapshot` at `now`; `failure` is why the source told nothing the last time, if it did not.
+/// Describes `snapshot` at `now`; `failure` is why the source told nothing the last time, if it did not, and `pending`
+/// what was reported and not taken.
 pub(super) fn describe(
     snapshot: &Snapshot,
     freshness: &Freshness,
     failure: Option<&SourceError>,
+    pending: Option<Pending>,
     now: Instant,
 ) -> api::Subscription {
     let Snapshot { facts, timeline, as_of, revision, origin } = snapshot;
@@ -48,6 +51,17 @@ pub(super) fn describe(
         restriction_table_sha256: table::sha256().to_owned(),
         facts: Some(facts.into()),
         evaluated_at: convert::timestamp(now),
+        pending_usage: pending.filter(|pending| *pending != Pending::default()).map(pending_usage),
+    }
+}
+
+fn pending_usage(pending: Pending) -> api::PendingUsage {
+    let Pending { sms_waiting, sms_deferred, set_aside, reason } = pending;
+    api::PendingUsage {
+        sms_waiting: sms_waiting as u64,
+        sms_deferred: sms_deferred as u64,
+        set_aside,
+        reason,
     }
 }
 

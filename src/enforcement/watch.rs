@@ -16,7 +16,7 @@ use crate::{
     enforcement::{Enforcement, describe::describe, refusal::Refusal},
     freshness::Freshness,
     proto::enforcement as api,
-    refresh::Sync,
+    refresh::{self, Sync},
     source::{Origin, SourceError},
 };
 
@@ -26,6 +26,7 @@ pub(super) struct SubscriptionWatch {
     pub(super) clock: Arc<dyn Clock>,
     pub(super) freshness: Arc<Freshness>,
     pub(super) sync: tokio::sync::watch::Receiver<Sync>,
+    pub(super) refresh: refresh::Handle,
     pub(super) drain: CancellationToken,
     /// Whether the caller may go on is asked again whenever callers are others.
     pub(super) enforcement: Enforcement,
@@ -78,7 +79,9 @@ impl SubscriptionWatch {
             let now = self.clock.now();
             let essence = self.essence(&snapshot, now);
             if last.as_ref() != Some(&essence) {
-                let subscription = Some(describe(&snapshot, &self.freshness, essence.failure.as_ref(), now));
+                let pending = self.refresh.pending(id);
+                let failure = essence.failure.as_ref();
+                let subscription = Some(describe(&snapshot, &self.freshness, failure, Some(pending), now));
                 // A slow caller keeps only itself waiting; it then hears the newest, not everything in between.
                 if caller.send(Box::new(Ok(api::WatchSubscriptionResponse { subscription }))).await.is_err() {
                     return;

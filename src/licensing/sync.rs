@@ -24,12 +24,13 @@ use crate::{
         unit::UnitState,
     },
     proto::licensing::{SignedFacts, SubscriptionFacts},
+    wire::usage::{Installation, ProductVersion},
 };
 
 /// What a unit says of itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Syncing {
-    pub(super) product_version: String,
+    pub(super) product_version: ProductVersion,
     pub(super) subunits: Option<u64>,
     pub(super) usage: Option<Usage>,
 }
@@ -37,7 +38,7 @@ pub(super) struct Syncing {
 /// What an authentication server counted since its last sync.
 #[derive(Clone, Debug)]
 pub(super) struct Usage {
-    pub(super) installation: String,
+    pub(super) installation: Installation,
     pub(super) counts: Option<Counts>,
     pub(super) sms_sent: Vec<Sms>,
 }
@@ -76,7 +77,8 @@ impl Backend {
     async fn taken(&self, unit: &Unit, syncing: &Syncing) -> Result<(Unit, Subscription), Refusal> {
         let at = self.clock.now();
         let Syncing { product_version, subunits, usage } = syncing;
-        let is_news = (!product_version.is_empty() && *product_version != unit.product_version)
+        let version = product_version.as_str();
+        let is_news = (!version.is_empty() && version != unit.product_version)
             || subunits.is_some_and(|subunits| subunits != unit.subunits);
         let is_due = unit.last_connected_at + CONNECTED <= at;
         if usage.is_none() && unit.state != UnitState::DeactivationPending && !is_news && !is_due {
@@ -147,9 +149,9 @@ async fn connected(
     customer_id: &str,
 ) -> Result<Unit, Refusal> {
     let Syncing { product_version, subunits, .. } = syncing;
-    let version =
-        Some(product_version).filter(|version| !version.is_empty()).unwrap_or(&unit.product_version);
-    let (version, subunits) = (version.clone(), subunits.unwrap_or(unit.subunits));
+    let version = Some(product_version.as_str()).filter(|version| !version.is_empty());
+    let version = version.unwrap_or(&unit.product_version).to_owned();
+    let subunits = subunits.unwrap_or(unit.subunits);
     let state = unit.state.told();
     let update = sqlx::query(
         "UPDATE units SET last_connected_at = $2, product_version = $3, subunits = $4, state = $5
@@ -179,7 +181,8 @@ async fn take(
     let Usage { installation, counts, sms_sent } = usage;
     // What a unit counts that takes no seat does not count.
     if let Some(counts) = counts.filter(|_| unit.state == UnitState::Active) {
-        let installation = if installation.is_empty() { &unit.installation } else { installation };
+        let installation = Some(installation.as_str()).filter(|name| !name.is_empty());
+        let installation = installation.unwrap_or(&unit.installation);
         usage::report(change, subscription, unit, installation, counts).await?;
     }
     // SMS were sent, whatever became of the unit since.

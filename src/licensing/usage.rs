@@ -14,22 +14,25 @@ use super::{
     subscriptions::{Subscription, Totals},
     units::{Unit, list},
 };
-use crate::domain::{Instant, facts::SmsCredits, license};
+use crate::{
+    domain::{Instant, facts::SmsCredits, license},
+    wire::usage::{Count, SmsCost, SmsId},
+};
 
 /// What an authentication server counted; nothing where it did not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Counts {
-    pub(super) active_users: Option<u64>,
-    pub(super) all_users: Option<u64>,
-    pub(super) components: Option<u64>,
+    pub(super) active_users: Option<Count>,
+    pub(super) all_users: Option<Count>,
+    pub(super) components: Option<Count>,
     pub(super) counted_at: Option<Instant>,
 }
 
 /// An SMS that was sent.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(super) struct Sms {
-    pub(super) id: String,
-    pub(super) credits: u32,
+    pub(super) id: SmsId,
+    pub(super) cost: SmsCost,
 }
 
 /// What an installation counted.
@@ -59,9 +62,10 @@ pub(super) async fn report(
          WHERE unit_id = $1",
     );
     let update = update.bind(&unit.id).bind(installation.to_owned()).bind(nanos(counted_at));
-    let update = update.bind(counts.active_users.map_or(unit.active_users, kept));
-    let update = update.bind(counts.all_users.map_or(unit.all_users, kept));
-    update.bind(counts.components.map_or(unit.components, kept)).execute(&mut *change.tx).await?;
+    let or = |count: Option<Count>, before: i64| count.map_or(before, |count| kept(count.get()));
+    let update = update.bind(or(counts.active_users, unit.active_users));
+    let update = update.bind(or(counts.all_users, unit.all_users));
+    update.bind(or(counts.components, unit.components)).execute(&mut *change.tx).await?;
     // Where it moved to another installation, its old one goes on without it.
     let installations = BTreeSet::from([installation.to_owned(), unit.installation.clone()]);
     Ok(choose(change, subscription, installations).await?)
@@ -172,8 +176,9 @@ pub(super) async fn spend(
              ON CONFLICT DO NOTHING RETURNING credits",
             placeholders(1, chunk.len(), 5)
         );
-        let insert = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |insert, Sms { id, credits }| {
-            let insert = insert.bind(subscription.id.to_string()).bind(id.clone()).bind(i64::from(*credits));
+        let insert = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |insert, Sms { id, cost }| {
+            let insert = insert.bind(subscription.id.to_string()).bind(id.to_string());
+            let insert = insert.bind(i64::from(cost.credits()));
             insert.bind(unit.id.clone()).bind(nanos(change.at))
         });
         for row in insert.fetch_all(&mut *change.tx).await? {

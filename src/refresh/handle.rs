@@ -9,7 +9,7 @@ use tokio::sync::{Mutex, mpsc, oneshot, watch};
 use super::{
     Outcome, Sync,
     book::{Book, NotInBook},
-    outbox::{NotKept, Outbox, Report, Reported},
+    outbox::{NotKept, Outbox, Pending, Report, Reported},
 };
 use crate::{
     clock::Clock,
@@ -159,6 +159,24 @@ impl Handle {
     #[must_use]
     pub fn sms_waiting(&self) -> usize {
         self.outbox.sms_waiting()
+    }
+
+    /// How many of them the licensing backend deferred.
+    #[must_use]
+    pub fn sms_deferred(&self) -> usize {
+        self.outbox.sms_deferred()
+    }
+
+    /// How many SMS and counts were set aside since the start, for they will never be taken.
+    #[must_use]
+    pub fn usage_set_aside(&self) -> [(&'static str, u64); 2] {
+        self.outbox.set_aside()
+    }
+
+    /// What was reported of a subscription and not taken.
+    #[must_use]
+    pub fn pending(&self, id: SubscriptionId) -> Pending {
+        self.outbox.pending(id)
     }
 
     /// How far the refresher has come, now and at every change.

@@ -10,7 +10,11 @@ mod handle;
 pub mod outbox;
 pub mod persist;
 
-use std::{collections::BTreeSet, panic::resume_unwind, sync::Arc};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    panic::resume_unwind,
+    sync::Arc,
+};
 
 use tokio::{
     sync::{Mutex, mpsc, oneshot, watch},
@@ -33,7 +37,10 @@ use crate::{
     clock::Clock,
     config,
     domain::{Instant, SubscriptionId},
-    source::{Answer, Ask, FactsSource, Fetched, Occasion, SourceError, usage::UsageBySubscription},
+    source::{
+        Answer, Ask, FactsSource, Fetched, Occasion, SourceError,
+        usage::{UsageAnswer, UsageBySubscription},
+    },
 };
 
 /// Keeps the cache as fresh as its source.
@@ -167,7 +174,7 @@ impl<S: FactsSource> Refresher<S> {
             due = self.next_after(occasion, &outcome, due);
             self.usage_from = self.usage_from_after(occasion, &outcome, !told_of.is_empty(), due);
             // What was not taken into the book is handed over no sooner for there being more of it.
-            if usage_taken.intersection(&told_of).any(|id| self.outbox.has_more(*id)) {
+            if usage_taken.keys().any(|id| told_of.contains(id) && self.outbox.has_more(*id)) {
                 due = Tick::now();
             }
             for caller in waiting {
@@ -243,7 +250,7 @@ impl<S: FactsSource> Refresher<S> {
     async fn take(
         &mut self,
         fetched: Result<Fetched, SourceError>,
-        usage_taken: &BTreeSet<SubscriptionId>,
+        usage_taken: &BTreeMap<SubscriptionId, UsageAnswer>,
         asked_at: Instant,
     ) -> (Outcome, BTreeSet<SubscriptionId>) {
         let taken = match fetched {
@@ -298,7 +305,7 @@ impl<S: FactsSource> Refresher<S> {
     async fn note(
         &mut self,
         fetched: Fetched,
-        usage_taken: BTreeSet<SubscriptionId>,
+        usage_taken: BTreeMap<SubscriptionId, UsageAnswer>,
         asked_at: Instant,
     ) -> Option<Taken> {
         let (origin, clock) = (self.source.origin(), Arc::clone(&self.clock));

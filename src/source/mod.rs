@@ -8,10 +8,10 @@ pub mod remote;
 pub mod units;
 pub mod usage;
 
-use std::{collections::BTreeSet, fmt, future::Future};
+use std::{collections::BTreeMap, fmt, future::Future};
 
 pub use self::usage::Counts;
-use self::usage::{UsageBySubscription, UsageDelay};
+use self::usage::{UsageAnswer, UsageBySubscription, UsageDelay};
 use crate::{
     domain::{Facts, Instant, SubscriptionId},
     proto::licensing::SignedFacts,
@@ -121,14 +121,15 @@ pub enum Occasion {
 pub struct Answer {
     /// The facts.
     pub fetched: Result<Fetched, SourceError>,
-    /// Subscriptions whose usage was taken, of those it was handed over of: the facts told of them know of it.
-    pub usage_taken: BTreeSet<SubscriptionId>,
+    /// What became of the usage of subscriptions, of those it was handed over of: the facts told of them know of what was
+    /// taken.
+    pub usage_taken: BTreeMap<SubscriptionId, UsageAnswer>,
 }
 
 impl From<Result<Fetched, SourceError>> for Answer {
     /// No usage was taken.
     fn from(fetched: Result<Fetched, SourceError>) -> Self {
-        Self { fetched, usage_taken: BTreeSet::new() }
+        Self { fetched, usage_taken: BTreeMap::new() }
     }
 }
 

@@ -5,6 +5,8 @@
 
 pub mod codec;
 mod facts;
+mod text;
+pub mod usage;
 
 use std::fmt::Display;
 
@@ -16,6 +18,7 @@ use crate::{
 };
 
 pub use facts::facts;
+pub use text::{one_line, text};
 
 /// A field that does not read.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]

@@ -58,9 +58,14 @@ pub(crate) struct State {
     /// What each of them was authorized by.
     pub(crate) bearers: Vec<Option<String>>,
     pub(crate) sms: BTreeMap<String, u32>,
+    /// What it says to a sync, where it is not to take all of it.
+    pub(crate) judge: Option<Judge>,
     /// The last answer to a sync.
     last: SignedFacts,
 }
+
+/// What it does not take of a sync, named or by refusing the whole of it.
+pub(crate) type Judge = fn(&SyncRequest) -> Result<Vec<api::RefusedUsage>, Status>;
 
 /// What is wrong with an answer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -100,6 +105,7 @@ impl Backend {
             activations: Vec::new(),
             bearers: Vec::new(),
             sms: BTreeMap::new(),
+            judge: None,
             last: SignedFacts::default(),
         };
         let (changed, _) = watch::channel(0);
@@ -269,18 +275,24 @@ impl SyncService for Backend {
         let unactivated = request.get_ref().unit.is_none();
         let unit_id = if unactivated { String::new() } else { self.unit(&request)? };
         let request = request.into_inner();
+        let judge = self.state().judge;
+        let refused = judge.map_or(Ok(Vec::new()), |judge| judge(&request));
         {
             let mut state = self.state();
-            for sms in request.usage.iter().flat_map(|usage| &usage.sms_sent) {
-                state.sms.entry(sms.id.clone()).or_insert(sms.credits);
-            }
             state.syncs.push(request.clone());
+            for (position, sms) in request.usage.iter().flat_map(|usage| &usage.sms_sent).enumerate() {
+                let is_named = |named: &api::RefusedUsage| named.sms_position == u32::try_from(position).ok();
+                if refused.as_ref().is_ok_and(|refused| !refused.iter().any(is_named)) {
+                    state.sms.entry(sms.id.clone()).or_insert(sms.credits);
+                }
+            }
         }
+        let refused = refused.inspect_err(|_| self.asked())?;
         let facts = self.signed(&request.nonce, &unit_id);
         self.asked();
         let facts = facts?;
         self.state().last = facts.clone();
-        Ok(Response::new(api::SyncResponse { facts: Some(facts) }))
+        Ok(Response::new(api::SyncResponse { facts: Some(facts), refused }))
     }
 
     type WatchStream = ReceiverStream<Result<api::WatchResponse, Status>>;

@@ -20,7 +20,7 @@ use esa_sidecar::{
     refresh::{Handle, NotRefreshed, Outcome, Refresher},
     source::{
         Answer, Ask, FactsSource, Fetched, Occasion, Origin, Proof, SourceError, Told,
-        usage::{SmsSent, UsageDelay},
+        usage::{SmsSent, UsageAnswer, UsageDelay},
     },
 };
 use tokio::{sync::mpsc, time::Instant};
@@ -218,7 +218,7 @@ fn away() -> SourceError {
 
 /// Reports SMS with these numbers.
 async fn report(handle: &Handle, numbers: Range<u32>) {
-    let sms = numbers.map(|number| SmsSent { id: number.to_string().into(), credits: 1 }).collect();
+    let sms = numbers.map(|number| SmsSent::new(&number.to_string(), 1).unwrap()).collect();
     handle.report(ID.parse().unwrap(), None, sms).await.unwrap();
 }
 
@@ -234,7 +234,7 @@ async fn handed_over_after(asked: &mut mpsc::UnboundedReceiver<Ask>) -> Duration
 async fn changes_that_are_told_one_after_the_other_keep_no_usage_back() {
     let answers = |ask: &Ask| Answer {
         fetched: Ok(Fetched::All(told(ID))),
-        usage_taken: ask.usage.keys().copied().collect(),
+        usage_taken: ask.usage.keys().map(|id| (*id, UsageAnswer::default())).collect(),
     };
     let (handle, mut asked) = taking(Duration::from_millis(100), Box::new(answers));
     handle.refresh().await.unwrap();
@@ -250,7 +250,10 @@ async fn changes_that_are_told_one_after_the_other_keep_no_usage_back() {
 async fn one_unit_s_failure_keeps_back_no_other_s_usage() {
     let answers = |ask: &Ask| Answer {
         fetched: Ok(Fetched::Some { told: told(ID), failure: Some(away()) }),
-        usage_taken: ask.usage.keys().copied().filter(|id| *id == ID.parse().unwrap()).collect(),
+        usage_taken: [(ID.parse().unwrap(), UsageAnswer::default())]
+            .into_iter()
+            .filter(|(id, _)| ask.usage.contains_key(id))
+            .collect(),
     };
     let (handle, mut asked) = taking(NEVER, Box::new(answers));
     for number in 0..20 {
@@ -320,7 +323,7 @@ async fn usage_whose_facts_are_refused_is_not_handed_over_again_and_again() {
         let proof = Some(Proof { signed: SignedFacts::default(), sequence, issued_at: START });
         Answer {
             fetched: Ok(Fetched::All(vec![Told { facts: healthy(ID), proof }])),
-            usage_taken: ask.usage.keys().copied().collect(),
+            usage_taken: ask.usage.keys().map(|id| (*id, UsageAnswer::default())).collect(),
         }
     };
     let (handle, mut asked) = taking(NEVER, Box::new(answers));

@@ -16,7 +16,7 @@ use esa_sidecar::{
     proto::{
         enforcement::{self as api, enforcement_service_client::EnforcementServiceClient},
         health::health_client::HealthClient,
-        licensing::Usage,
+        licensing::{RefusedUsage, SyncRequest, Usage},
     },
     refresh::persist::Store,
     signing::TrustedKeys,
@@ -27,11 +27,11 @@ use esa_sidecar::{
         usage::UsageBySubscription,
     },
 };
-use tonic::{Code, transport::Channel};
-use tonic_types::StatusExt as _;
+use tonic::{Code, Status, transport::Channel};
+use tonic_types::{ErrorDetails, StatusExt as _};
 
 use crate::{
-    backend::{Backend, Replica, Spoil},
+    backend::{Backend, Judge, Replica, Spoil},
     cli::{command, shown},
     scripted_backend::ScriptedBackend,
     sidecar::{ID, START, ScriptedSource, Sidecar, config, days, healthy},
@@ -153,9 +153,7 @@ async fn usage_whose_answer_was_lost_is_handed_over_again() {
     report(&mut sidecar, sms(&["a"])).await;
     backend.until(|state| before + 2 <= state.syncs.len()).await;
     sidecar.refresh().await;
-    let handed = |sync: &esa_sidecar::proto::licensing::SyncRequest| {
-        sync.usage.as_ref().map_or(0, |usage| usage.sms_sent.len())
-    };
+    let handed = |sync: &SyncRequest| sync.usage.as_ref().map_or(0, |usage| usage.sms_sent.len());
     let handed: Vec<usize> = backend.state().syncs[before..].iter().map(handed).collect();
     assert!(handed.starts_with(&[1, 1]) && handed.iter().sum::<usize>() == 2, "{handed:?}");
     assert_eq!(credits(&mut sidecar).await, Some(98), "and counts once");
@@ -745,4 +743,131 @@ async fn sms_nobody_takes_stay_spent_across_a_restart_until_another_number_is_to
     let mut third = Sidecar::start_with(source, Some(folder.path()), quick).await.ready().await;
     assert_eq!(credits(&mut third).await, Some(60));
     third.stop().await;
+}
+
+/// Another version's backend, which takes no SMS with `bad` in its ID and no more than 500 users.
+fn bad_ones(request: &SyncRequest) -> Vec<(String, Option<u32>)> {
+    let usage = request.usage.clone().unwrap_or_default();
+    let sms = usage.sms_sent.iter().enumerate().filter(|(_, sms)| sms.id.contains("bad"));
+    let mut bad: Vec<(String, Option<u32>)> =
+        sms.map(|(at, _)| (format!("usage.sms_sent[{at}].id"), u32::try_from(at).ok())).collect();
+    if usage.counts.and_then(|counts| counts.active_users).is_some_and(|users| 500 < users) {
+        bad.push(("usage.counts.active_users".to_owned(), None));
+    }
+    bad
+}
+
+fn names_each(request: &SyncRequest) -> Result<Vec<RefusedUsage>, Status> {
+    let named = |(field, sms_position)| RefusedUsage {
+        field,
+        sms_position,
+        reason: "not this".to_owned(),
+        ..RefusedUsage::default()
+    };
+    Ok(bad_ones(request).into_iter().map(named).collect())
+}
+
+fn refuses_all_and_names_one(request: &SyncRequest) -> Result<Vec<RefusedUsage>, Status> {
+    let Some((field, _)) = bad_ones(request).into_iter().next() else { return Ok(Vec::new()) };
+    let details = ErrorDetails::with_bad_request_violation(field, "not this");
+    Err(Status::with_error_details(Code::InvalidArgument, "not this", details))
+}
+
+fn refuses_all_and_names_none(request: &SyncRequest) -> Result<Vec<RefusedUsage>, Status> {
+    match bad_ones(request).is_empty() {
+        true => Ok(Vec::new()),
+        false => Err(Status::invalid_argument("not this")),
+    }
+}
+
+fn takes_ten_at_a_time(request: &SyncRequest) -> Result<Vec<RefusedUsage>, Status> {
+    match request.usage.as_ref().map_or(0, |usage| usage.sms_sent.len()) {
+        0..=10 => Ok(Vec::new()),
+        _ => Err(Status::out_of_range("the message is too long")),
+    }
+}
+
+fn wants_no_version(request: &SyncRequest) -> Result<Vec<RefusedUsage>, Status> {
+    match request.unit.as_ref().is_some_and(|unit| !unit.product_version.is_empty()) {
+        true => Err(Status::invalid_argument("unit.product_version: not this")),
+        false => Ok(Vec::new()),
+    }
+}
+
+#[tokio::test]
+async fn whatever_a_backend_refuses_of_usage_keeps_back_neither_facts_nor_what_is_behind_it() {
+    for (how, judge, set_aside) in [
+        ("each is named", names_each as Judge, 3),
+        ("the whole sync, one named", refuses_all_and_names_one, 3),
+        ("the whole sync, none named", refuses_all_and_names_none, 3),
+        ("the whole sync for its length", takes_ten_at_a_time, 0),
+        ("the whole sync for the version", wants_no_version, 0),
+    ] {
+        let (backend, replica, folder) =
+            one_unit(Facts { sms_credits: Some(SmsCredits(999)), ..healthy(ID) });
+        let mut sidecar =
+            sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+        backend.until(|state| state.watches == 1).await;
+        {
+            // Nobody is told, so that a sync brings it.
+            let mut state = backend.state();
+            state.judge = Some(judge);
+            state.facts.sms_credits = Some(SmsCredits(600));
+            state.sequence += 1;
+        }
+        let ids: Vec<String> = (0..60).map(|number| format!("sms {number}")).collect();
+        let mut ids: Vec<&str> = ids.iter().map(String::as_str).collect();
+        (ids[7], ids[41]) = ("bad 7", "bad 41");
+        let counts = api::ReportUsageRequest { active_users: Some(501), all_users: Some(9), ..sms(&ids) };
+        report(&mut sidecar, counts).await;
+        let good = ids.len() - if set_aside == 0 { 0 } else { 2 };
+        backend.until(|state| state.sms.len() == good).await;
+        report(&mut sidecar, sms(&["one more"])).await;
+        backend.until(|state| state.sms.len() == good + 1).await;
+        assert!(!backend.state().sms.contains_key("bad 7") || set_aside == 0, "{how}");
+        let told = |sync: &SyncRequest| sync.usage.as_ref()?.counts.as_ref()?.all_users;
+        assert!(backend.state().syncs.iter().any(|sync| told(sync) == Some(9)), "{how}");
+        let failed = sidecar.refresh().await.detail;
+        assert_eq!(failed, "", "{how}");
+        let held = sidecar.subscription(ID).await;
+        assert_eq!(held.usage.unwrap().sms_credits, Some(600 - 2 * (good as u64 + 1)), "{how}");
+        let pending = held.pending_usage.unwrap_or_default();
+        assert_eq!((pending.sms_waiting, pending.set_aside), (0, set_aside), "{how}: {pending:?}");
+        // A good count takes the place of the refused one at once, with nobody asking for it.
+        let counts = api::ReportUsageRequest { active_users: Some(7), ..Default::default() };
+        report(&mut sidecar, counts).await;
+        let counted = |sync: &SyncRequest| sync.usage.as_ref()?.counts.as_ref()?.active_users;
+        backend.until(|state| state.syncs.iter().any(|sync| counted(sync) == Some(7))).await;
+        let file = fs::read_to_string(folder.path().join("usage.set-aside.jsonl")).unwrap_or_default();
+        assert_eq!(file.lines().count() as u64, set_aside, "{how}: {file}");
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn what_no_backend_takes_is_refused_when_it_is_reported() {
+    let (backend, replica, folder) = one_unit(healthy(ID));
+    let mut sidecar = sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+    let count = |count| api::ReportUsageRequest { components: Some(count), ..Default::default() };
+    let dear = |credits| {
+        let sms_sent = vec![api::SmsSent { id: "a".to_owned(), credits }];
+        api::ReportUsageRequest { sms_sent, ..Default::default() }
+    };
+    for (request, field) in [
+        (sms(&["good", "a\nb"]), "sms_sent[1].id"),
+        (sms(&["\t"]), "sms_sent[0].id"),
+        (sms(&[&"ü".repeat(33)]), "sms_sent[0].id"),
+        (dear(10_001), "sms_sent[0].credits"),
+        (dear(u32::MAX), "sms_sent[0].credits"),
+        (count(1 << 60), "components"),
+        (count(1_000_000_000_001), "components"),
+    ] {
+        let refused = sidecar.client.report_usage(request).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{field}");
+        let named = refused.get_details_bad_request().unwrap().field_violations.remove(0).field;
+        assert_eq!(named, field);
+    }
+    let counted = report(&mut sidecar, sms(&["good", "a b", &"ü".repeat(32)])).await.sms_counted;
+    assert_eq!(counted, 3, "nothing of what was refused was taken");
+    sidecar.stop().await;
 }

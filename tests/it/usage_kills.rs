@@ -10,10 +10,10 @@ use std::{
 
 use esa_sidecar::{
     refresh::outbox::{Bounds, Outbox, Report, Reported},
-    source::usage::{SmsSent, UsageDelay},
+    source::usage::{SmsSent, UsageAnswer, UsageDelay},
 };
 
-use crate::sidecar::ID;
+use crate::sidecar::{ID, START};
 
 /// Loops of kill -9; `ESA_SIDECAR_KILL_LOOPS` asks for more.
 const KILL_LOOPS: u32 = 40;
@@ -63,7 +63,7 @@ fn kill_9_at_any_instant_loses_no_usage_that_was_answered_and_counts_none_twice(
 }
 
 fn sms(number: u64) -> SmsSent {
-    SmsSent { id: number.to_string().into(), credits: 1 }
+    SmsSent::new(&number.to_string(), 1).unwrap()
 }
 
 fn report(sms: Vec<SmsSent>) -> Report {
@@ -114,7 +114,7 @@ fn report_for_ever(folder: &Path) -> ! {
             if number % 16 == 0 {
                 println!("taking");
                 let _ = outbox.hand_over();
-                outbox.take(ID.parse().unwrap());
+                outbox.take(ID.parse().unwrap(), &UsageAnswer::default(), START);
                 outbox.settle().await;
             }
         }

@@ -18,6 +18,7 @@ pub(super) fn of(subscription: &api::Subscription) -> Value {
         restriction_table_sha256,
         facts,
         evaluated_at,
+        pending_usage,
     } = subscription;
     json!({
         "subscription_id": subscription_id,
@@ -30,6 +31,17 @@ pub(super) fn of(subscription: &api::Subscription) -> Value {
         "restriction_table_sha256": restriction_table_sha256,
         "facts": facts.as_ref().map(self::facts),
         "evaluated_at": evaluated_at.as_ref().map(values::instant),
+        "pending_usage": pending_usage.as_ref().map(self::pending_usage),
+    })
+}
+
+fn pending_usage(pending: &api::PendingUsage) -> Value {
+    let api::PendingUsage { sms_waiting, sms_deferred, set_aside, reason } = pending;
+    json!({
+        "sms_waiting": sms_waiting,
+        "sms_deferred": sms_deferred,
+        "set_aside": set_aside,
+        "reason": Some(reason).filter(|reason| !reason.is_empty()),
     })
 }
 

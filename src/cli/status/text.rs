@@ -29,6 +29,9 @@ pub(super) fn of(subscription: &api::Subscription) -> String {
     if let Some(usage) = &subscription.usage {
         text += &self::usage(usage);
     }
+    if let Some(pending) = &subscription.pending_usage {
+        text += &pending_usage(pending);
+    }
     text += &operations(&subscription.operations);
     text += &timeline(&subscription.timeline);
     text
@@ -102,6 +105,30 @@ fn usage(usage: &api::Usage) -> String {
         fair_use(usage.components, usage.components_limit),
         usage.sms_credits.map_or_else(|| "not bought".to_owned(), |credits| credits.to_string()),
     )
+}
+
+/// Nothing where usage is on its way and nothing is wrong with it.
+fn pending_usage(pending: &api::PendingUsage) -> String {
+    let api::PendingUsage { sms_waiting, sms_deferred, set_aside, reason } = pending;
+    let yellow = AnsiColor::Yellow.on_default();
+    let mut text = String::new();
+    if 0 < *sms_deferred {
+        let _ = writeln!(
+            text,
+            "{yellow}the licensing backend deferred {sms_deferred} of {sms_waiting} SMS that wait{yellow:#}"
+        );
+    }
+    if 0 < *set_aside {
+        let _ = writeln!(
+            text,
+            "{yellow}{set_aside} SMS and counts will never be taken; they are in `usage.set-aside.jsonl` of the data \
+             folder{yellow:#}"
+        );
+    }
+    if !text.is_empty() {
+        let _ = writeln!(text, "  {reason}\n");
+    }
+    text
 }
 
 fn operations(operations: &[api::OperationAccess]) -> String {

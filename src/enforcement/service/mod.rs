@@ -5,6 +5,7 @@
 mod alike;
 mod batch;
 mod rights;
+mod usage;
 
 use std::{collections::BTreeMap, sync::Arc};
 
@@ -35,8 +36,8 @@ use crate::{
     edge::{clients::Places, peer::Peer},
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
-    refresh::{self, NotReported, UsageReport},
-    source::{Counts, Origin, usage::SmsSent},
+    refresh,
+    source::Origin,
 };
 
 /// Answers from the cache. Cloning it is cheap and shares everything.
@@ -58,9 +59,6 @@ struct Inner {
     drain: CancellationToken,
     tallied: Tallied,
 }
-
-/// Longest id of an SMS, in bytes.
-const LONGEST_SMS_ID: usize = 64;
 
 type Answers<T> = std::pin::Pin<Box<dyn Stream<Item = Result<T, Status>> + Send>>;
 
@@ -191,42 +189,7 @@ impl Inner {
         };
         let facts = simulate::changed(base, changes.as_ref(), change_mask.as_ref())?.with_overuse_seen(at);
         let timeline = Timeline::of(&facts);
-        Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, None, at))
-    }
-
-    fn sms_sent(&self, sent: Vec<api::SmsSent>) -> Result<Vec<SmsSent>, Refusal> {
-        let (count, most) = (sent.len(), self.limits.sms_in_report);
-        if most < count {
-            return Err(Refusal::TooMany { field: "sms_sent", count, most });
-        }
-        let read = |(position, api::SmsSent { id, credits }): (usize, api::SmsSent)| {
-            if (1..=LONGEST_SMS_ID).contains(&id.len()) {
-                return Ok(SmsSent { id: id.into(), credits: credits.max(1) });
-            }
-            let what = format!("{} bytes; an id has 1 to {LONGEST_SMS_ID}", id.len());
-            Err(Unreadable::new(format!("sms_sent[{position}].id"), what).into())
-        };
-        sent.into_iter().enumerate().map(read).collect()
-    }
-
-    async fn report(&self, request: api::ReportUsageRequest) -> Result<api::ReportUsageResponse, Refusal> {
-        let api::ReportUsageRequest { subscription_id, active_users, all_users, components, sms_sent } =
-            request;
-        let sent = self.sms_sent(sms_sent)?;
-        let id = self.held(&subscription_id)?.facts.subscription_id;
-        let counts = Counts { active_users, all_users, components };
-        let counts = Some(counts).filter(|counts| *counts != Counts::default());
-        let reported = self.refresh.report(id, counts, sent).await.map_err(|error| match error {
-            NotReported::NotKept(error) => Refusal::UsageNotKept(error.to_string()),
-            NotReported::NotHeld => Refusal::SubscriptionNotHeld(id),
-        });
-        let UsageReport { counted, repeated, credits, counts_taken } = reported?;
-        Ok(api::ReportUsageResponse {
-            sms_counted: counted,
-            sms_repeated: repeated,
-            sms_credits: credits,
-            counts_taken,
-        })
+        Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, None, None, at))
     }
 
     async fn refreshed(&self, subscription_id: &str) -> Result<api::RefreshSubscriptionResponse, Refusal> {
@@ -302,7 +265,9 @@ impl EnforcementService for Enforcement {
         self.require(&request, Right::Read, &request.get_ref().subscription_id)?;
         let held = self.0.held(&request.get_ref().subscription_id)?;
         let Inner { freshness, clock, refresh, .. } = &*self.0;
-        let subscription = Some(describe(&held, freshness, refresh.failure().as_ref(), clock.now()));
+        let pending = refresh.pending(held.facts.subscription_id);
+        let subscription =
+            Some(describe(&held, freshness, refresh.failure().as_ref(), Some(pending), clock.now()));
         Ok(Response::new(api::GetSubscriptionResponse { subscription }))
     }
 
@@ -321,6 +286,7 @@ impl EnforcementService for Enforcement {
             clock: Arc::clone(&self.0.clock),
             freshness: Arc::clone(&self.0.freshness),
             sync: self.0.refresh.sync(),
+            refresh: self.0.refresh.clone(),
             drain: self.streams_end(&request),
             enforcement: self.clone(),
             peer: request.extensions().get::<Peer>().cloned(),

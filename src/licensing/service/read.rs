@@ -15,7 +15,7 @@ use crate::{
         store::{instant, nanos},
     },
     proto::licensing::{Connection as ApiConnection, LicenseStatus as ApiStatus, UnitState as ApiState},
-    wire::{self, Unreadable},
+    wire::{self, Unreadable, usage::Count},
 };
 
 impl From<Unreadable> for Refusal {
@@ -31,15 +31,7 @@ pub(in crate::licensing) fn text(
     least: usize,
     most: usize,
 ) -> Result<String, Refusal> {
-    let count = text.chars().count();
-    if !(least..=most).contains(&count) {
-        let what = format!("{count} characters; it has {least} to {most}");
-        return Err(Refusal::unreadable(field, what));
-    }
-    if text.chars().any(char::is_control) {
-        return Err(Refusal::unreadable(field, "it holds control characters; leave them out"));
-    }
-    Ok(text.to_owned())
+    Ok(wire::text(field, text, least, most)?)
 }
 
 /// The name of an account.
@@ -53,12 +45,7 @@ pub(super) fn account_name(field: &str, name: &str) -> Result<String, Refusal> {
 
 /// A count that can be kept.
 pub(super) fn count(field: &str, count: u64) -> Result<u64, Refusal> {
-    let most = 1_000_000_000_000;
-    if count <= most {
-        Ok(count)
-    } else {
-        Err(Refusal::unreadable(field, format!("{count}; at most {most}")))
-    }
+    Ok(Count::new(count).map_err(|invalid| invalid.at(field))?.get())
 }
 
 /// An instant that can be kept.

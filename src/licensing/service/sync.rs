@@ -1,6 +1,6 @@
 //! `SyncService`.
 
-use std::pin::Pin;
+use std::{pin::Pin, time::Duration};
 
 use futures_core::Stream;
 use tonic::{Request, Response, Status};
@@ -14,14 +14,11 @@ use crate::{
         usage::{Counts, Sms},
     },
     proto::licensing::{self as api, sync_service_server::SyncService},
-    wire,
+    wire::{
+        self,
+        usage::{Count, Installation, Invalid, MOST_SMS, ProductVersion, SmsCost, SmsId},
+    },
 };
-
-/// SMS in one sync.
-const MOST_SMS: usize = 1_000;
-
-/// Longest ID of an SMS, in bytes.
-const LONGEST_SMS_ID: usize = 64;
 
 #[tonic::async_trait]
 impl SyncService for Backend {
@@ -29,17 +26,18 @@ impl SyncService for Backend {
         let anonymous = caller::is_anonymous(request.metadata());
         let asked = request.get_ref();
         let nonce = read::nonce(&asked.nonce)?;
-        let facts = if anonymous && asked.unit.is_none() {
+        let (facts, refused) = if anonymous && asked.unit.is_none() {
             let id = wire::subscription_id(&asked.subscription_id).map_err(Refusal::from)?;
             let missing =
                 Refusal::unreadable("subscription_id", "missing: without a unit, name the subscription");
-            self.not_activated(id.ok_or(missing)?, nonce)?
+            (self.not_activated(id.ok_or(missing)?, nonce)?, Vec::new())
         } else {
             let (id, secret) = caller::unit(request.metadata())?;
             let unit = self.proven(id, &secret).await?;
-            self.sync(unit, &syncing(asked, id)?, nonce).await?
+            let (syncing, refused) = syncing(asked, id)?;
+            (self.sync(unit, &syncing, nonce).await?, refused)
         };
-        Ok(Response::new(api::SyncResponse { facts: Some(facts) }))
+        Ok(Response::new(api::SyncResponse { facts: Some(facts), refused }))
     }
 
     type WatchStream = Pin<Box<dyn Stream<Item = Result<api::WatchResponse, Status>> + Send>>;
@@ -57,16 +55,21 @@ impl SyncService for Backend {
     }
 }
 
-fn syncing(asked: &api::SyncRequest, id: &str) -> Result<Syncing, Refusal> {
+/// What a unit says, and what of it is not taken: a part that does not read keeps nothing else back.
+fn syncing(asked: &api::SyncRequest, id: &str) -> Result<(Syncing, Vec<api::RefusedUsage>), Refusal> {
     let api::SyncRequest { unit, usage, nonce: _, subscription_id: _ } = asked;
     let unit = unit.as_ref().ok_or_else(|| Refusal::unreadable("unit", "missing"))?;
     let api::SyncingUnit { unit_id, product_version, subunits } = unit;
     same_unit("unit.unit_id", unit_id, id)?;
-    Ok(Syncing {
-        product_version: read::text("unit.product_version", product_version, 0, 64)?,
-        subunits: subunits.map(|subunits| read::count("unit.subunits", subunits)).transpose()?,
-        usage: usage.as_ref().map(read_usage).transpose()?.filter(Usage::is_any),
-    })
+    let mut refused = Refused::default();
+    let version = ProductVersion::new(product_version);
+    let subunits = subunits.and_then(|subunits| refused.unless("unit.subunits", Count::new(subunits)));
+    let syncing = Syncing {
+        product_version: refused.unless("unit.product_version", version).unwrap_or_default(),
+        subunits: subunits.map(Count::get),
+        usage: usage.as_ref().map(|usage| refused.usage(usage)).filter(Usage::is_any),
+    };
+    Ok((syncing, refused.0))
 }
 
 impl Usage {
@@ -75,38 +78,72 @@ impl Usage {
     }
 }
 
-fn read_usage(usage: &api::Usage) -> Result<Usage, Refusal> {
-    let api::Usage { installation, counts, sms_sent } = usage;
-    if MOST_SMS < sms_sent.len() {
-        let what = format!("{} given, at most {MOST_SMS} are taken in one sync; sync again", sms_sent.len());
-        return Err(Refusal::unreadable("usage.sms_sent", what));
+/// What is not taken.
+#[derive(Default)]
+struct Refused(Vec<api::RefusedUsage>);
+
+impl Refused {
+    /// The value, unless it is none.
+    fn unless<T>(&mut self, field: &str, value: Result<T, Invalid>) -> Option<T> {
+        value.map_err(|invalid| self.0.push(refused(field, &invalid.to_string()))).ok()
     }
-    let sms = |(position, api::SmsSent { id, credits }): (usize, &api::SmsSent)| {
-        let field = format!("usage.sms_sent[{position}].id");
-        if LONGEST_SMS_ID < id.len() {
-            let what = format!("{} bytes; it has 1 to {LONGEST_SMS_ID}", id.len());
-            return Err(Refusal::unreadable(field, what));
+
+    fn usage(&mut self, usage: &api::Usage) -> Usage {
+        let api::Usage { installation, counts, sms_sent } = usage;
+        let installation = self.unless("usage.installation", Installation::new(installation));
+        // Nobody knows what the counts of an unknown installation add to.
+        let counts =
+            counts.as_ref().filter(|_| installation.is_some()).and_then(|counts| self.counts(counts));
+        let mut sms = Vec::with_capacity(sms_sent.len().min(MOST_SMS));
+        for (position, api::SmsSent { id, credits }) in sms_sent.iter().enumerate().take(MOST_SMS) {
+            let at = |field: &str| format!("usage.sms_sent[{position}].{field}");
+            let read = SmsId::new(id).map_err(|invalid| (at("id"), invalid)).and_then(|id| {
+                Ok(Sms { id, cost: SmsCost::new(*credits).map_err(|invalid| (at("credits"), invalid))? })
+            });
+            match read {
+                Ok(read) => sms.push(read),
+                Err((field, invalid)) => self.sms(&field, position, 1, &invalid.to_string(), None),
+            }
         }
-        Ok(Sms { id: read::text(&field, id, 1, LONGEST_SMS_ID)?, credits: (*credits).max(1) })
-    };
-    Ok(Usage {
-        installation: read::text("usage.installation", installation, 0, 255)?,
-        counts: counts.as_ref().map(read_counts).transpose()?,
-        sms_sent: sms_sent.iter().enumerate().map(sms).collect::<Result<_, Refusal>>()?,
-    })
+        if let Some(more) = sms_sent.len().checked_sub(MOST_SMS).filter(|more| 0 < *more) {
+            let what = format!("{more} more than the {MOST_SMS} taken in one sync; sync again");
+            self.sms("usage.sms_sent", MOST_SMS, more, &what, Some(AT_ONCE));
+        }
+        Usage { installation: installation.unwrap_or_default(), counts, sms_sent: sms }
+    }
+
+    fn counts(&mut self, counts: &api::Counts) -> Option<Counts> {
+        let api::Counts { active_users, all_users, components, counted_at } = counts;
+        let field = "usage.counts.counted_at";
+        let counted_at = counted_at.as_ref().map(|at| wire::instant(at, field)).transpose();
+        let counted_at = self.unless(field, counted_at.map_err(Invalid::from))?;
+        let mut count = |field: &str, count: &Option<u64>| {
+            count.and_then(|count| self.unless(&format!("usage.counts.{field}"), Count::new(count)))
+        };
+        Some(Counts {
+            active_users: count("active_users", active_users),
+            all_users: count("all_users", all_users),
+            components: count("components", components),
+            counted_at,
+        })
+    }
+
+    fn sms(&mut self, field: &str, first: usize, count: usize, why: &str, retry_after: Option<Duration>) {
+        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+        self.0.push(api::RefusedUsage {
+            sms_position: Some(number(first)),
+            sms_count: number(count),
+            retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
+            ..refused(field, why)
+        });
+    }
 }
 
-fn read_counts(counts: &api::Counts) -> Result<Counts, Refusal> {
-    let api::Counts { active_users, all_users, components, counted_at } = counts;
-    let count = |field: &str, count: &Option<u64>| {
-        count.map(|count| read::count(&format!("usage.counts.{field}"), count)).transpose()
-    };
-    Ok(Counts {
-        active_users: count("active_users", active_users)?,
-        all_users: count("all_users", all_users)?,
-        components: count("components", components)?,
-        counted_at: read::optional_instant("usage.counts.counted_at", counted_at.as_ref())?,
-    })
+/// What is too much for one sync.
+const AT_ONCE: Duration = Duration::from_secs(1);
+
+fn refused(field: &str, why: &str) -> api::RefusedUsage {
+    api::RefusedUsage { field: field.to_owned(), reason: why.to_owned(), ..Default::default() }
 }
 
 fn same_unit(field: &str, told: &str, proven: &str) -> Result<(), Refusal> {

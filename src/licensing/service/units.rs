@@ -15,7 +15,10 @@ use crate::{
         units::{Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
     },
     proto::licensing::{self as api, unit_service_server::UnitService},
-    wire,
+    wire::{
+        self,
+        usage::{Installation, ProductVersion},
+    },
 };
 
 /// Licences a list is narrowed down to.
@@ -204,10 +207,16 @@ fn activating(asked: &api::ActivateUnitRequest, caller: Option<Caller>) -> Resul
         by,
         device_name: read::text("device_name", device_name, 1, 255)?,
         product: read::text("product", product, 0, 255)?,
-        product_version: read::text("product_version", product_version, 0, 64)?,
+        product_version: ProductVersion::new(product_version)
+            .map_err(|invalid| invalid.at("product_version"))?
+            .as_str()
+            .to_owned(),
         subunits: read::count("subunits", *subunits)?,
         from_remote: *from_remote_management,
         secret_sha256: secret_sha256.clone(),
-        installation: read::text("installation", installation, 0, 255)?,
+        installation: Installation::new(installation)
+            .map_err(|invalid| invalid.at("installation"))?
+            .as_str()
+            .to_owned(),
     })
 }

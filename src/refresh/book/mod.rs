@@ -21,7 +21,7 @@ use crate::{
     clock::{CLOCKS_AGREE, Clock},
     domain::{Instant, SubscriptionId, facts::SmsCredits},
     signing::Refused,
-    source::{Fetched, Origin, SourceError, Told},
+    source::{Fetched, Origin, SourceError, Told, usage::UsageAnswer},
 };
 
 /// What was told and what is published.
@@ -85,7 +85,7 @@ impl Book {
     pub fn take(
         &mut self,
         fetched: Fetched,
-        usage_taken: &BTreeSet<SubscriptionId>,
+        usage_taken: &BTreeMap<SubscriptionId, UsageAnswer>,
         asked_at: Instant,
         origin: Origin,
         clock: &dyn Clock,
@@ -164,7 +164,7 @@ impl Book {
     fn tell(
         &mut self,
         accepted: BTreeMap<SubscriptionId, Told>,
-        usage_taken: &BTreeSet<SubscriptionId>,
+        usage_taken: &BTreeMap<SubscriptionId, UsageAnswer>,
         telling: Telling,
     ) -> bool {
         let next = self.revision.saturating_add(1);
@@ -174,8 +174,8 @@ impl Book {
             let same = last.as_ref().is_some_and(|last| last.told.facts == told.facts);
             changed |= !same;
             let last = last.or_else(|| self.gone.remove(&id));
-            if usage_taken.contains(&id) {
-                self.outbox.take(id);
+            if let Some(answer) = usage_taken.get(&id) {
+                self.outbox.take(id, answer, telling.now);
             } else if last.as_ref().is_some_and(|last| last.told.facts.sms_credits != told.facts.sms_credits)
             {
                 self.outbox.forget_spent(id);

@@ -34,7 +34,7 @@ const fn remembering(remembered: usize) -> Bounds {
 
 /// Reports an SMS that nobody takes.
 async fn spend(book: &mut Book, id: SubscriptionId, credits: u32) -> Result<Option<u64>, NotInBook> {
-    let sms = vec![SmsSent { id: "a".into(), credits }];
+    let sms = vec![SmsSent::new("a", credits).unwrap()];
     book.outbox.report(Report { id, counted: None, sms, delay: None }).await.unwrap();
     book.subtract_reported(id, T)
 }
@@ -45,7 +45,7 @@ fn tell(book: &mut Book, facts: Vec<Facts>, now: Instant) -> Taken {
 }
 
 fn take(book: &mut Book, fetched: Fetched, now: Instant) -> Taken {
-    let taken = book.take(fetched, &BTreeSet::new(), now, Origin::Live, &ManualClock::at(now));
+    let taken = book.take(fetched, &BTreeMap::new(), now, Origin::Live, &ManualClock::at(now));
     book.publish();
     taken
 }
@@ -165,9 +165,9 @@ fn only_what_is_accepted_sets_the_clock() {
     let (slower, before) = (T - minute, T - minute - minute - Span::from_nanos(1));
     for (sequence, issued_at) in [(5, T), (4, T + Span::days(1)), (6, slower), (7, before), (8, T), (9, T)] {
         let told = vec![signed(facts(1, None), sequence, issued_at)];
-        book.take(Fetched::All(told), &BTreeSet::new(), T, Origin::Live, &clock);
+        book.take(Fetched::All(told), &BTreeMap::new(), T, Origin::Live, &clock);
     }
-    book.take(Fetched::unsigned(facts(1, None)), &BTreeSet::new(), T, Origin::Live, &clock);
+    book.take(Fetched::unsigned(facts(1, None)), &BTreeMap::new(), T, Origin::Live, &clock);
     // Replicas may be a minute apart; beyond, the backend's own clock had been ahead (semantics 5.2).
     let expected = [("heard", T), ("heard", slower), ("set right", before), ("heard", T), ("heard", T)];
     assert_eq!(*clock.0.lock().unwrap(), expected);
@@ -186,7 +186,7 @@ fn what_was_told_of_others_stands_and_each_is_as_of_its_own_signature() {
     take(&mut book, Fetched::All(vec![of("AAA-AAA-AAA", 1, day(1)), of("BBB-BBB-BBB", 1, day(2))]), day(3));
     let failure = Some(SourceError::Unreachable("away".to_owned()));
     let some = Fetched::Some { told: vec![of("BBB-BBB-BBB", 2, day(4))], failure: failure.clone() };
-    let taken = book.take(some, &BTreeSet::new(), day(5), Origin::Live, &ManualClock::at(day(5)));
+    let taken = book.take(some, &BTreeMap::new(), day(5), Origin::Live, &ManualClock::at(day(5)));
     let told_of = BTreeSet::from([id("BBB-BBB-BBB")]);
     assert_eq!(taken, Taken { changed: false, signed: true, failure, is_all: false, told_of });
     let as_of = |name| cache.load(Some(&id(name))).unwrap().as_of;
@@ -210,7 +210,7 @@ async fn sms_counted_while_facts_wait_for_the_disk_are_published_with_them() {
         |credits| vec![Facts { sms_credits: Some(SmsCredits(credits)), ..facts(1, None).remove(0) }];
     take(&mut book, Fetched::All(vec![signed(credits(5), 1, T)]), T);
     let next = Fetched::All(vec![signed(credits(9), 2, T)]);
-    book.take(next, &BTreeSet::new(), T, Origin::Live, &ManualClock::at(T));
+    book.take(next, &BTreeMap::new(), T, Origin::Live, &ManualClock::at(T));
     assert_eq!(spend(&mut book, "3A8-WN7-7TD".parse().unwrap(), 2).await, Ok(Some(7)));
     let held = || cache.load(None).unwrap().facts.sms_credits;
     assert_eq!(held(), Some(SmsCredits(5)), "nobody is answered from what is not on disk");

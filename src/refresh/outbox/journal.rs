@@ -79,11 +79,16 @@ impl Journal {
                 self.open = Some(file);
                 Ok(())
             }
-            None => self.rewrite(&render(&all())?, &text),
+            None => self.write(&render(&all())?, &text),
         }
     }
 
-    fn rewrite(&mut self, before: &[u8], text: &[u8]) -> io::Result<()> {
+    /// Writes the file anew with `all` lines there are.
+    pub(super) fn rewrite<Line: Serialize>(&mut self, all: &[Line]) -> io::Result<()> {
+        self.write(&render(all)?, &[])
+    }
+
+    fn write(&mut self, before: &[u8], text: &[u8]) -> io::Result<()> {
         let contents = [format!("{FORMAT}\n").as_bytes(), before, text].concat();
         // Somebody may have tidied up while we ran.
         folder::make(&self.folder)?;

@@ -4,11 +4,13 @@
 //! is lost while the source is away or through a crash, and each SMS counts once. Reports that come together share one
 //! write. Not here: when usage is handed over (see the parent), and what is published of it (see `book`).
 
+mod held;
 mod journal;
+mod reports;
+mod set_aside;
 mod state;
 
 use std::{
-    collections::HashSet,
     io,
     path::PathBuf,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -16,7 +18,7 @@ use std::{
 };
 
 use tokio::{
-    sync::{Mutex as AsyncMutex, OwnedMutexGuard, oneshot, watch},
+    sync::{Mutex as AsyncMutex, oneshot, watch},
     task::spawn_blocking,
     time::Instant as Tick,
 };
@@ -28,12 +30,10 @@ use self::{
 };
 use super::persist::Store;
 use crate::{
-    domain::SubscriptionId,
+    domain::{Instant, SubscriptionId},
     folder::Lock,
-    source::{
-        facts_json::IdJson,
-        usage::{Counted, SmsSent, UsageBySubscription, UsageDelay},
-    },
+    source::usage::{Counted, NotTaken, SmsSent, UsageAnswer, UsageBySubscription, UsageDelay},
+    tally::Tally,
 };
 
 /// What was reported and nobody has taken yet. Cloning it is cheap and shares everything.
@@ -46,6 +46,9 @@ struct Inner {
     medium: Arc<AsyncMutex<Medium>>,
     waiting: Mutex<Vec<Waiting>>,
     due: watch::Sender<Option<Tick>>,
+    /// SMS and counts that were set aside since the start.
+    sms_set_aside: Tally,
+    counts_set_aside: Tally,
     /// Reports are taken for as long as this is there, and so long no other process may write to the folder.
     _held: Option<Arc<Lock>>,
 }
@@ -69,7 +72,20 @@ enum Medium {
     Memory,
     /// In a data folder that has not been read: nothing may be written before.
     Unread(PathBuf),
-    Disk(Journal),
+    Disk(Journal, PathBuf),
+}
+
+/// What was reported of a subscription and not taken.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Pending {
+    /// SMS that wait to be taken.
+    pub sms_waiting: usize,
+    /// Those of them that the backend deferred.
+    pub sms_deferred: usize,
+    /// SMS and counts that will never be taken.
+    pub set_aside: u64,
+    /// Why the last of them was deferred or set aside.
+    pub reason: String,
 }
 
 /// A report of one authentication server.
@@ -140,7 +156,15 @@ impl Outbox {
     fn of(bounds: Bounds, medium: Medium, held: Option<Arc<Lock>>) -> Self {
         let (due, _) = watch::channel(None);
         let (state, medium) = (Mutex::new(State::within(bounds)), Arc::new(AsyncMutex::new(medium)));
-        Self(Arc::new(Inner { state, medium, waiting: Mutex::default(), due, _held: held }))
+        Self(Arc::new(Inner {
+            state,
+            medium,
+            waiting: Mutex::default(),
+            due,
+            sms_set_aside: Tally::default(),
+            counts_set_aside: Tally::default(),
+            _held: held,
+        }))
     }
 
     /// Takes a report. It is on disk when this returns.
@@ -164,12 +188,41 @@ impl Outbox {
     #[must_use]
     pub fn hand_over(&self) -> UsageBySubscription {
         self.0.due.send_replace(None);
-        self.0.state().hand_over()
+        self.0.state().hand_over(Tick::now())
     }
 
-    /// What was handed over of a subscription last was taken; facts that know of it are about to be published.
-    pub fn take(&self, id: SubscriptionId) {
-        self.0.state().take(id);
+    /// What was handed over of a subscription last was answered at `at`; facts that know of what was taken are about to be
+    /// published.
+    pub fn take(&self, id: SubscriptionId, answer: &UsageAnswer, at: Instant) {
+        let mut state = self.0.state();
+        let now = Tick::now();
+        state.take(id, answer, at, now);
+        let left_until = state.left_until(id);
+        drop(state);
+        if let Some(until) = left_until {
+            self.0.due_in(until.saturating_duration_since(now));
+        }
+        if answer.counts.values().any(|why| matches!(why, NotTaken::Unanswered)) {
+            self.0.due_in(held::AGAIN_AFTER);
+        }
+    }
+
+    /// What was reported of a subscription and not taken.
+    #[must_use]
+    pub fn pending(&self, id: SubscriptionId) -> Pending {
+        self.0.state().pending(id)
+    }
+
+    /// How many SMS the backend deferred.
+    #[must_use]
+    pub fn sms_deferred(&self) -> usize {
+        self.0.state().deferred()
+    }
+
+    /// How many SMS and counts were set aside since the start.
+    #[must_use]
+    pub fn set_aside(&self) -> [(&'static str, u64); 2] {
+        [("sms", self.0.sms_set_aside.total()), ("counts", self.0.counts_set_aside.total())]
     }
 
     /// Whether more was there than could be handed over at a time.
@@ -198,12 +251,15 @@ impl Outbox {
     /// Notes on disk what was taken. Where the disk refuses, it is handed over once more after a restart, and counts
     /// once all the same.
     pub async fn settle(&self) {
-        if self.0.state().unsettled().is_empty() {
+        if self.0.state().unsettled().is_empty() && !self.0.state().has_aside() {
             return;
         }
         let mut medium = Arc::clone(&self.0.medium).lock_owned().await;
         let inner = Arc::clone(&self.0);
         let settled = spawn_blocking(move || {
+            inner.read(&mut medium)?;
+            // Before it leaves the journal: after a crash in between it is refused, and set aside, once more.
+            inner.put_aside(&medium);
             let lines = inner.state().unsettled();
             inner.change(&mut medium, lines)
         });
@@ -241,77 +297,12 @@ impl Inner {
         });
     }
 
-    /// Writes every report that waits, together, and answers them.
-    fn write_waiting(&self, mut medium: OwnedMutexGuard<Medium>) {
-        let waiting = std::mem::take(&mut *self.waiting());
-        if waiting.is_empty() {
-            return;
-        }
-        let mut together = HashSet::new();
-        let (mut lines, mut answers) = (Vec::new(), Vec::new());
-        // Whether an id is known is only known once the disk was read.
-        let mut written = self.read(&mut medium);
-        for (report, answer) in waiting {
-            let delay =
-                report.delay.map(|delay| if report.counted.is_some() { delay.counts } else { delay.sms });
-            let (line, reported) = match self.line(report, &mut together) {
-                Ok((line, reported)) => (line, Ok(reported)),
-                Err(too_many) => (None, Err(too_many)),
-            };
-            let delay = delay.filter(|_| line.is_some());
-            lines.extend(line);
-            answers.push((reported, delay, answer));
-        }
-        if written.is_ok() && !lines.is_empty() {
-            written = self.change(&mut medium, lines);
-        }
-        drop(medium);
-        let written = written.map_err(|error| NotKept(error.to_string()));
-        for (reported, delay, answer) in answers {
-            if let (Ok(()), Some(delay)) = (&written, delay) {
-                self.due_in(delay);
-            }
-            // A caller that has gone needs no answer.
-            let _ = answer.send(written.clone().and(reported));
-        }
-    }
-
-    /// What to write of a report, if anything of it is new; `together` are the SMS of the reports before it. One with more
-    /// SMS than may wait is refused whole: nothing of it may count before it is repeated.
-    fn line(
-        &self,
-        report: Report,
-        together: &mut HashSet<(SubscriptionId, Arc<str>)>,
-    ) -> Result<(Option<Line>, Reported), NotKept> {
-        let Report { id, counted, sms, delay } = report;
-        let mut state = self.state();
-        let all = u32::try_from(sms.len()).unwrap_or(u32::MAX);
-        let is_new = |sms: &SmsSent| !state.knows(id, &sms.id) && together.insert((id, Arc::clone(&sms.id)));
-        let sms: Vec<SmsSent> = sms.into_iter().filter(is_new).collect();
-        if delay.is_some() && !sms.is_empty() && !state.takes(together.len()) {
-            for sms in sms {
-                together.remove(&(id, sms.id));
-            }
-            return Err(NotKept::too_many(state.waiting()));
-        }
-        let new = u32::try_from(sms.len()).unwrap_or(u32::MAX);
-        let reported = Reported { counted: new, repeated: all.saturating_sub(new) };
-        let line = match delay {
-            Some(_) if counted.is_some() || !sms.is_empty() => Some(state.reported(id, counted, sms)),
-            None if !sms.is_empty() => {
-                let credits = sms.iter().map(|sms| u64::from(sms.credits)).fold(0, u64::saturating_add);
-                let sms = sms.into_iter().map(|sms| sms.id.to_string()).collect();
-                Some(Line::Spent { id: IdJson(id), credits, sms })
-            }
-            Some(_) | None => None,
-        };
-        Ok((line, reported))
-    }
-
     /// Puts `lines` on disk, and only then makes the changes.
     fn change(&self, medium: &mut Medium, lines: Vec<Line>) -> io::Result<()> {
         self.read(medium)?;
-        if let Medium::Disk(journal) = medium {
+        if let Medium::Disk(journal, _) = medium
+            && !lines.is_empty()
+        {
             journal.append(&lines, || self.state().lines())?;
         }
         let mut state = self.state();
@@ -327,14 +318,25 @@ impl Inner {
         Ok(())
     }
 
-    /// Reads what an earlier run kept, unless that was done.
+    /// Reads what an earlier run kept, unless that was done. What of it cannot be is set aside.
     fn read(&self, medium: &mut Medium) -> io::Result<()> {
-        if let Medium::Unread(folder) = medium {
-            let (journal, Read { lines, damaged: _ }) = Journal::open(folder)?;
-            *medium = Medium::Disk(journal);
-            let mut state = self.state();
-            lines.into_iter().for_each(|line| state.apply(line));
+        let Medium::Unread(folder) = medium else { return Ok(()) };
+        let folder = folder.clone();
+        let (mut journal, Read { lines, damaged: _ }) = Journal::open(&folder)?;
+        let mut state = self.state();
+        state.was_set_aside(set_aside::totals(&folder));
+        lines.into_iter().for_each(|line| state.apply(line));
+        let is_invalid = state.has_aside();
+        drop(state);
+        if is_invalid {
+            self.write_aside(Some(&folder));
+            if let Err(error) = journal.rewrite(&self.state().lines()) {
+                error!(
+                    "usage that was set aside stays in the journal, too, until it is written anew: {error}"
+                );
+            }
         }
+        *medium = Medium::Disk(journal, folder);
         Ok(())
     }
 }

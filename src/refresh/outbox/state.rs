@@ -9,14 +9,20 @@ use std::{
 };
 
 use serde::{Deserialize, Serialize};
+use tokio::time::Instant as Tick;
 
-use super::Bounds;
+use super::{
+    Bounds, Pending,
+    held::{Held, Mark, ranges},
+    set_aside::{self, SetAside, Total, What},
+};
 use crate::{
-    domain::SubscriptionId,
+    domain::{Instant, SubscriptionId},
     source::{
         facts_json::{IdJson, InstantJson},
-        usage::{Counted, Counts, MOST_SMS, SmsSent, Usage, UsageBySubscription},
+        usage::{CountKind, Counted, Counts, MOST_SMS, SmsSent, UsageAnswer, UsageBySubscription},
     },
+    wire::usage::Count,
 };
 
 /// One change.
@@ -27,8 +33,16 @@ pub(super) enum Line {
     Reported { id: IdJson, counts: Option<CountsLine>, sms: Vec<SmsLine> },
     /// SMS that are subtracted here until the source tells another number of credits.
     Spent { id: IdJson, credits: u64, sms: Vec<String> },
-    /// Usage that was taken, and credits that are not subtracted any more.
-    Taken { id: IdJson, counts: u64, sms: u64, spent: u64 },
+    /// Usage that was taken: counts and SMS up to these numbers, without the SMS in the ranges `left`; and credits that are
+    /// not subtracted any more.
+    Taken {
+        id: IdJson,
+        counts: u64,
+        sms: u64,
+        spent: u64,
+        #[serde(default, skip_serializing_if = "Vec::is_empty")]
+        left: Vec<(u64, u64)>,
+    },
     /// SMS that were counted and taken.
     Remembered { id: IdJson, sms: Vec<String> },
 }
@@ -59,6 +73,10 @@ pub(super) struct State {
     most_waiting: usize,
     /// It was told of that they pile up.
     is_backlog: bool,
+    /// What is to be set aside and is not on disk yet.
+    aside: Vec<SetAside>,
+    /// What was set aside, since somebody emptied the file.
+    totals: BTreeMap<SubscriptionId, Total>,
 }
 
 /// What has become of SMS that pile up.
@@ -68,32 +86,6 @@ pub(super) enum Backlog {
     Grown,
     /// Fewer than a quarter do again.
     Gone,
-}
-
-/// What was reported of one subscription.
-#[derive(Debug, Default)]
-struct Held {
-    counts: Option<(u64, Counted)>,
-    sms: VecDeque<(u64, SmsSent)>,
-    /// What `sms` cost.
-    credits: u64,
-    /// Credits nobody takes.
-    spent: u64,
-    /// What was handed over last.
-    handed: Mark,
-    has_more: bool,
-    /// What of it was taken: it is not subtracted any more, and goes once the disk knows.
-    taken: Mark,
-}
-
-/// How far something has come: numbers of the last counts and of the last SMS.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Mark {
-    counts: u64,
-    sms: u64,
-    /// Credits of the SMS up to there.
-    credits: u64,
-    spent: u64,
 }
 
 /// The SMS that are known: those not taken yet, and so many of those that were.
@@ -114,6 +106,8 @@ impl State {
             waiting: 0,
             most_waiting: waiting,
             is_backlog: false,
+            aside: Vec::new(),
+            totals: BTreeMap::new(),
         }
     }
 
@@ -143,8 +137,8 @@ impl State {
         }
     }
 
-    pub(super) fn knows(&self, id: SubscriptionId, sms_id: &Arc<str>) -> bool {
-        self.remembered.known.contains(&(id, Arc::clone(sms_id)))
+    pub(super) fn knows(&self, id: SubscriptionId, sms_id: &str) -> bool {
+        self.remembered.known.contains(&(id, Arc::from(sms_id)))
     }
 
     /// The line of usage that somebody takes.
@@ -160,7 +154,8 @@ impl State {
             number
         };
         let counts = counts.map(|counted| CountsLine::of(number(), counted));
-        let sms = sms.into_iter().map(|sms| SmsLine(number(), sms.id.to_string(), sms.credits)).collect();
+        let sms =
+            sms.into_iter().map(|sms| SmsLine(number(), sms.id.to_string(), sms.cost.credits())).collect();
         Line::Reported { id: IdJson(id), counts, sms }
     }
 
@@ -170,15 +165,26 @@ impl State {
             Line::Reported { id: IdJson(id), counts, sms } => {
                 let held = self.held.entry(id).or_default();
                 if let Some(counts) = counts {
-                    self.next = self.next.max(counts.number + 1);
-                    held.count(counts);
+                    self.next = self.next.max(counts.number.saturating_add(1));
+                    let number = counts.number;
+                    let (counted, invalid) = counts.counted(id);
+                    held.count(number, counted);
+                    self.aside.extend(invalid);
                 }
                 for SmsLine(number, sms_id, credits) in sms {
-                    self.next = self.next.max(number + 1);
-                    let sms_id: Arc<str> = sms_id.into();
-                    if self.remembered.known.insert((id, Arc::clone(&sms_id))) {
-                        held.credits = held.credits.saturating_add(u64::from(credits));
-                        held.sms.push_back((number, SmsSent { id: sms_id, credits }));
+                    self.next = self.next.max(number.saturating_add(1));
+                    // Another version may have kept what this one would not.
+                    let sms = match SmsSent::new(&sms_id, credits) {
+                        Ok(sms) => sms,
+                        Err(why) => {
+                            let what = What::Sms { sms_id, credits };
+                            self.aside.push(SetAside::new(id, None, what, &why.to_string()));
+                            continue;
+                        }
+                    };
+                    if self.remembered.known.insert((id, Arc::from(sms_id))) {
+                        held.credits = held.credits.saturating_add(u64::from(sms.cost.credits()));
+                        held.sms.push_back((number, sms));
                         self.waiting += 1;
                     }
                 }
@@ -188,14 +194,24 @@ impl State {
                 held.spent = held.spent.saturating_add(credits);
                 sms.into_iter().for_each(|sms_id| self.remembered.remember(id, sms_id.into()));
             }
-            Line::Taken { id: IdJson(id), counts, sms, spent } => {
+            Line::Taken { id: IdJson(id), counts, sms, spent, left } => {
                 let held = self.held.entry(id).or_default();
                 held.counts = held.counts.filter(|(number, _)| counts < *number);
-                while let Some((_, gone)) = held.sms.pop_front_if(|(number, _)| *number <= sms) {
-                    held.credits = held.credits.saturating_sub(u64::from(gone.credits));
+                let is_left = |number: u64| {
+                    let position = left.partition_point(|(_, last)| *last < number);
+                    left.get(position).is_some_and(|(first, _)| *first <= number)
+                };
+                let mut stay = Vec::new();
+                while let Some((number, taken)) = held.sms.pop_front_if(|(number, _)| *number <= sms) {
+                    if is_left(number) {
+                        stay.push((number, taken));
+                        continue;
+                    }
+                    held.credits = held.credits.saturating_sub(u64::from(taken.cost.credits()));
                     self.waiting -= 1;
-                    self.remembered.remember(id, gone.id);
+                    self.remembered.remember(id, taken.id.as_str().into());
                 }
+                stay.into_iter().rev().for_each(|sms| held.sms.push_front(sms));
                 held.spent = held.spent.saturating_sub(spent);
                 held.taken = Mark::default();
             }
@@ -228,7 +244,7 @@ impl State {
             let sms: Vec<SmsLine> = held
                 .sms
                 .iter()
-                .map(|(number, sms)| SmsLine(*number, sms.id.to_string(), sms.credits))
+                .map(|(number, sms)| SmsLine(*number, sms.id.to_string(), sms.cost.credits()))
                 .collect();
             let chunks = sms.chunks(MOST_SMS);
             lines.extend(chunks.map(|sms| Line::Reported { id, counts: None, sms: sms.to_vec() }));
@@ -236,21 +252,62 @@ impl State {
         lines
     }
 
-    /// What nobody has taken yet, and notes that it is handed over.
-    pub(super) fn hand_over(&mut self) -> UsageBySubscription {
+    /// What nobody has taken yet and is to be handed over by `now`, and notes that it is.
+    pub(super) fn hand_over(&mut self, now: Tick) -> UsageBySubscription {
         let handed = self.held.iter_mut().filter_map(|(id, held)| {
-            let usage = held.hand_over();
+            let usage = held.hand_over(now);
             let is_empty = usage.counts.is_none() && usage.sms.is_empty();
             (!is_empty).then_some((*id, usage))
         });
         handed.collect()
     }
 
-    /// What was handed over of a subscription was taken.
-    pub(super) fn take(&mut self, id: SubscriptionId) {
+    /// What was handed over of a subscription was answered at `at`, which is `now`.
+    pub(super) fn take(&mut self, id: SubscriptionId, answer: &UsageAnswer, at: Instant, now: Tick) {
         if let Some(held) = self.held.get_mut(&id) {
-            held.taken = Mark { spent: held.spent, ..held.handed };
+            self.aside.extend(held.take(id, answer, at, now));
         }
+    }
+
+    /// From when on what was not taken is handed over again, if any was not.
+    pub(super) fn left_until(&self, id: SubscriptionId) -> Option<Tick> {
+        self.held.get(&id).and_then(|held| held.left.values().min().copied())
+    }
+
+    /// What is to be set aside, to be put on disk.
+    pub(super) fn take_aside(&mut self) -> Vec<SetAside> {
+        let aside = std::mem::take(&mut self.aside);
+        aside.iter().for_each(|item| set_aside::note(&mut self.totals, item));
+        aside
+    }
+
+    /// What earlier runs have set aside.
+    pub(super) fn was_set_aside(&mut self, totals: BTreeMap<SubscriptionId, Total>) {
+        self.totals = totals;
+    }
+
+    /// Whether something is to be set aside.
+    pub(super) const fn has_aside(&self) -> bool {
+        !self.aside.is_empty()
+    }
+
+    /// What was reported of a subscription and not taken.
+    pub(super) fn pending(&self, id: SubscriptionId) -> Pending {
+        let held = self.held.get(&id);
+        let total = self.totals.get(&id);
+        let why_deferred =
+            held.filter(|held| !held.deferred.is_empty()).map(|held| held.why_deferred.clone());
+        Pending {
+            sms_waiting: held.map_or(0, Held::waiting),
+            sms_deferred: held.map_or(0, |held| held.deferred.len()),
+            set_aside: total.map_or(0, |total| total.count),
+            reason: why_deferred.or_else(|| total.map(|total| total.last_reason.clone())).unwrap_or_default(),
+        }
+    }
+
+    /// How many SMS the backend deferred.
+    pub(super) fn deferred(&self) -> usize {
+        self.held.values().map(|held| held.deferred.len()).sum()
     }
 
     /// The source tells another number of credits: it knows what was spent where nobody takes it.
@@ -272,11 +329,12 @@ impl State {
     pub(super) fn unsettled(&self) -> Vec<Line> {
         let unsettled = self.held.iter().filter(|(_, held)| held.taken != Mark::default());
         unsettled
-            .map(|(id, Held { taken: Mark { counts, sms, spent, .. }, .. })| Line::Taken {
+            .map(|(id, Held { taken: Mark { counts, sms, spent, .. }, left, .. })| Line::Taken {
                 id: IdJson(*id),
                 counts: *counts,
                 sms: *sms,
                 spent: *spent,
+                left: ranges(left.keys().copied().filter(|number| number <= sms)),
             })
             .collect()
     }
@@ -284,37 +342,6 @@ impl State {
     /// Whether there were more SMS than could be handed over at a time.
     pub(super) fn has_more(&self, id: SubscriptionId) -> bool {
         self.held.get(&id).is_some_and(|held| held.has_more)
-    }
-}
-
-impl Held {
-    fn count(&mut self, counts: CountsLine) {
-        let (number, mut counted) = counts.counted();
-        if let Some((_, before)) = self.counts {
-            // Where the newest are silent, the ones before are the newest.
-            counted.counts = counted.counts.over(before.counts);
-        }
-        self.counts = Some((number, counted));
-    }
-
-    fn hand_over(&mut self) -> Usage {
-        let counts = self.counts.filter(|(number, _)| self.taken.counts < *number);
-        let first = self.sms.partition_point(|(number, _)| *number <= self.taken.sms);
-        let sms: Vec<&(u64, SmsSent)> = self.sms.range(first..).take(MOST_SMS).collect();
-        self.has_more = first + sms.len() < self.sms.len();
-        self.handed = Mark {
-            counts: counts.map_or(self.taken.counts, |(number, _)| number),
-            sms: sms.last().map_or(self.taken.sms, |(number, _)| *number),
-            credits: sms
-                .iter()
-                .map(|(_, sms)| u64::from(sms.credits))
-                .fold(self.taken.credits, u64::saturating_add),
-            spent: 0,
-        };
-        Usage {
-            counts: counts.map(|(_, counted)| counted),
-            sms: sms.into_iter().map(|(_, sms)| sms.clone()).collect(),
-        }
     }
 }
 
@@ -333,13 +360,32 @@ impl Remembered {
 
 impl CountsLine {
     fn of(number: u64, Counted { counts, at }: Counted) -> Self {
-        let Counts { active_users, all_users, components } = counts;
+        let of = |kind| counts.get(kind).map(Count::get);
+        let active_users = of(CountKind::ActiveUsers);
+        let (all_users, components) = (of(CountKind::AllUsers), of(CountKind::Components));
         Self { number, active_users, all_users, components, at: InstantJson(at) }
     }
 
-    fn counted(self) -> (u64, Counted) {
-        let Self { number, active_users, all_users, components, at: InstantJson(at) } = self;
-        (number, Counted { counts: Counts { active_users, all_users, components }, at })
+    /// The counts, and those that cannot be: another version may have kept them.
+    fn counted(self, id: SubscriptionId) -> (Counted, Vec<SetAside>) {
+        let Self { number: _, active_users, all_users, components, at: InstantJson(at) } = self;
+        let mut invalid = Vec::new();
+        let mut count = |kind: CountKind, told: Option<u64>| {
+            let value = told?;
+            let why = match Count::new(value) {
+                Ok(count) => return Some(count),
+                Err(why) => why.to_string(),
+            };
+            let what = What::Count { count: kind.to_string(), value };
+            invalid.push(SetAside::new(id, None, what, &why));
+            None
+        };
+        let counts = Counts {
+            active_users: count(CountKind::ActiveUsers, active_users),
+            all_users: count(CountKind::AllUsers, all_users),
+            components: count(CountKind::Components, components),
+        };
+        (Counted { counts, at }, invalid)
     }
 }
 

@@ -1,9 +1,11 @@
 //! Nothing that was reported is lost, and nothing counts twice.
 
+use std::collections::HashSet;
+
 use super::*;
 use crate::{
-    domain::Instant,
-    source::usage::{Counts, MOST_SMS, Usage},
+    source::usage::{CountKind, Counts, MOST_SMS, Usage},
+    wire::usage::Count,
 };
 
 const DELAY: UsageDelay = UsageDelay { counts: Duration::from_millis(200), sms: Duration::from_mins(1) };
@@ -13,12 +15,13 @@ fn id() -> SubscriptionId {
 }
 
 fn sms(ids: &[&str]) -> Report {
-    let sms = ids.iter().map(|id| SmsSent { id: (*id).into(), credits: 2 }).collect();
+    let sms = ids.iter().map(|id| SmsSent::new(id, 2).unwrap()).collect();
     Report { id: id(), counted: None, sms, delay: Some(DELAY) }
 }
 
 fn counts(active_users: Option<u64>, all_users: Option<u64>, second: i64) -> Report {
-    let counts = Counts { active_users, all_users, components: None };
+    let count = |count: Option<u64>| count.map(|count| Count::new(count).unwrap());
+    let counts = Counts { active_users: count(active_users), all_users: count(all_users), components: None };
     let counted = Some(Counted { counts, at: Instant::from_unix_seconds(second) });
     Report { id: id(), counted, sms: Vec::new(), delay: Some(DELAY) }
 }
@@ -40,7 +43,26 @@ fn handed(outbox: &Outbox) -> Usage {
 }
 
 fn ids(usage: &Usage) -> Vec<&str> {
-    usage.sms.iter().map(|sms| &*sms.id).collect()
+    usage.sms.iter().map(|sms| sms.id.as_str()).collect()
+}
+
+/// All that was handed over was taken.
+fn taken(outbox: &Outbox) {
+    answered(outbox, [], []);
+}
+
+/// What was handed over was taken but for these.
+fn answered<const N: usize, const M: usize>(
+    outbox: &Outbox,
+    counts: [(CountKind, NotTaken); N],
+    sms: [(usize, NotTaken); M],
+) {
+    let answer = UsageAnswer { counts: counts.into(), sms: sms.into() };
+    outbox.take(id(), &answer, Instant::from_unix_seconds(9));
+}
+
+fn refused() -> NotTaken {
+    NotTaken::Refused("not\nthis".to_owned())
 }
 
 #[tokio::test]
@@ -55,12 +77,11 @@ async fn what_was_reported_outlives_the_process_until_it_is_taken_and_counts_onc
     let outbox = open();
     let usage = handed(&outbox);
     assert_eq!(ids(&usage), ["a", "b"]);
-    let newest = Counts { active_users: Some(6), all_users: Some(9), components: None };
-    assert_eq!(usage.counts, Some(Counted { counts: newest, at: Instant::from_unix_seconds(2) }));
+    assert_eq!(usage.counts, counts(Some(6), Some(9), 2).counted);
     assert_eq!(outbox.report(sms(&["b", "c"])).await, reported(1, 1));
     assert_eq!(outbox.unknown_to_source(id()), 6);
 
-    outbox.take(id());
+    taken(&outbox);
     assert_eq!(outbox.unknown_to_source(id()), 2, "what came after it was handed over is not taken");
     outbox.settle().await;
     let outbox = open();
@@ -76,7 +97,7 @@ async fn what_was_taken_and_not_settled_is_handed_over_once_more_after_a_restart
     let outbox = Outbox::open(folder.path().to_owned(), remembering(10));
     outbox.report(sms(&["a"])).await.unwrap();
     assert_eq!(ids(&handed(&outbox)), ["a"]);
-    outbox.take(id());
+    taken(&outbox);
     assert!(ids(&handed(&outbox)).is_empty(), "not while this process knows");
     assert_eq!(ids(&handed(&Outbox::open(folder.path().to_owned(), remembering(10)))), ["a"]);
 }
@@ -89,11 +110,11 @@ async fn no_more_sms_than_a_sync_takes_are_handed_over_and_the_rest_follows_at_o
     outbox.report(sms(&many)).await.unwrap();
     assert_eq!(handed(&outbox).sms.len(), MOST_SMS);
     assert!(outbox.has_more(id()));
-    outbox.take(id());
+    taken(&outbox);
     assert_eq!(ids(&handed(&outbox)), ["1000"]);
     outbox.settle().await;
     assert_eq!(ids(&handed(&outbox)), ["1000"]);
-    outbox.take(id());
+    taken(&outbox);
     assert!(!outbox.has_more(id()));
     assert_eq!(outbox.unknown_to_source(id()), 0);
 }
@@ -123,7 +144,7 @@ async fn ids_are_remembered_as_many_as_configured_and_all_that_nobody_has_taken(
     outbox.report(sms(&["a", "b", "c"])).await.unwrap();
     assert_eq!(outbox.report(sms(&["a", "b", "c"])).await, reported(0, 3));
     let _ = outbox.hand_over();
-    outbox.take(id());
+    taken(&outbox);
     outbox.settle().await;
     assert_eq!(outbox.report(sms(&["b", "c"])).await, reported(0, 2));
     assert_eq!(outbox.report(sms(&["a"])).await, reported(1, 0), "forgotten, so it counts again");
@@ -193,8 +214,95 @@ async fn a_report_of_more_sms_than_may_wait_is_refused_whole_and_counts_once_the
     assert!(outbox.report(nobody_takes(sms(&["z"]))).await.is_ok(), "nor do SMS nobody takes");
     assert_eq!(outbox.sms_waiting(), 3);
     let _ = outbox.hand_over();
-    outbox.take(id());
+    taken(&outbox);
     outbox.settle().await;
     assert_eq!(outbox.sms_waiting(), 0);
     assert_eq!(outbox.report(sms(&["d"])).await, reported(1, 0));
+}
+
+#[tokio::test]
+async fn what_is_refused_is_set_aside_in_a_file_and_keeps_nothing_behind_it_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Outbox::open(folder.path().to_owned(), remembering(10));
+    let outbox = open();
+    outbox.report(sms(&["a", "b", "c"])).await.unwrap();
+    outbox.report(counts(Some(5), Some(9), 1)).await.unwrap();
+    handed(&outbox);
+    answered(&outbox, [(CountKind::ActiveUsers, refused())], [(1, refused())]);
+    assert_eq!(outbox.unknown_to_source(id()), 0, "what never counts is not subtracted");
+    outbox.settle().await;
+    outbox.report(sms(&["d"])).await.unwrap();
+    outbox.report(counts(None, Some(10), 2)).await.unwrap();
+    for outbox in [outbox, open()] {
+        let usage = handed(&outbox);
+        assert_eq!(ids(&usage), ["d"]);
+        assert_eq!(usage.counts, counts(None, Some(10), 2).counted, "the refused count does not come again");
+        let Pending { sms_waiting, set_aside, reason, .. } = outbox.pending(id());
+        assert_eq!((sms_waiting, set_aside, reason.as_str()), (1, 2, "not\u{fffd}this"));
+    }
+    let file = std::fs::read_to_string(folder.path().join("usage.set-aside.jsonl")).unwrap();
+    let line = |what: &str| {
+        let begins = r#"{"subscription_id":"3A8-WN7-7TD","at":"1970-01-01T00:00:09Z","#;
+        format!("{begins}{what},\"reason\":\"not\u{fffd}this\"}}\n")
+    };
+    let lines = [r#""count":"active_users","value":5"#, r#""sms_id":"b","credits":2"#].map(line);
+    assert_eq!(file, lines.concat());
+    assert_eq!(open().report(sms(&["b"])).await, reported(0, 1), "it is known all the same");
+}
+
+#[tokio::test(start_paused = true)]
+async fn what_is_deferred_is_handed_over_again_when_it_is_due_and_after_a_restart() {
+    let folder = tempfile::tempdir().unwrap();
+    let open = || Outbox::open(folder.path().to_owned(), remembering(10));
+    let outbox = open();
+    let wait = Duration::from_hours(1);
+    let deferred = || NotTaken::Deferred("enough for today".to_owned(), wait);
+    outbox.report(sms(&["a", "b", "c", "d"])).await.unwrap();
+    handed(&outbox);
+    answered(&outbox, [], [(1, deferred()), (3, deferred())]);
+    assert_eq!(outbox.unknown_to_source(id()), 4, "what is deferred stays subtracted");
+    let due = *outbox.due().borrow();
+    assert_eq!(due, Some(Tick::now() + wait));
+    outbox.settle().await;
+    outbox.report(sms(&["e"])).await.unwrap();
+    assert_eq!(ids(&handed(&outbox)), ["e"]);
+    taken(&outbox);
+    outbox.settle().await;
+    let Pending { sms_waiting, sms_deferred, set_aside, reason } = outbox.pending(id());
+    assert_eq!((sms_waiting, sms_deferred, set_aside, reason.as_str()), (2, 2, 0, "enough for today"));
+    assert_eq!(ids(&handed(&open())), ["b", "d"], "after a restart it is tried at once");
+    tokio::time::advance(wait).await;
+    assert_eq!(ids(&handed(&outbox)), ["b", "d"]);
+    answered(&outbox, [], [(1, deferred())]);
+    outbox.settle().await;
+    assert_eq!(ids(&handed(&open())), ["d"]);
+    assert_eq!(outbox.unknown_to_source(id()), 2);
+    tokio::time::advance(wait).await;
+    assert_eq!(ids(&handed(&outbox)), ["d"]);
+    taken(&outbox);
+    outbox.settle().await;
+    assert_eq!(outbox.pending(id()), Pending::default());
+    assert_eq!(outbox.report(sms(&["a", "b", "c", "d", "e"])).await, reported(0, 5));
+}
+
+#[tokio::test]
+async fn what_another_version_kept_and_this_one_would_not_is_set_aside_when_it_is_read_back() {
+    let folder = tempfile::tempdir().unwrap();
+    let lines = [
+        r#"{"reported":{"id":"3A8-WN7-7TD","counts":null,"sms":[[1,"a\nb",1],[2,"good",1],[3,"dear",4294967295],[4,"",1]]}}"#,
+        r#"{"reported":{"id":"3A8-WN7-7TD","counts":{"number":5,"active_users":1152921504606846976,"all_users":7,"components":null,"at":"1970-01-01T00:00:01Z"},"sms":[]}}"#,
+    ];
+    let mut text = "esa-sidecar usage 1\n".to_owned();
+    for line in lines {
+        let check = &crate::sha256::hex(line.as_bytes())[..16];
+        text += &format!("{check} {line}\n");
+    }
+    std::fs::write(folder.path().join("usage.journal"), text).unwrap();
+    for _ in 0..2 {
+        let outbox = Outbox::open(folder.path().to_owned(), remembering(10));
+        let usage = handed(&outbox);
+        assert_eq!(ids(&usage), ["good"]);
+        assert_eq!(usage.counts, counts(None, Some(7), 1).counted);
+        assert_eq!(outbox.pending(id()).set_aside, 4, "each once");
+    }
 }

@@ -70,6 +70,16 @@ fn refreshes(page: &mut Page<'_>, sidecar: &OfSidecar) -> fmt::Result {
         "usage_sms_waiting",
         "SMS that were reported and that the licensing backend has not taken yet.",
         [(ALONE, sidecar.refresh.sms_waiting() as f64)],
+    )?;
+    page.gauges(
+        "usage_sms_deferred",
+        "Those of them that the licensing backend deferred.",
+        [(ALONE, sidecar.refresh.sms_deferred() as f64)],
+    )?;
+    page.counters(
+        "usage_set_aside",
+        "Usage that the licensing backend will never take, by its kind.",
+        sidecar.refresh.usage_set_aside().map(|(kind, items)| ([("kind", kind)], items)),
     )
 }
 

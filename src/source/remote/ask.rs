@@ -6,11 +6,13 @@ use tonic::{Request, metadata::MetadataValue};
 
 use super::{
     Shared,
-    replicas::{Replica, Trouble},
+    replicas::{Replica, Trouble, Unacceptable},
 };
 use crate::{
     domain::{Instant, SubscriptionId},
-    proto::licensing::{SignedFacts, SyncRequest, sync_service_client::SyncServiceClient},
+    proto::licensing::{
+        RefusedUsage, SignedFacts, SyncRequest, SyncResponse, sync_service_client::SyncServiceClient,
+    },
     signing::{Expected, VerifiedFacts},
     source::{Proof, SourceError, Told, units::Unit},
 };
@@ -23,6 +25,20 @@ pub(super) struct Asker {
     pub(super) name: String,
 }
 
+/// What a replica answered to a sync.
+pub(super) struct Synced {
+    pub(super) told: Told,
+    /// What it did not take of what was said.
+    pub(super) refused: Vec<RefusedUsage>,
+}
+
+/// Why none of them did.
+pub(super) struct Failure {
+    pub(super) error: SourceError,
+    /// A replica does not take something that was said.
+    pub(super) unacceptable: Option<Unacceptable>,
+}
+
 impl Shared {
     /// Asks one replica after the other until one answers with facts that are taken. A refusal ends nothing: it may be
     /// that of something on the way to a replica, or of one that is behind.
@@ -31,19 +47,28 @@ impl Shared {
         request: SyncRequest,
         unit: Option<&Unit>,
         asker: &Asker,
-    ) -> Result<Told, SourceError> {
+    ) -> Result<Synced, Failure> {
         let held = self.memory().newest(&asker.unit_id);
-        let mut failure = None;
+        let (mut failure, mut unacceptable) = (None, None);
         for replica in self.replicas.in_order() {
             match self.ask_replica(replica, request.clone(), unit, asker, held).await {
-                Ok(told) => {
+                Ok(synced) => {
                     self.replicas.answered(replica);
-                    return Ok(told);
+                    return Ok(synced);
                 }
-                Err(trouble) => failure = Some(joined(failure, trouble.into())),
+                Err(trouble) => {
+                    if let Trouble::Unacceptable(what) = &trouble
+                        && (what.for_good || unacceptable.is_none())
+                    {
+                        unacceptable = Some(what.clone());
+                    }
+                    failure = Some(joined(failure, trouble.into()));
+                }
             }
         }
-        Err(failure.unwrap_or_else(|| SourceError::Refused("no licensing backend is named".to_owned())))
+        let error =
+            failure.unwrap_or_else(|| SourceError::Refused("no licensing backend is named".to_owned()));
+        Err(Failure { error, unacceptable })
     }
 
     async fn ask_replica(
@@ -53,7 +78,7 @@ impl Shared {
         unit: Option<&Unit>,
         asker: &Asker,
         held: Option<(u64, Instant)>,
-    ) -> Result<Told, Trouble> {
+    ) -> Result<Synced, Trouble> {
         let nonce = nonce()?;
         let request = authorized(SyncRequest { nonce: nonce.clone(), ..request }, unit)?;
         let timeout = self.settings.timeout;
@@ -61,7 +86,9 @@ impl Shared {
         let answered = tokio::time::timeout(timeout, client.sync(request)).await;
         let answered = answered.map_err(|_| replica.silent(timeout))?;
         let answer = answered.map_err(|status| replica.trouble(&status, &asker.name))?.into_inner();
-        self.verified(replica, answer.facts, &nonce, asker, held).await
+        let SyncResponse { facts, refused } = answer;
+        let told = self.verified(replica, facts, &nonce, asker, held).await?;
+        Ok(Synced { told, refused })
     }
 
     /// Facts a trusted key vouches for, for this asker, in answer to this question, and no older than what is held.
@@ -103,7 +130,15 @@ impl From<Trouble> for SourceError {
         match trouble {
             Trouble::Unreachable(what) => Self::Unreachable(what),
             Trouble::Untrusted(what) | Trouble::Refused(what) => Self::Refused(what),
+            Trouble::Unacceptable(Unacceptable { what, for_good: true, .. }) => Self::Refused(what),
+            Trouble::Unacceptable(Unacceptable { what, for_good: false, .. }) => Self::Unreachable(what),
         }
+    }
+}
+
+impl From<Failure> for SourceError {
+    fn from(failure: Failure) -> Self {
+        failure.error
     }
 }
 

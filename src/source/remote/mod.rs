@@ -7,6 +7,7 @@ mod ask;
 mod memory;
 mod replicas;
 mod sync;
+mod usage;
 mod watch;
 
 use std::{

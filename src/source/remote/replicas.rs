@@ -12,6 +12,7 @@ use tonic::{
     Code, Status,
     transport::{Channel, Endpoint},
 };
+use tonic_types::StatusExt as _;
 
 use super::Settings;
 use crate::edge::remote::{EndpointError, RemoteAddress, cause, kept_alive};
@@ -50,6 +51,19 @@ pub(super) enum Trouble {
     Untrusted(String),
     /// It refuses who asks, or what is asked.
     Refused(String),
+    /// It does not take something that is said.
+    Unacceptable(Unacceptable),
+}
+
+/// Something that is said is not taken.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(super) struct Unacceptable {
+    /// Why, for people.
+    pub(super) what: String,
+    /// Path of the field, where it is named.
+    pub(super) field: Option<String>,
+    /// Whether it will never be taken. Otherwise there may only be too much of it at a time.
+    pub(super) for_good: bool,
 }
 
 /// A replica that is less preferred is left again after this long.
@@ -127,18 +141,20 @@ impl Replica {
                 Trouble::Refused(format!("the licensing backend does not let {who} ask this: {said}"))
             }
             Code::NotFound => Trouble::Refused(format!("the licensing backend does not know {who}: {said}")),
-            Code::InvalidArgument
-            | Code::FailedPrecondition
-            | Code::AlreadyExists
-            | Code::OutOfRange
-            | Code::Unimplemented => {
+            Code::InvalidArgument | Code::OutOfRange | Code::ResourceExhausted => {
+                let violation = status.get_details_bad_request().map(|details| details.field_violations);
+                let field = violation.and_then(|named| named.into_iter().next()).map(|named| named.field);
+                let for_good = status.code() == Code::InvalidArgument;
+                let what = format!("licensing backend {address} does not take what {who} says: {said}");
+                Trouble::Unacceptable(Unacceptable { what, field, for_good })
+            }
+            Code::FailedPrecondition | Code::AlreadyExists | Code::Unimplemented => {
                 Trouble::Refused(format!("licensing backend {address} does not take what {who} says: {said}"))
             }
             Code::Ok
             | Code::Cancelled
             | Code::Unknown
             | Code::DeadlineExceeded
-            | Code::ResourceExhausted
             | Code::Aborted
             | Code::Internal
             | Code::Unavailable

@@ -2,31 +2,31 @@
 //!
 //! Not here: how a single question is asked (see `ask`).
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use futures_util::{StreamExt as _, stream};
 
 use super::{
     Shared,
     ask::{Asker, joined},
+    usage,
 };
 use crate::{
     domain::SubscriptionId,
-    proto::licensing::{self as api, SyncRequest},
+    proto::licensing::SyncRequest,
     source::{
         Answer, Fetched, SourceError, Told,
-        units::{Unit, version_or_own},
-        usage::{Counted, Counts, SmsSent, Usage, UsageBySubscription},
+        units::Unit,
+        usage::{UsageAnswer, UsageBySubscription},
     },
-    wire,
 };
 
 /// What became of several syncs.
 #[derive(Default)]
-struct Synced {
+struct AllSynced {
     told: Vec<Told>,
     failure: Option<SourceError>,
-    usage_taken: BTreeSet<SubscriptionId>,
+    usage_taken: BTreeMap<SubscriptionId, UsageAnswer>,
 }
 
 /// Units that sync at a time.
@@ -38,7 +38,7 @@ impl Shared {
         let wanted = self.memory().take_sync_wanted();
         let nothing = UsageBySubscription::new();
         let synced = self.sync_each(wanted, &nothing).await;
-        let Synced { mut told, failure, .. } = synced;
+        let AllSynced { mut told, failure, .. } = synced;
         told.extend(self.memory().take_pushed());
         Ok(Fetched::Some { told, failure }).into()
     }
@@ -53,7 +53,7 @@ impl Shared {
         drop(self.memory().take_sync_wanted());
         let meant_for = self.settings.subscription;
         let is_activated = units.iter().any(|unit| Some(unit.subscription_id) == meant_for);
-        let Synced { mut told, mut failure, usage_taken } = self.sync_each(units, usage).await;
+        let AllSynced { mut told, mut failure, usage_taken } = self.sync_each(units, usage).await;
         if meant_for.is_some() && !is_activated {
             match self.sync_unactivated().await {
                 Ok(not_activated) => told.push(not_activated),
@@ -70,43 +70,26 @@ impl Shared {
         Answer { fetched, usage_taken }
     }
 
-    async fn sync_each(&self, units: Vec<Unit>, usage: &UsageBySubscription) -> Synced {
+    async fn sync_each(&self, units: Vec<Unit>, usage: &UsageBySubscription) -> AllSynced {
         let syncs = units.into_iter().map(async |unit| {
-            let synced = self.sync(&unit, usage.get(&unit.subscription_id)).await;
+            let synced = usage::sync(self, &unit, usage.get(&unit.subscription_id)).await;
             (unit.subscription_id, synced)
         });
         let mut syncs = stream::iter(syncs).buffer_unordered(SYNCS_AT_A_TIME);
-        let mut all = Synced::default();
+        let mut all = AllSynced::default();
         while let Some((id, synced)) = syncs.next().await {
             match synced {
-                Ok(told) => {
+                Ok((told, answer)) => {
                     all.told.push(told);
                     // Only what it was given: what was handed over before may not have come through.
                     if usage.contains_key(&id) {
-                        all.usage_taken.insert(id);
+                        all.usage_taken.insert(id, answer);
                     }
                 }
                 Err(error) => all.failure = Some(joined(all.failure.take(), error)),
             }
         }
         all
-    }
-
-    async fn sync(&self, unit: &Unit, usage: Option<&Usage>) -> Result<Told, SourceError> {
-        let asker = Asker::of(unit);
-        let syncing = api::SyncingUnit {
-            unit_id: unit.unit_id.clone(),
-            product_version: version_or_own(&unit.product_version).to_owned(),
-            // An authentication server has none.
-            subunits: None,
-        };
-        let request = SyncRequest {
-            unit: Some(syncing),
-            usage: usage.map(|usage| usage_of(usage, &unit.installation)),
-            ..SyncRequest::default()
-        };
-        let told = self.ask(request, Some(unit), &asker).await?;
-        Ok(self.memory().synced(&unit.unit_id, told))
     }
 
     async fn sync_unactivated(&self) -> Result<Told, SourceError> {
@@ -121,16 +104,6 @@ impl Shared {
             name: format!("this server, which is not activated, for `{subscription_id}`"),
         };
         let request = SyncRequest { subscription_id: subscription_id.to_string(), ..SyncRequest::default() };
-        self.ask(request, None, &asker).await
+        Ok(self.ask(request, None, &asker).await?.told)
     }
-}
-
-fn usage_of(Usage { counts, sms }: &Usage, installation: &str) -> api::Usage {
-    let counts = counts.map(|Counted { counts, at }| {
-        let Counts { active_users, all_users, components } = counts;
-        api::Counts { active_users, all_users, components, counted_at: wire::timestamp(at) }
-    });
-    let sms_sent =
-        sms.iter().map(|SmsSent { id, credits }| api::SmsSent { id: id.to_string(), credits: *credits });
-    api::Usage { installation: installation.to_owned(), counts, sms_sent: sms_sent.collect() }
 }

@@ -13,7 +13,7 @@ use tracing::{debug, warn};
 use super::{
     Shared,
     ask::{Asker, authorized, nonce},
-    replicas::{Replica, Trouble},
+    replicas::{Replica, Trouble, Unacceptable},
 };
 use crate::{
     backoff::Backoff,
@@ -30,7 +30,9 @@ pub(super) async fn watch(shared: Arc<Shared>, unit: Unit, stop: CancellationTok
             let Err(trouble) = shared.listen(replica, &unit, &mut backoff).await;
             match trouble {
                 Trouble::Untrusted(what) => warn!("what was pushed is not taken: {what}"),
-                Trouble::Unreachable(what) | Trouble::Refused(what) => {
+                Trouble::Unreachable(what)
+                | Trouble::Refused(what)
+                | Trouble::Unacceptable(Unacceptable { what, .. }) => {
                     debug!("not told of changes, trying again: {what}");
                 }
             }

@@ -5,7 +5,6 @@ use esa_sidecar::{
     proto::licensing as api,
 };
 use futures_util::future::join_all;
-use tonic::Code;
 
 use super::{
     office::{Activated, Office, a_license, timestamp, unique, users},
@@ -23,7 +22,7 @@ on_every_store!(
     an_overuse_begins_at_the_very_instant_a_license_ends_though_nobody_looked,
     an_sms_counts_once_and_the_pool_never_goes_below_zero,
     sms_are_taken_from_licenses_that_count_and_from_no_other,
-    usage_that_does_not_read_is_refused_and_counts_nothing,
+    what_does_not_read_of_a_sync_is_named_and_everything_else_counts,
 );
 
 fn hours(hours: i128) -> Span {
@@ -279,38 +278,77 @@ async fn sms_are_taken_from_licenses_that_count_and_from_no_other(office: Office
     assert_eq!((spend(9).await, left().await), (0, vec![10, 9, 0]));
 }
 
-async fn usage_that_does_not_read_is_refused_and_counts_nothing(office: Office) {
-    let (_, key) = office.license(api::NewLicense { sms_credits: Some(5), ..a_license() }).await;
+/// What of it was refused: the field, the SMS, and whether it may come again later.
+async fn refused(office: &Office, unit: &Activated, request: api::SyncRequest) -> Vec<String> {
+    let syncing = api::SyncingUnit { unit_id: unit.id.clone(), ..request.unit.unwrap_or_default() };
+    let request = api::SyncRequest { unit: Some(syncing), nonce: unique().into_bytes(), ..request };
+    let answer = office.sync(&unit.token).sync(request).await.unwrap().into_inner();
+    assert!(answer.facts.is_some());
+    let line = |refused: api::RefusedUsage| {
+        let api::RefusedUsage { field, sms_position, sms_count, reason, retry_after } = refused;
+        assert!(!reason.is_empty());
+        let sms = sms_position.map(|first| format!(" sms {first}+{sms_count}")).unwrap_or_default();
+        format!("{field}{sms}{}", if retry_after.is_some() { " later" } else { "" })
+    };
+    answer.refused.into_iter().map(line).collect()
+}
+
+async fn what_does_not_read_of_a_sync_is_named_and_everything_else_counts(office: Office) {
+    let (_, key) = office.license(api::NewLicense { sms_credits: Some(5_000), ..a_license() }).await;
     let unit = office.activate("", &key, "one").await.unwrap();
-    let before = office.synced(&unit, users("", 1, office.now())).await;
-    let many: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+    let sms = |ids: &[&str]| sms(ids, 1).unwrap().sms_sent;
+    let mut many: Vec<String> = (0..1_001).map(|number| number.to_string()).collect();
+    many.push("a\nb".to_owned());
     let many: Vec<&str> = many.iter().map(String::as_str).collect();
-    let long = "x".repeat(256);
-    let counts = |counts| Some(api::Usage { counts: Some(counts), ..Default::default() });
+    let (long, wide) = ("x".repeat(256), "ü".repeat(33));
+    let counts = |active, all, at| api::Counts {
+        active_users: active,
+        all_users: all,
+        components: Some(1),
+        counted_at: at,
+    };
     let no_instant = Some(prost_types::Timestamp { seconds: 0, nanos: -1 });
-    for usage in [
-        sms(&many, 1),
-        sms(&["a", ""], 1),
-        sms(&["a", &"x".repeat(65)], 1),
-        sms(&["a", "b\0"], 1),
-        users(&long, 3, office.now()),
-        users("a\nb", 3, office.now()),
-        users("a\0b", 3, office.now()),
-        counts(api::Counts { active_users: Some(u64::MAX), ..Default::default() }),
-        counts(api::Counts { active_users: Some(3), counted_at: no_instant, ..Default::default() }),
+    let dear = |credits| api::SmsSent { id: unique(), credits };
+    let mut spent = 0;
+    for (installation, counted, sms_sent, named, cost) in [
+        ("", None, sms(&["a", "", "b\0", &wide, "c"]), &["1", "2", "3"][..], 2),
+        ("", Some(counts(Some(u64::MAX), Some(7), None)), sms(&["d"]), &["active_users"], 1),
+        ("", Some(counts(Some(1), Some(1 << 60), None)), sms(&["e"]), &["all_users"], 1),
+        ("", Some(counts(Some(3), None, no_instant)), sms(&["f"]), &["counted_at"], 1),
+        ("a\nb", Some(counts(Some(3), None, None)), sms(&["g"]), &["installation"], 1),
+        (&long, Some(counts(Some(3), None, None)), sms(&["h"]), &["installation"], 1),
+        ("", None, vec![dear(10_001), dear(u32::MAX), dear(2)], &["credits 0", "credits 1"], 2),
+        ("", None, sms(&many), &["more"], 1_000),
     ] {
-        let request = api::SyncRequest {
-            unit: Some(api::SyncingUnit { unit_id: unit.id.clone(), ..Default::default() }),
-            usage,
-            nonce: unique().into_bytes(),
-            subscription_id: String::new(),
-        };
-        let refused = office.sync(&unit.token).sync(request.clone()).await.unwrap_err();
-        assert_eq!(refused.code(), Code::InvalidArgument, "{request:?}");
+        office.clock.advance(Span::SECOND);
+        let usage =
+            api::Usage { installation: installation.to_owned(), counts: counted, sms_sent: sms_sent.clone() };
+        let told =
+            refused(&office, &unit, api::SyncRequest { usage: Some(usage), ..Default::default() }).await;
+        let expected = named.iter().map(|name| match *name {
+            "active_users" | "all_users" | "counted_at" => format!("usage.counts.{name}"),
+            "installation" => "usage.installation".to_owned(),
+            "more" => "usage.sms_sent sms 1000+2 later".to_owned(),
+            dear if dear.starts_with("credits ") => {
+                let position = &dear["credits ".len()..];
+                format!("usage.sms_sent[{position}].credits sms {position}+1")
+            }
+            position => format!("usage.sms_sent[{position}].id sms {position}+1"),
+        });
+        assert_eq!(told, expected.collect::<Vec<_>>(), "{installation:?} {counted:?} {} SMS", sms_sent.len());
+        spent += cost;
+        assert_eq!(credits(&office.synced(&unit, None).await.facts), Some(5_000 - spent));
     }
-    let after = office.synced(&unit, None).await;
-    assert_eq!((after.sequence, after.facts), (before.sequence, before.facts));
-    assert_eq!(credits(&office.synced(&unit, sms(&many[..1_000], 1)).await.facts), Some(0));
+    let facts = office.synced(&unit, None).await.facts;
+    let counted = (facts.users.active.0, facts.all_users.count, facts.components.count);
+    assert_eq!(counted, (1, 7, 1), "each count that reads, and none of what belongs nowhere");
+    let version = api::SyncingUnit {
+        product_version: "3\n".to_owned(),
+        subunits: Some(u64::MAX),
+        ..Default::default()
+    };
+    let told = refused(&office, &unit, api::SyncRequest { unit: Some(version), ..Default::default() }).await;
+    assert_eq!(told, ["unit.subunits", "unit.product_version"].map(str::to_owned).to_vec());
     let widest = users(&"ü".repeat(100), 1_000_000_000_000, office.now());
     assert_eq!(active(&office, &unit, widest).await, 1_000_000_000_000);
 }
