@@ -76,5 +76,7 @@ fn targets(log: &Log) -> Targets {
     Targets::new()
         .with_default(level)
         .with_targets(quiet)
+        // A line of `.pgpass` that does not read would be logged whole, with the password in it.
+        .with_target("sqlx_postgres::options::pgpass", LevelFilter::OFF)
         .with_target(ADMINISTRATOR_EXCEPTION, LevelFilter::INFO)
 }

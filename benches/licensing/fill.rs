@@ -51,7 +51,7 @@ pub(crate) async fn fill(office: &Office, shape: Shape) -> Vec<String> {
     tx.commit().await.unwrap();
     match &office.database {
         // Its own housekeeping would come to it a little later.
-        Database::Postgres(url) => execute(url, "VACUUM ANALYZE").await,
+        Database::Postgres(postgres) => execute(&postgres.driver_url(None), "VACUUM ANALYZE").await,
         Database::Sqlite(_) => {
             let checkpoint = sqlx::query("PRAGMA wal_checkpoint(TRUNCATE)");
             checkpoint.execute(store.reads()).await.unwrap();

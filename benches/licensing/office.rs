@@ -69,7 +69,7 @@ type With = InterceptedService<Channel, Bearer>;
 /// Is the backend: says where it listens and its owner's password, and ends with its input.
 pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     let mut config = Config::read(None, Vec::new()).unwrap();
-    config.backend.database = database;
+    config.backend.database = database.map(|named| named.parse().unwrap());
     // All of them are at one address.
     config.limits.caller_percent = 100;
     let (stop, clock) = (CancellationToken::new(), Arc::new(SystemClock::new()));
@@ -116,7 +116,8 @@ impl Office {
         BufReader::new(process.stdout.take().unwrap()).read_line(&mut said).unwrap();
         let (address, password) = said.trim().split_once(' ').unwrap();
         let address = format!("http://{address}");
-        let database = Database::of(named.as_deref(), &folder.path().join("licensing"));
+        let file = || Database::Sqlite(folder.path().join("licensing/licensing.db"));
+        let database = named.map_or_else(file, |named| named.parse().unwrap());
         let channel = connect(&address).await;
         let owner = sign_in(&channel, password).await;
         let server = server.map(|server| (server.to_owned(), name));

@@ -5,7 +5,7 @@ use std::{path::PathBuf, process::ExitCode};
 use clap::Args;
 
 use super::{CommandError, CommandResult, output, read_tls};
-use crate::config::{Config, Licensing};
+use crate::config::{Config, Database, Licensing};
 
 /// Say all that is wrong with a configuration, without starting
 ///
@@ -24,6 +24,13 @@ impl CheckConfig {
         let tls = read_tls(config.tls.files)?;
         let Licensing { urls, trust, timeout, .. } = config.licensing;
         urls.iter().try_for_each(|url| url.endpoint(&trust, timeout).map(drop))?;
+        if let Some(Database::Postgres(postgres)) = &config.backend.database {
+            postgres.check_files()?;
+            output::print(&format!(
+                "{shown}: the database is PostgreSQL at {postgres}; {}\n",
+                postgres.security()
+            ))?;
+        }
         let faults = tls.map(|tls| tls.revocation_faults()).unwrap_or_default();
         for fault in &faults {
             output::print(&format!("{shown}: it can be used, but {fault}\n"))?;

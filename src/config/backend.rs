@@ -4,14 +4,22 @@
 
 use std::time::Duration;
 
-use super::reader::Reader;
+use super::{
+    database::{Database, TlsKeys},
+    reader::Reader,
+};
 
 /// The licensing backend.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Backend {
     /// `backend.database`: `postgres://user:password@host/database`, or a file for SQLite; default
-    /// `licensing/licensing.db` in `data_dir`.
-    pub database: Option<String>,
+    /// the file `licensing/licensing.db` in `data_dir`. A server on another machine is spoken to over TLS and has to show a
+    /// certificate for the host's name (`sslmode=verify-full`).
+    /// `backend.database_ca`: the authorities of its certificate (PEM), default those of this machine.
+    /// `backend.database_certificate`, `backend.database_key`: what is shown to it (PEM), default nothing.
+    /// `backend.database_plaintext`: whether a server on another machine may be spoken to with less than that, in the
+    /// clear unless the URL names an `sslmode`, default false.
+    pub database: Option<Database>,
     /// `backend.connections`: to the database at a time, default 8.
     pub connections: u32,
     /// `backend.poll_interval`: how often the database is asked what changed, should it not have been heard; default
@@ -38,7 +46,7 @@ pub struct Backend {
 impl Backend {
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
-            database: reader.parsed("backend.database", None, |text| database(text).map(Some)),
+            database: database(reader),
             connections: reader.number("backend.connections", 8, 1..=1_000),
             poll_interval: reader.duration("backend.poll_interval", Duration::from_secs(2)),
             session_time: reader.duration("backend.session_time", Duration::from_hours(12)),
@@ -53,15 +61,30 @@ impl Backend {
     }
 }
 
-/// A database that is spoken to, as it is written. The rest of a URL may hold a password and is not repeated.
-fn database(text: &str) -> Result<String, String> {
-    match text.split_once(':') {
-        _ if text.is_empty() => Err("it is empty".to_owned()),
-        Some(("postgres" | "postgresql" | "sqlite", rest)) if rest.starts_with("//") => Ok(text.to_owned()),
-        Some((scheme, _)) if !scheme.contains('/') => Err(format!(
-            "`{scheme}:…` is no database licences are kept in; write postgres://user:password@host/database, or the path \
-             of a file"
-        )),
-        _ => Ok(text.to_owned()),
+/// The database, with what other keys say of the way to it.
+fn database(reader: &mut Reader) -> Option<Database> {
+    let named = reader.parsed("backend.database", None, |text| text.parse::<Database>().map(Some));
+    let [ca, certificate, key] =
+        ["backend.database_ca", "backend.database_certificate", "backend.database_key"]
+            .map(|key| reader.path(key));
+    let keys = TlsKeys { plaintext: reader.truth("backend.database_plaintext"), ca, certificate, key };
+    let Some(Database::Postgres(mut postgres)) = named else {
+        for (key, is_set) in [
+            ("backend.database_ca", keys.ca.is_some()),
+            ("backend.database_certificate", keys.certificate.is_some()),
+            ("backend.database_key", keys.key.is_some()),
+        ] {
+            if is_set {
+                reader.fault(
+                    key,
+                    "it goes with a `backend.database` that begins with `postgres://`".to_owned(),
+                );
+            }
+        }
+        return named;
+    };
+    for (key, what) in postgres.settle(&keys) {
+        reader.fault(key, what);
     }
+    Some(Database::Postgres(postgres))
 }

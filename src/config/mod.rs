@@ -5,6 +5,7 @@
 
 mod backend;
 mod callers;
+mod database;
 mod licensing;
 mod limits;
 mod listen;
@@ -17,6 +18,7 @@ use crate::{domain::Operation, edge::address::ListenAddress, names::Named as _};
 
 pub use backend::Backend;
 pub use callers::{Caller, Identity, Quota};
+pub use database::{Database, Postgres, SslMode};
 pub use licensing::{Licensing, beyond_this_machine};
 pub use limits::Limits;
 pub use listen::{Listen, MetricsTold};

@@ -42,6 +42,7 @@ fn the_example_configuration_sets_every_key_to_its_default() {
     assert_eq!(config.staleness.unavailable_after, Some(Duration::from_hours(30 * 24)));
     let reference = [
         include_str!("mod.rs"),
+        include_str!("backend.rs"),
         include_str!("listen.rs"),
         include_str!("licensing.rs"),
         include_str!("limits.rs"),

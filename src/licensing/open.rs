@@ -13,11 +13,11 @@ use tokio_util::sync::CancellationToken;
 use super::{
     Backend, authority,
     refusal::Refusal,
-    store::{Database, Store, StoreError},
+    store::{Store, StoreError},
 };
 use crate::{
     clock::Clock,
-    config,
+    config::{self, Database},
     folder::{self, Lock},
     signing::{KeyError, SigningKeys},
 };
@@ -83,7 +83,8 @@ impl Opened {
         let home = data_dir.join("licensing");
         let shown = || home.display().to_string();
         folder::make(&home).map_err(|error| OpenError::Folder(shown(), error))?;
-        let database = Database::of(settings.database.as_deref(), &home);
+        let database =
+            settings.database.clone().unwrap_or_else(|| Database::Sqlite(home.join("licensing.db")));
         let lock = match &database {
             Database::Sqlite(_) => Some(lock(&home)?),
             Database::Postgres(_) => None,

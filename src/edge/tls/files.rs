@@ -53,6 +53,12 @@ pub enum TlsError {
     /// Certificates cannot be judged by these.
     #[error("`{0}`: {1}")]
     Trust(PathBuf, VerifierBuilderError),
+    /// Nobody's certificate can be verified here.
+    #[error(
+        "this machine trusts no authorities (on Debian, install `ca-certificates`); name those of the server's \
+         certificate in a file"
+    )]
+    NoAuthorities,
     /// There is no calling over TLS.
     #[error("TLS cannot be spoken: {0}")]
     Client(String),

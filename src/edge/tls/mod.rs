@@ -31,7 +31,7 @@ pub use self::{
     files::TlsError,
     names::{DnsName, DnsNameError, Names},
     revocation::RevocationFault,
-    trust::Trust,
+    trust::{Advice, Trust, in_words_for, machine_authorities},
 };
 use crate::{clock::Clock, domain::Instant};
 

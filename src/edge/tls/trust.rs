@@ -9,6 +9,7 @@ use std::{
     sync::Arc,
 };
 
+use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
     client::{
@@ -16,6 +17,7 @@ use rustls::{
         danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier},
     },
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
+    sign::CertifiedKey,
 };
 use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
@@ -31,6 +33,24 @@ pub struct Trust {
     /// The certificate that is shown and its private key (PEM).
     pub shown: Option<(PathBuf, PathBuf)>,
 }
+
+/// What to do about a server that is not believed, where it is called from.
+#[derive(Clone, Copy, Debug)]
+pub struct Advice {
+    /// How its authority is named.
+    pub authority: &'static str,
+    /// How a certificate is shown to it.
+    pub certificate: &'static str,
+    /// What to write where it speaks no TLS.
+    pub plaintext: &'static str,
+}
+
+/// For the calls of the sidecar and of the command line.
+const CALLING: Advice = Advice {
+    authority: "with --ca, or as `licensing.ca` in the configuration",
+    certificate: "with --certificate and --key",
+    plaintext: "write `http://`, or set `tls.certificate` where it runs",
+};
 
 /// Believes certificates of the authorities that are in a file at the time.
 #[derive(Debug)]
@@ -68,18 +88,56 @@ impl Trust {
     }
 }
 
+impl Trust {
+    /// Reads the files, so that what is wrong with them is told before anybody is called.
+    pub fn check(&self) -> Result<(), TlsError> {
+        let provider = Arc::new(aws_lc_rs::default_provider());
+        if let Some(path) = &self.ca {
+            Authorities { path: path.clone(), provider: Arc::clone(&provider) }.read()?;
+        }
+        let Some((certificate, key)) = &self.shown else { return Ok(()) };
+        let (chain, private) = (read(certificate)?, read(key)?);
+        let pair = |error| TlsError::Pair(certificate.clone(), key.clone(), error);
+        let chain = certificates(&chain, certificate)?;
+        CertifiedKey::from_der(chain, private_key(&private, key)?, &provider).map_err(pair).map(drop)
+    }
+}
+
+/// The authorities of this machine (PEM).
+pub fn machine_authorities() -> Result<String, TlsError> {
+    let loaded = rustls_native_certs::load_native_certs();
+    // Those that do not read are no authorities, as for everybody else on the machine.
+    let usable = loaded.certs.iter().filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
+    let pem: String = usable
+        .map(|der| {
+            let text = BASE64_STANDARD.encode(der);
+            let lines: Vec<&str> =
+                (0..text.len()).step_by(64).filter_map(|at| text.get(at..text.len().min(at + 64))).collect();
+            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
+        })
+        .collect();
+    if pem.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(pem) }
+}
+
+fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
+    fs::read(path).map_err(|error| TlsError::Unreadable(path.to_owned(), error))
+}
+
+fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
+    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::Missing(path.to_owned(), "private key"))
+}
+
 fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
-    let read = |path: &Path| fs::read(path).map_err(|error| TlsError::Unreadable(path.to_owned(), error));
     let (chain, private) = (read(certificate)?, read(key)?);
     certificates(&chain, certificate)?;
-    PrivateKeyDer::from_pem_slice(&private).map_err(|_| TlsError::Missing(key.to_owned(), "private key"))?;
+    private_key(&private, key)?;
     Ok(Identity::from_pem(chain, private))
 }
 
 impl Authorities {
     fn read(&self) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
         let Self { path, provider } = self;
-        let pem = fs::read(path).map_err(|error| TlsError::Unreadable(path.clone(), error))?;
+        let pem = read(path)?;
         let mut roots = RootCertStore::empty();
         for authority in certificates(&pem, path)? {
             roots.add(authority).map_err(|error| TlsError::Malformed(path.clone(), error.to_string()))?;
@@ -131,35 +189,41 @@ impl ServerCertVerifier for Authorities {
 /// What went wrong between two ends that do not come to speak TLS, and what to do about it; nothing if `error` is of
 /// another kind.
 pub(in crate::edge) fn in_words(error: &(dyn Error + 'static)) -> Option<String> {
+    in_words_for(error, CALLING)
+}
+
+/// The same for whoever calls with other settings than these.
+#[must_use]
+pub fn in_words_for(error: &(dyn Error + 'static), advice: Advice) -> Option<String> {
     // An error of input and output hides what it carries from those who ask for its source.
     let carried = error.downcast_ref::<io::Error>().and_then(io::Error::get_ref);
     let error = carried.map_or(error, |carried| carried);
     let error = error.downcast_ref::<rustls::Error>()?;
     if let rustls::Error::InvalidCertificate(why) = error {
-        return Some(refused_certificate(why));
+        return Some(refused_certificate(why, advice));
     }
     if let rustls::Error::InvalidMessage(_) = error {
-        return Some(
-            "no TLS is spoken there; write `http://`, or set `tls.certificate` where it runs".to_owned(),
-        );
+        return Some(format!("no TLS is spoken there; {}", advice.plaintext));
     }
     if let rustls::Error::Other(OtherError(ours)) = error {
         return Some(ours.to_string());
     }
     if let rustls::Error::AlertReceived(alert) = error {
         return Some(format!(
-            "it breaks TLS off ({alert:?}); if that is for want of a certificate, show one with --certificate and --key"
+            "it breaks TLS off ({alert:?}); if that is for want of a certificate, show one {}",
+            advice.certificate
         ));
     }
     Some(error.to_string())
 }
 
-fn refused_certificate(why: &CertificateError) -> String {
+fn refused_certificate(why: &CertificateError, advice: Advice) -> String {
     // An authority that has another key now, under its old name, is another one, too.
     if let CertificateError::UnknownIssuer | CertificateError::BadSignature = why {
-        return "its certificate is of an authority that is not believed here; name that authority's certificate with \
-                --ca, or as `licensing.ca` in the configuration"
-            .to_owned();
+        return format!(
+            "its certificate is of an authority that is not believed here; name that authority's certificate {}",
+            advice.authority
+        );
     }
     if let CertificateError::Expired | CertificateError::ExpiredContext { .. } = why {
         return "its certificate has expired; it needs another, or the clock of this machine is wrong"

@@ -3,19 +3,17 @@
 //! Values reach it as bound parameters alone. Not here: what is kept (see the rooms that keep it) and when a change is
 //! whole (see `change`).
 
-mod database;
+mod connect;
+mod file;
 mod migrate;
 
-use std::{future::Future, path::PathBuf, time::Duration};
+use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use sqlx::{
-    Any, AnyPool, Executor, Transaction,
-    any::{AnyConnectOptions, AnyPoolOptions, install_drivers},
-    postgres::PgListener,
-};
+use sqlx::{Any, AnyPool, Executor, Transaction, postgres::PgListener};
 
-pub use self::database::Database;
-use crate::domain::Instant;
+use self::connect::{Connected, Server};
+pub use crate::config::Database;
+use crate::{domain::Instant, edge::tls::TlsError};
 
 /// A transaction on either database.
 pub type Tx = Transaction<'static, Any>;
@@ -26,6 +24,7 @@ pub struct Store {
     writes: AnyPool,
     reads: AnyPool,
     database: Database,
+    server: Option<Arc<Server>>,
     notifies: bool,
 }
 
@@ -34,7 +33,13 @@ pub struct Store {
 pub enum StoreError {
     /// It refused, or could not be reached.
     #[error("the database: {0}")]
-    Database(#[from] sqlx::Error),
+    Database(sqlx::Error),
+    /// It is not who it should be, or does not believe who we are.
+    #[error("TLS to the database: {0}")]
+    Insecure(String),
+    /// The files that TLS to it takes cannot be used.
+    #[error(transparent)]
+    Tls(Box<TlsError>),
     /// Its schema could not be brought up to date.
     #[error("the database's schema: {0}")]
     Migration(#[from] sqlx::migrate::MigrateError),
@@ -55,37 +60,12 @@ const TRIES: u32 = 20;
 impl Store {
     /// Opens the database and brings its schema up to date.
     pub async fn open(database: Database, connections: u32) -> Result<Self, StoreError> {
-        install_drivers(&[sqlx::sqlite::any::DRIVER, sqlx::postgres::any::DRIVER]).ok();
-        let pool =
-            |most| AnyPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(10));
-        let url = database.url();
-        let options = url.parse::<AnyConnectOptions>()?;
-        let (writes, reads, notifies) = match &database {
-            Database::Sqlite(path) => {
-                database::make_file(path).map_err(|error| StoreError::File(path.clone(), error))?;
-                // SQLite has one writer at a time; one connection waits in line more cheaply than several try.
-                let writes = pool(1).after_connect(|connection, _| {
-                    Box::pin(async move {
-                        connection.execute("PRAGMA journal_mode = WAL").await?;
-                        // A change that was answered survives a power cut.
-                        connection.execute("PRAGMA synchronous = FULL").await?;
-                        connection.execute("PRAGMA cache_size = -65536").await?;
-                        Ok(())
-                    })
-                });
-                let writes = writes.connect_with(options.clone()).await?;
-                let reads = pool(connections).after_connect(|connection, _| {
-                    Box::pin(async move { connection.execute("PRAGMA query_only = ON").await.map(drop) })
-                });
-                (writes, reads.connect_with(options).await?, false)
-            }
-            Database::Postgres(url) => {
-                let both = pool(connections).connect_with(options).await?;
-                let notifies = can_notify(&both, url).await?;
-                (both.clone(), both, notifies)
-            }
+        let Connected { writes, reads, server } = connect::connect(&database, connections).await?;
+        let notifies = match &server {
+            Some(server) => can_notify(&reads, &server.url).await?,
+            None => false,
         };
-        let store = Self { writes, reads, database, notifies };
+        let store = Self { writes, reads, database, server, notifies };
         migrate::up(&store.writes, &store.database).await?;
         Ok(store)
     }
@@ -123,9 +103,9 @@ impl Store {
 
     /// Hears what other replicas change, where they tell it.
     pub async fn listen(&self) -> Result<Option<PgListener>, StoreError> {
-        match &self.database {
-            Database::Postgres(url) if self.notifies => Ok(Some(listen(url).await?)),
-            Database::Postgres(_) | Database::Sqlite(_) => Ok(None),
+        match &self.server {
+            Some(server) if self.notifies => Ok(Some(listen(&server.url).await?)),
+            Some(_) | None => Ok(None),
         }
     }
 

@@ -121,7 +121,7 @@ async fn a_replica_that_comes_after_one_whose_clock_was_ahead_raises_the_numbers
 
 async fn open(data_dir: &Path, database: &str, key: bool) -> Result<Opened, OpenError> {
     let settings = Config::read(None, Vec::new()).unwrap().backend;
-    let settings = config::Backend { database: Some(database.to_owned()), connections: 2, ..settings };
+    let settings = config::Backend { database: Some(database.parse().unwrap()), connections: 2, ..settings };
     let (clock, stop) = (Arc::new(ManualClock::at(START)), CancellationToken::new());
     Opened::at(data_dir, settings, clock, stop, Anew { key, ..Anew::default() }).await
 }

@@ -102,7 +102,7 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         let database = match on {
             On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
-            On::Postgres | On::Replicas => Database::Postgres(new_database(prepare).await),
+            On::Postgres | On::Replicas => new_database(prepare).await.parse().unwrap(),
         };
         let replicas = if on == On::Replicas { 2 } else { 1 };
         let keys = Arc::new(SigningKeys::open(&folder.path().join("keys")).unwrap());
@@ -160,9 +160,10 @@ impl Office {
 
     /// Lets the database (PostgreSQL) take connections, or not, not even those it has.
     pub(crate) async fn reachable(&self, reachable: bool) {
-        let Database::Postgres(url) = &self.database else { panic!("a file is always there") };
+        let Database::Postgres(postgres) = &self.database else { panic!("a file is always there") };
+        let shown = postgres.to_string();
         let server = env::var("ESA_SIDECAR_TEST_POSTGRES").unwrap();
-        let name = url.split_once('?').unwrap().0.rsplit_once('/').unwrap().1;
+        let name = shown.rsplit_once('/').unwrap().1;
         let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
         for sql in [
             format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {reachable}"),
@@ -183,7 +184,7 @@ impl Office {
     pub(crate) async fn behind(&self) -> sqlx::AnyConnection {
         let url = match &self.database {
             Database::Sqlite(path) => format!("sqlite://{}", path.display().to_string().replace(' ', "%20")),
-            Database::Postgres(url) => url.clone(),
+            Database::Postgres(postgres) => postgres.driver_url(None),
         };
         sqlx::AnyConnection::connect(&url).await.unwrap()
     }
