@@ -1,6 +1,6 @@
 //! Brings the schema up to date. Each file of `migrations/` is applied once, in order; none is ever edited.
 //!
-//! Not here: what the tables are for (the files say it).
+//! The build lists the files, so that none can be left out. Not here: what the tables are for (the files say it).
 
 use std::borrow::Cow;
 
@@ -11,21 +11,16 @@ use sqlx::{
 
 use super::{Database, StoreError};
 
+include!(concat!(env!("OUT_DIR"), "/migrations.rs"));
+
 pub(super) async fn up(pool: &AnyPool, database: &Database) -> Result<(), StoreError> {
-    let [licensing, authority] = match database {
-        Database::Sqlite(_) => [
-            include_str!("../../../migrations/sqlite/0001_licensing.sql"),
-            include_str!("../../../migrations/sqlite/0002_authority.sql"),
-        ],
-        Database::Postgres(_) => [
-            include_str!("../../../migrations/postgres/0001_licensing.sql"),
-            include_str!("../../../migrations/postgres/0002_authority.sql"),
-        ],
+    let files = match database {
+        Database::Sqlite(_) => SQLITE,
+        Database::Postgres(_) => POSTGRES,
     };
-    let step = |version, name, sql| {
+    let step = |(number, name, sql)| {
         let sql = SqlStr::from_static(sql);
-        Migration::new(version, Cow::Borrowed(name), MigrationType::Simple, sql, false)
+        Migration::new(number, Cow::Borrowed(name), MigrationType::Simple, sql, false)
     };
-    let steps = vec![step(1, "licensing", licensing), step(2, "authority", authority)];
-    Ok(Migrator::with_migrations(steps).run(pool).await?)
+    Ok(Migrator::with_migrations(files.map(step).to_vec()).run(pool).await?)
 }

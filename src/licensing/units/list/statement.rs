@@ -257,3 +257,43 @@ impl Sort {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use sqlx::{AssertSqlSafe, Row as _};
+
+    use super::*;
+    use crate::{
+        domain::Span,
+        licensing::store::{Database, Store},
+    };
+
+    /// Whatever a licence has beside them: it would otherwise be gone through to its end for each page.
+    #[tokio::test]
+    async fn an_account_s_few_units_are_looked_up_by_the_account() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Database::Sqlite(folder.path().join("licensing.db")), 2).await.unwrap();
+        let (caller, t) = (Caller::nobody(), Instant::from_unix_nanos(0) + Span::days(20_000));
+        let filter = Filter { own: true, ..Filter::default() };
+        let listing =
+            Listing { filter, sort: Sort::Text("device_name"), descending: false, size: 50, after: None };
+        let few = Few { own: true, ..Few::default() };
+        for (name, Statement { sql, values }) in [
+            ("count", count(&["A", "B"], 100, few, |statement| by_caller(statement, &caller))),
+            ("page", page(&caller, &listing, &["A", "B"], None, t, few)),
+            ("holding", holding(&caller, &listing, &["A", "B"], t, few)),
+        ] {
+            let query = sqlx::query(AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+            let query = values.into_iter().fold(query, |query, value| match value {
+                Value::Text(text) => query.bind(text),
+                Value::Number(number) => query.bind(number),
+            });
+            let plan = query.fetch_all(store.reads()).await.unwrap();
+            let plan: Vec<String> = plan.iter().map(|step| step.get("detail")).collect();
+            let by_account = "USING INDEX units_by_account (activated_by=?)";
+            let covering = "USING COVERING INDEX units_by_account (activated_by=?)";
+            let found = plan.iter().any(|step| step.contains(by_account) || step.contains(covering));
+            assert!(found, "{name}: {plan:#?}");
+        }
+    }
+}
