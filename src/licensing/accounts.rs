@@ -55,7 +55,7 @@ impl Backend {
     }
 
     async fn make_first_owner(&self, anew: bool, hash: &str) -> Result<bool, Refusal> {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        let mut change = Change::begin(self).await?;
         let any =
             sqlx::query("SELECT 1 AS one FROM accounts LIMIT 1").fetch_optional(&mut *change.tx).await?;
         if any.is_none() {
@@ -92,14 +92,9 @@ impl Backend {
         customer: &str,
         password_hash: &str,
     ) -> Result<Account, Refusal> {
-        caller.must_be_owner()?;
-        let own = sqlx::query("SELECT 1 AS own FROM customers WHERE customer_id = $1 AND name = $2");
-        let own = own.bind(&caller.customer_id).bind(customer.to_owned());
-        let own = customer.is_empty() || own.fetch_optional(&mut *change.tx).await?.is_some();
-        let customer_id = if own {
+        let customer_id = if may_make(change, caller, customer).await? {
             caller.customer_id.clone()
         } else {
-            caller.must_issue()?;
             if role != api::AccountRole::Owner {
                 let what = "another customer's security admins are made by its own owners";
                 return Err(Refusal::unreadable("role", what));
@@ -163,6 +158,18 @@ struct NewAccount<'a> {
     customer_id: &'a str,
 }
 
+/// Whether the accounts of `customer` are those of the caller's own customer; refused if the caller may not make any there.
+pub(super) async fn may_make(change: &mut Change, caller: &Caller, customer: &str) -> Result<bool, Refusal> {
+    caller.must_be_owner()?;
+    let own = sqlx::query("SELECT 1 AS own FROM customers WHERE customer_id = $1 AND name = $2");
+    let own = own.bind(&caller.customer_id).bind(customer.to_owned());
+    let own = customer.is_empty() || own.fetch_optional(&mut *change.tx).await?.is_some();
+    if !own {
+        caller.must_issue()?;
+    }
+    Ok(own)
+}
+
 /// An account of a customer, by its name.
 pub(super) async fn named(change: &mut Change, customer_id: &str, name: &str) -> Result<Account, Refusal> {
     let account = by_name(&mut *change.tx, name).await?.filter(|account| account.customer_id == customer_id);
@@ -171,7 +178,7 @@ pub(super) async fn named(change: &mut Change, customer_id: &str, name: &str) ->
 
 /// An account of the caller's customer that it may reset, disable and enable. Whoever gives an account its password can
 /// sign in with it: one that may issue is in the hands of those who may, or any owner beside it could come to issue.
-async fn managed(change: &mut Change, caller: &Caller, name: &str) -> Result<Account, Refusal> {
+pub(super) async fn managed(change: &mut Change, caller: &Caller, name: &str) -> Result<Account, Refusal> {
     caller.must_be_owner()?;
     let account = named(change, &caller.customer_id, name).await?;
     if account.may_issue && !caller.may_issue {
@@ -196,19 +203,15 @@ pub(super) async fn held(change: &mut Change, name: &str) -> Result<Account, Ref
     // PostgreSQL holds rows of one table; a customer's name never changes.
     let held = change.holding("SELECT account_id FROM accounts WHERE name = $1");
     sqlx::query(held).bind(name.to_owned()).fetch_optional(&mut *change.tx).await?;
+    change.locked();
     let missing = || Refusal::NotFound { what: "account", id: name.to_owned() };
     by_name(&mut *change.tx, name).await?.ok_or_else(missing)
 }
 
 /// The caller's account as it is now, held for a change, unless it was shut out after the call came in.
 pub(super) async fn held_by(change: &mut Change, caller: &Caller) -> Result<Account, Refusal> {
-    let account = held(change, &caller.name).await?;
-    let mut is_open = !account.disabled;
-    if let Some(session) = &caller.session {
-        let open = sqlx::query("SELECT 1 AS one FROM sessions WHERE token_sha256 = $1").bind(session.clone());
-        is_open &= open.fetch_optional(&mut *change.tx).await?.is_some();
-    }
-    if is_open { Ok(account) } else { Err(Refusal::Unauthenticated(caller::UNKNOWN)) }
+    change.admit(caller, "").await?;
+    held(change, &caller.name).await
 }
 
 pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {
@@ -281,8 +284,9 @@ async fn make_customer(change: &mut Change, name: &str) -> Result<String, Refusa
     let insert = insert.bind(Uuid::now_v7().to_string()).bind(name.to_owned()).bind(nanos(change.at));
     insert.execute(&mut *change.tx).await?;
     let row = sqlx::query(change.holding("SELECT customer_id FROM customers WHERE name = $1"));
-    let row = row.bind(name.to_owned());
-    Ok(row.fetch_one(&mut *change.tx).await?.try_get("customer_id")?)
+    let row = row.bind(name.to_owned()).fetch_one(&mut *change.tx).await?;
+    change.locked();
+    Ok(row.try_get("customer_id")?)
 }
 
 async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) -> Result<(), StoreError> {

@@ -47,7 +47,7 @@ impl Backend {
     }
 
     async fn append(&self, entries: &[Entry]) -> Result<(), Refusal> {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        let mut change = Change::begin(self).await?;
         entries.iter().cloned().for_each(|entry| change.audit(entry));
         self.told(change.keep().await?);
         Ok(())

@@ -4,16 +4,21 @@
 //! Not here: passwords (see `accounts`).
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::{Any, Executor, Row as _, any::AnyRow};
 use tonic::metadata::MetadataMap;
 
 use super::{
     Backend,
     audit::refused,
+    change::Change,
     refusal::Refusal,
-    store::{StoreError, nanos},
+    store::{StoreError, nanos, sought},
 };
-use crate::{domain::unit::Deactivating, proto::licensing::AccountRole, sha256};
+use crate::{
+    domain::{Instant, unit::Deactivating},
+    proto::licensing::AccountRole,
+    sha256,
+};
 
 /// The account a call is made with.
 #[derive(Clone, Debug)]
@@ -25,6 +30,8 @@ pub(super) struct Caller {
     pub(super) may_issue: bool,
     /// Hash of the session's token; nothing for an API credential.
     pub(super) session: Option<String>,
+    /// ID of the API credential and hash of its secret; nothing for a session.
+    credential: Option<(String, String)>,
     must_change_password: bool,
 }
 
@@ -58,39 +65,27 @@ impl Backend {
 
     /// The account of a call, even one that has to change its password first.
     pub(super) async fn any_caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
-        match token(metadata)? {
+        let found = match token(metadata)? {
             Token::Session(secret) => {
                 let session = sha256::hex(secret.as_bytes());
-                let row = sqlx::query(
-                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password
-                     FROM sessions s JOIN accounts a ON a.account_id = s.account_id
-                     WHERE s.token_sha256 = $1 AND $2 < s.expires_at AND a.disabled = 0",
-                );
-                let row = row.bind(&session).bind(nanos(self.clock.now()));
-                let row = row.fetch_optional(self.store.reads()).await?;
-                Ok(account(&row.ok_or(Refusal::Unauthenticated(UNKNOWN))?, Some(session))?)
+                by_session(self.store.reads(), &session, self.clock.now()).await?
             }
             Token::Credential { id, secret } => {
-                let row = sqlx::query(
-                    "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
-                         CASE WHEN c.revoked_at IS NULL AND a.disabled = 0 THEN 1 ELSE 0 END AS opens
-                     FROM api_credentials c JOIN accounts a ON a.account_id = c.account_id
-                     WHERE c.credential_id = $1 AND c.secret_sha256 = $2",
-                );
-                let row = row.bind(id.to_owned()).bind(sha256::hex(secret.as_bytes()));
-                let row = row.fetch_optional(self.store.reads()).await?;
-                let row = row.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
-                let caller = account(&row, None)?;
-                if row.try_get::<i64, _>("opens")? != 0 {
-                    return Ok(caller);
-                }
-                self.turned_away(&caller, &format!("API credential {id} was revoked")).await;
-                Err(Refusal::Unauthenticated(UNKNOWN))
+                by_credential(self.store.reads(), id, &sha256::hex(secret.as_bytes())).await?
             }
             Token::Unit { .. } => {
-                Err(Refusal::Unauthenticated("this is a unit's credential; an account's is needed here"))
+                let refused = "this is a unit's credential; an account's is needed here";
+                return Err(Refusal::Unauthenticated(refused));
             }
+        };
+        let Found { caller, opens } = found.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
+        if opens {
+            return Ok(caller);
         }
+        if let Some((id, _)) = &caller.credential {
+            self.turned_away(&caller, &format!("API credential {id} was revoked")).await;
+        }
+        Err(Refusal::Unauthenticated(UNKNOWN))
     }
 
     /// Adds an entry about a call that was not looked at, whatever it asked for.
@@ -98,6 +93,73 @@ impl Backend {
         let Caller { customer_id, name, .. } = caller;
         self.attempted(refused(customer_id, name, "account.authenticate", name, why)).await;
     }
+}
+
+impl Change {
+    /// Locks the account of the caller until this change is whole, and looks again whether it may call at all: while the
+    /// call waited, its session may have ended, its credential been revoked, its account been disabled or come to have
+    /// other rights. It is then refused as if it had come after that. `other` is an account of the same customer that the
+    /// change is about, which is locked with it; empty when there is none.
+    pub(super) async fn admit(&mut self, caller: &Caller, other: &str) -> Result<(), Refusal> {
+        let lock = self.holding(
+            "SELECT account_id FROM accounts WHERE account_id = $1 OR (customer_id = $2 AND name = $3)
+             ORDER BY account_id",
+        );
+        let lock = sqlx::query(lock).bind(&caller.account_id).bind(&caller.customer_id).bind(sought(other));
+        lock.fetch_all(&mut *self.tx).await?;
+        self.locked();
+        let found = match (&caller.session, &caller.credential) {
+            (Some(session), _) => by_session(&mut *self.tx, session, self.at).await?,
+            (None, Some((id, secret_sha256))) => by_credential(&mut *self.tx, id, secret_sha256).await?,
+            (None, None) => None,
+        };
+        let now = found.filter(|found| found.opens).ok_or(Refusal::Unauthenticated(UNKNOWN))?.caller;
+        if now.must_change_password && !caller.must_change_password {
+            return Err(Refusal::PasswordChangeRequired);
+        }
+        if (now.role, now.may_issue) != (caller.role, caller.may_issue) {
+            return Err(Refusal::NotAllowed("the rights of this account were changed meanwhile; call again"));
+        }
+        Ok(())
+    }
+}
+
+/// Whose session or credential it is, and whether it opens anything.
+struct Found {
+    caller: Caller,
+    opens: bool,
+}
+
+/// The account of a session that has not ended, by the hash of its token.
+async fn by_session<'e>(
+    from: impl Executor<'e, Database = Any>,
+    token_sha256: &str,
+    now: Instant,
+) -> Result<Option<Found>, StoreError> {
+    let row = sqlx::query(
+        "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
+             CASE WHEN a.disabled = 0 THEN 1 ELSE 0 END AS opens
+         FROM sessions s JOIN accounts a ON a.account_id = s.account_id
+         WHERE s.token_sha256 = $1 AND $2 < s.expires_at",
+    );
+    let row = row.bind(token_sha256.to_owned()).bind(nanos(now)).fetch_optional(from).await?;
+    row.map(|row| found(&row, Some(token_sha256.to_owned()), None)).transpose()
+}
+
+/// The account of an API credential, whether or not it was revoked, by its ID and the hash of its secret.
+async fn by_credential<'e>(
+    from: impl Executor<'e, Database = Any>,
+    id: &str,
+    secret_sha256: &str,
+) -> Result<Option<Found>, StoreError> {
+    let row = sqlx::query(
+        "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
+             CASE WHEN c.revoked_at IS NULL AND a.disabled = 0 THEN 1 ELSE 0 END AS opens
+         FROM api_credentials c JOIN accounts a ON a.account_id = c.account_id
+         WHERE c.credential_id = $1 AND c.secret_sha256 = $2",
+    );
+    let row = row.bind(id.to_owned()).bind(secret_sha256.to_owned()).fetch_optional(from).await?;
+    row.map(|row| found(&row, None, Some((id.to_owned(), secret_sha256.to_owned())))).transpose()
 }
 
 impl Caller {
@@ -110,6 +172,7 @@ impl Caller {
             role: AccountRole::SecurityAdmin,
             may_issue: false,
             session: None,
+            credential: None,
             must_change_password: false,
         }
     }
@@ -182,9 +245,13 @@ fn read(token: &str) -> Option<Token<'_>> {
     }
 }
 
-fn account(row: &AnyRow, session: Option<String>) -> Result<Caller, StoreError> {
+fn found(
+    row: &AnyRow,
+    session: Option<String>,
+    credential: Option<(String, String)>,
+) -> Result<Found, StoreError> {
     let flag = |column: &str| row.try_get::<i64, _>(column).map(|flag| flag != 0);
-    Ok(Caller {
+    let caller = Caller {
         account_id: row.try_get("account_id")?,
         customer_id: row.try_get("customer_id")?,
         name: row.try_get("name")?,
@@ -192,7 +259,9 @@ fn account(row: &AnyRow, session: Option<String>) -> Result<Caller, StoreError> 
         may_issue: flag("may_issue")?,
         must_change_password: flag("must_change_password")?,
         session,
-    })
+        credential,
+    };
+    Ok(Found { caller, opens: flag("opens")? })
 }
 
 /// A role as it is kept: the number of the protocol. What is unknown may do the least.

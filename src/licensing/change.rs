@@ -1,8 +1,11 @@
 //! One change: what it does to the database, its entries in the audit log, and its answer, all of it or nothing.
 //!
+//! Rows are locked in one order, so that no two changes wait for each other: accounts by ID (the caller's, and the one it
+//! changes: see `caller::admit`), then the request, then customers by ID, then subscriptions by ID. Licenses, delegations,
+//! units and usage are changed only beneath their subscription. What was read before a row was locked is read again.
 //! Not here: what is changed, and who may (see the rooms that change things).
 
-use std::collections::BTreeSet;
+use std::{collections::BTreeSet, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use prost::Message;
@@ -10,18 +13,20 @@ use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{
+    Backend,
     refusal::{Refusal, shown},
     service::read,
     store::{Store, StoreError, Tx, nanos, placeholders},
 };
-use crate::{domain::Instant, sha256};
+use crate::{clock::Clock, domain::Instant, sha256};
 
 /// A change that is being made.
 pub(super) struct Change {
     /// Its transaction.
     pub(super) tx: Tx,
-    /// Its instant: everything in it happens then.
+    /// Its instant: everything in it happens then. It is taken anew by `locked`.
     pub(super) at: Instant,
+    clock: Arc<dyn Clock>,
     for_update: &'static str,
     notifies: bool,
     entries: Vec<Entry>,
@@ -55,10 +60,13 @@ pub(super) struct Changed(pub(super) BTreeSet<String>);
 const ROWS: usize = 500;
 
 impl Change {
-    pub(super) async fn begin(store: &Store, at: Instant) -> Result<Self, StoreError> {
+    pub(super) async fn begin(backend: &Backend) -> Result<Self, StoreError> {
+        let Backend { store, clock, .. } = backend;
         Ok(Self {
+            // SQLite has locked everything once this returns.
             tx: store.begin().await?,
-            at,
+            at: clock.now(),
+            clock: Arc::clone(clock),
             for_update: store.for_update(),
             notifies: store.notifies(),
             entries: Vec::new(),
@@ -70,6 +78,11 @@ impl Change {
     /// `sql` with the rows it reads held until this change is whole.
     pub(super) fn holding(&self, sql: &str) -> AssertSqlSafe<String> {
         AssertSqlSafe(format!("{sql}{}", self.for_update))
+    }
+
+    /// Rows were locked, perhaps after others changed them: what follows happens now, and not when the call came in.
+    pub(super) fn locked(&mut self) {
+        self.at = self.at.max(self.clock.now());
     }
 
     /// The answer to the same request made before, if it was. While another call makes the same change, this waits.

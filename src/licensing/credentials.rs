@@ -6,7 +6,7 @@ use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
 use super::{
-    Backend, accounts,
+    Backend,
     caller::{self, Caller},
     change::Change,
     issue::entry,
@@ -28,12 +28,7 @@ impl Backend {
         caller: &Caller,
         name: &str,
     ) -> Result<(ApiCredential, String), Refusal> {
-        if caller.session.is_none() {
-            return Err(Refusal::NotAllowed(
-                "an API credential makes no other; sign in and make it as yourself",
-            ));
-        }
-        accounts::held_by(change, caller).await?;
+        must_be_session(caller)?;
         let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
         let insert = sqlx::query(
             "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at)
@@ -75,6 +70,12 @@ impl Backend {
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account_id).bind(after.to_owned()).bind(most);
         rows.fetch_all(self.store.reads()).await?.iter().map(read).collect()
     }
+}
+
+/// A credential makes no other.
+pub(super) fn must_be_session(caller: &Caller) -> Result<(), Refusal> {
+    let refused = Refusal::NotAllowed("an API credential makes no other; sign in and make it as yourself");
+    if caller.session.is_some() { Ok(()) } else { Err(refused) }
 }
 
 async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCredential, Refusal> {

@@ -8,8 +8,8 @@ use super::{
     Backend, accounts,
     caller::Caller,
     change::Change,
-    issue::entry,
-    licenses::{self, Eye, Kept},
+    issue::{entry, held_license},
+    licenses::{Eye, Kept},
     refusal::Refusal,
     store::StoreError,
 };
@@ -24,7 +24,7 @@ impl Backend {
         license_id: &str,
         account: &str,
     ) -> Result<Delegation, Refusal> {
-        let (license, to) = self.owned(change, caller, license_id, account).await?;
+        let (license, to) = owned(change, caller, license_id, account).await?;
         let insert = sqlx::query(
             "INSERT INTO delegations (license_id, account_id, accepted) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
         );
@@ -44,12 +44,12 @@ impl Backend {
         caller: &Caller,
         license_id: &str,
     ) -> Result<Delegation, Refusal> {
-        let license = licenses::seen(&mut *change.tx, caller, Eye::Delegated, license_id).await?;
+        let (license, _) = held_license(change, caller, Eye::Delegated, license_id, |_| Ok(())).await?;
         let update =
             sqlx::query("UPDATE delegations SET accepted = 1 WHERE license_id = $1 AND account_id = $2");
         let update = update.bind(&license.id).bind(&caller.account_id);
         if update.execute(&mut *change.tx).await?.rows_affected() == 0 {
-            // It was taken back after it was seen.
+            // It was taken back behind the backend's back, where the subscription is not locked.
             return Err(Refusal::NotFound { what: "license", id: license.id });
         }
         change.audit(entry(caller, &license.customer_id, "license.accept", &license.id, ""));
@@ -64,31 +64,30 @@ impl Backend {
         license_id: &str,
         account: &str,
     ) -> Result<(), Refusal> {
-        let (license, from) = self.owned(change, caller, license_id, account).await?;
+        let (license, from) = owned(change, caller, license_id, account).await?;
         let delete = sqlx::query("DELETE FROM delegations WHERE license_id = $1 AND account_id = $2");
         delete.bind(&license.id).bind(&from).execute(&mut *change.tx).await?;
         let detail = format!("taken back from {account}");
         change.audit(entry(caller, &license.customer_id, "license.revoke", &license.id, detail));
         Ok(())
     }
+}
 
-    /// A licence of the caller's customer, and the ID of one of its security admins.
-    async fn owned(
-        &self,
-        change: &mut Change,
-        caller: &Caller,
-        license_id: &str,
-        account: &str,
-    ) -> Result<(Kept, String), Refusal> {
-        let license = licenses::seen(&mut *change.tx, caller, Eye::on_units(caller), license_id).await?;
-        caller.must_be_owner()?;
-        let admin = accounts::named(change, &caller.customer_id, account).await?;
-        if admin.role != AccountRole::SecurityAdmin {
-            let what = format!("`{account}` is an owner, who sees every license of the customer already");
-            return Err(Refusal::unreadable("account", what));
-        }
-        Ok((license, admin.account_id))
+/// A licence of the caller's customer, held for a change, and the ID of one of its security admins.
+pub(super) async fn owned(
+    change: &mut Change,
+    caller: &Caller,
+    license_id: &str,
+    account: &str,
+) -> Result<(Kept, String), Refusal> {
+    let eye = Eye::on_units(caller);
+    let (license, _) = held_license(change, caller, eye, license_id, Caller::must_be_owner).await?;
+    let admin = accounts::named(change, &caller.customer_id, account).await?;
+    if admin.role != AccountRole::SecurityAdmin {
+        let what = format!("`{account}` is an owner, who sees every license of the customer already");
+        return Err(Refusal::unreadable("account", what));
     }
+    Ok((license, admin.account_id))
 }
 
 /// Whom a licence is delegated to.

@@ -99,14 +99,12 @@ impl Backend {
         caller: &Caller,
         license_id: &str,
         action: &'static str,
-        edit: impl FnOnce(&Kept) -> Result<(Edit, String), Refusal>,
+        edit: impl FnOnce(&Kept, Instant) -> Result<(Edit, String), Refusal>,
     ) -> Result<(), Refusal> {
-        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
-        caller.must_issue()?;
-        let mut subscription = held(change, &seen.subscription_id).await?;
-        // What was read before it was held may have changed since.
-        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
-        let (edit, detail) = edit(&seen)?;
+        let eye = Eye::on_licenses(caller);
+        let (seen, mut subscription) =
+            held_license(change, caller, eye, license_id, Caller::must_issue).await?;
+        let (edit, detail) = edit(&seen, change.at)?;
         write(change, &seen, edit).await?;
         subscription.settle(change, false).await?;
         change.audit(entry(caller, &seen.customer_id, action, &seen.id, detail));
@@ -120,8 +118,9 @@ impl Backend {
         caller: &Caller,
         license_id: &str,
     ) -> Result<String, Refusal> {
-        let seen = licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), license_id).await?;
-        caller.must_issue()?;
+        // Whoever activates with the key before has the subscription locked, or finds that it opens nothing any more.
+        let eye = Eye::on_licenses(caller);
+        let (seen, _) = held_license(change, caller, eye, license_id, Caller::must_issue).await?;
         let key = keys::license_key()?;
         let update = sqlx::query("UPDATE licenses SET key_sha256 = $2 WHERE license_id = $1");
         update.bind(&seen.id).bind(keys::hash(&key)).execute(&mut *change.tx).await?;
@@ -154,6 +153,21 @@ pub(super) async fn held(change: &mut Change, id: &str) -> Result<Subscription, 
     Ok(Subscription::hold(change, id).await?.ok_or_else(missing)?)
 }
 
+/// The license `id`, if the caller sees it and `may` change it, with its subscription, held for a change.
+pub(super) async fn held_license(
+    change: &mut Change,
+    caller: &Caller,
+    eye: Eye,
+    id: &str,
+    may: impl Fn(&Caller) -> Result<(), Refusal>,
+) -> Result<(Kept, Subscription), Refusal> {
+    let seen = licenses::seen(&mut *change.tx, caller, eye, id).await?;
+    may(caller)?;
+    let subscription = held(change, &seen.subscription_id).await?;
+    // What was read before it was locked may have changed since.
+    Ok((licenses::seen(&mut *change.tx, caller, eye, id).await?, subscription))
+}
+
 /// The customer's ID; two licences of one customer are not issued at once, so that one does not miss the other.
 async fn hold_customer(change: &mut Change, caller: &Caller, name: &str) -> Result<String, Refusal> {
     let sql =
@@ -161,6 +175,7 @@ async fn hold_customer(change: &mut Change, caller: &Caller, name: &str) -> Resu
     let row = sqlx::query(sql).bind(&caller.customer_id).bind(name.to_owned());
     let row = row.fetch_optional(&mut *change.tx).await?;
     let row = row.ok_or_else(|| Refusal::NotFound { what: "customer", id: name.to_owned() })?;
+    change.locked();
     Ok(row.try_get("customer_id")?)
 }
 

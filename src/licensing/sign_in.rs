@@ -59,11 +59,11 @@ impl Backend {
             self.attempted_by_nobody(SIGN_IN, name, "no account has this name").await;
             return Err(Refusal::WrongPassword);
         };
-        let mut change = Change::begin(&self.store, now).await?;
+        let mut change = Change::begin(self).await?;
         // Guesses made at once are looked at one after the other: the lock holds for those that came before it, too. And
         // a password that was replaced while it was looked at opens nothing any more.
         let account = accounts::held(&mut change, &before.name).await?;
-        if let Some(locked) = locked(&account, now) {
+        if let Some(locked) = locked(&account, change.at) {
             return Err(locked);
         }
         let tried = if right && !account.disabled && account.password_hash == before.password_hash {
@@ -127,8 +127,9 @@ impl Backend {
 
     /// Ends the session of the call.
     pub(super) async fn end_session(&self, caller: &Caller) -> Result<(), Refusal> {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
+        let mut change = Change::begin(self).await?;
         if let Some(session) = &caller.session {
+            change.admit(caller, "").await?;
             let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");
             delete.bind(session.clone()).execute(&mut *change.tx).await?;
             change.audit(entry(caller, &caller.customer_id, "account.sign_out", &caller.name, ""));
@@ -158,7 +159,7 @@ impl Backend {
                 return Err(locked);
             }
             let tried = self.look_at(&before, old, new).await?;
-            let mut change = Change::begin(&self.store, self.clock.now()).await?;
+            let mut change = Change::begin(self).await?;
             let account = accounts::held_by(&mut change, caller).await?;
             // Looked at once more if it was locked or replaced meanwhile, as by guesses made at once.
             if locked(&account, change.at).is_some() || account.password_hash != before.password_hash {

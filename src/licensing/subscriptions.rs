@@ -3,7 +3,7 @@
 //! They are worked out anew at every change, and when time alone changes them: the overuse clock starts, holds and
 //! clears here (semantics 2.9). Not here: how facts follow (see `domain::license`).
 
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 use sqlx::{Any, Executor, Row as _, any::AnyRow};
 use tokio_util::sync::CancellationToken;
@@ -89,11 +89,31 @@ impl Subscription {
     /// Reads it for a change: nobody else changes it, its licences or its units until this change is whole. What time
     /// has changed since is caught up with first, each turn at its own instant.
     pub(super) async fn hold(change: &mut Change, id: &str) -> Result<Option<Self>, Refusal> {
-        let sql = change.holding(COLUMNS);
-        let Some(row) = sqlx::query(sql).bind(id.to_owned()).fetch_optional(&mut *change.tx).await? else {
-            return Ok(None);
-        };
-        let mut subscription = read(&row)?;
+        Ok(Self::hold_all(change, [id]).await?.pop())
+    }
+
+    /// The same of several, in the order of their IDs: those that there are.
+    pub(super) async fn hold_all(
+        change: &mut Change,
+        ids: impl IntoIterator<Item = &str>,
+    ) -> Result<Vec<Self>, Refusal> {
+        let ids: BTreeSet<&str> = ids.into_iter().collect();
+        let mut rows = Vec::new();
+        for id in ids {
+            let sql = change.holding(COLUMNS);
+            rows.extend(sqlx::query(sql).bind(id.to_owned()).fetch_optional(&mut *change.tx).await?);
+        }
+        // Only now, so that no instant passes between one that is caught up and the change.
+        change.locked();
+        let mut subscriptions = Vec::new();
+        for row in rows {
+            subscriptions.push(Self::caught_up(change, &row).await?);
+        }
+        Ok(subscriptions)
+    }
+
+    async fn caught_up(change: &mut Change, row: &AnyRow) -> Result<Self, Refusal> {
+        let mut subscription = read(row)?;
         if subscription.turns_at <= change.at {
             let licenses = licenses::of_subscription(change, &subscription.id).await?;
             while subscription.turns_at <= change.at {
@@ -105,7 +125,7 @@ impl Subscription {
             }
             subscription.write(change).await?;
         }
-        Ok(Some(subscription))
+        Ok(subscription)
     }
 
     /// Works its facts out anew from what is kept now, and keeps it. `unit_changed`: the state of a unit changed in
@@ -199,7 +219,7 @@ impl Backend {
         let due = sqlx::query("SELECT subscription_id FROM subscriptions WHERE turns_at <= $1 LIMIT 1000");
         let due = due.bind(nanos(at)).fetch_all(self.store.reads()).await?;
         for row in due {
-            let mut change = Change::begin(&self.store, at).await?;
+            let mut change = Change::begin(self).await?;
             Subscription::hold(&mut change, row.try_get("subscription_id")?).await?;
             self.told(change.keep().await?);
         }

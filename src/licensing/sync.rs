@@ -93,7 +93,7 @@ impl Backend {
                 return Ok((unit, subscription));
             }
         }
-        let mut change = Change::begin(&self.store, at).await?;
+        let mut change = Change::begin(self).await?;
         let mut subscription = held(&mut change, &unit.subscription_id).await?;
         // What was read before it was held may have changed since.
         let unit = units::by_id(&mut *change.tx, &unit.id).await?.unwrap_or_else(|| unit.clone());

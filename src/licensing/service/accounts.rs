@@ -5,7 +5,7 @@ use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
 
 use super::{
-    once::{Asked, Attempt},
+    once::{Asked, Attempt, Right},
     pages, read,
 };
 use crate::{
@@ -93,7 +93,8 @@ impl AccountService for Backend {
             Ok(role @ (api::AccountRole::Owner | api::AccountRole::SecurityAdmin)) => role,
             Err(_) => return Err(Refusal::from(wire::unknown("role", request.role)).into()),
         };
-        let attempt = Attempt { action: "account.create", target: name };
+        let attempt =
+            Attempt { action: "account.create", target: name, right: Right::MakeAccounts(customer) };
         let once = self.one_time(caller, request).await;
         let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
@@ -112,7 +113,7 @@ impl AccountService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let action = if request.disabled { "account.disable" } else { "account.enable" };
-        let attempt = Attempt { action, target: &request.name };
+        let attempt = Attempt { action, target: &request.name, right: Right::Manage(&request.name) };
         self.once(caller, attempt, request, |mut change| async move {
             let account = self.set_disabled(&mut change, caller, &request.name, request.disabled).await?;
             let response = api::SetAccountDisabledResponse { account: Some(account.told()) };
@@ -127,7 +128,11 @@ impl AccountService for Backend {
     ) -> Result<Response<api::ResetPasswordResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "account.reset_password", target: &request.name };
+        let attempt = Attempt {
+            action: "account.reset_password",
+            target: &request.name,
+            right: Right::Manage(&request.name),
+        };
         let once = self.one_time(caller, request).await;
         let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
@@ -145,7 +150,7 @@ impl AccountService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let name = &read::text("name", &request.name, 1, 64)?;
-        let attempt = Attempt { action: "credential.create", target: name };
+        let attempt = Attempt { action: "credential.create", target: name, right: Right::Session };
         self.once(caller, attempt, request, |mut change| async move {
             let (credential, token) = self.make_credential(&mut change, caller, name).await?;
             Ok((change, api::CreateApiCredentialResponse { credential: Some(credential), token }))
@@ -176,7 +181,8 @@ impl AccountService for Backend {
     ) -> Result<Response<api::RevokeApiCredentialResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "credential.revoke", target: &request.credential_id };
+        let attempt =
+            Attempt { action: "credential.revoke", target: &request.credential_id, right: Right::Own };
         self.once(caller, attempt, request, |mut change| async move {
             let credential = self.revoke_credential(&mut change, caller, &request.credential_id).await?;
             let response = api::RevokeApiCredentialResponse { credential: Some(credential) };

@@ -3,7 +3,10 @@
 use sqlx::{Any, Executor};
 use tonic::{Request, Response, Status};
 
-use super::{once::Attempt, read};
+use super::{
+    once::{Attempt, Right},
+    read,
+};
 use crate::{
     domain::{
         Instant,
@@ -59,7 +62,7 @@ impl LicenseService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let new = &fields::new(request.license.as_ref(), "license")?;
-        let attempt = Attempt { action: "license.create", target: "" };
+        let attempt = Attempt { action: "license.create", target: "", right: Right::Issue };
         self.once(caller, attempt, request, |mut change| async move {
             let response = self.issued(&mut change, caller, new).await?;
             Ok((change, response))
@@ -74,9 +77,13 @@ impl LicenseService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let (edit, detail) = &fields::edit(request)?;
-        let attempt = Attempt { action: "license.update", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.update",
+            target: &request.license_id,
+            right: Right::Edit(&request.license_id),
+        };
         self.once(caller, attempt, request, |mut change| async move {
-            let edit = |_: &Kept| Ok((edit.clone(), detail.clone()));
+            let edit = |_: &Kept, _| Ok((edit.clone(), detail.clone()));
             self.edit(&mut change, caller, &request.license_id, "license.update", edit).await?;
             let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::UpdateLicenseResponse { license: Some(license) };
@@ -93,10 +100,10 @@ impl LicenseService for Backend {
         let request = &request.into_inner();
         let to = fields::suspended(request.state)?;
         let action = to.action();
-        let attempt = Attempt { action, target: &request.license_id };
+        let attempt =
+            Attempt { action, target: &request.license_id, right: Right::Edit(&request.license_id) };
         self.once(caller, attempt, request, |mut change| async move {
-            let at = change.at;
-            let edit = |license: &Kept| {
+            let edit = |license: &Kept, at| {
                 let state = to.from(license.grants.state, at)?;
                 Ok((Edit { state: Some(state), ..Edit::default() }, String::new()))
             };
@@ -114,9 +121,13 @@ impl LicenseService for Backend {
     ) -> Result<Response<api::ResumeLicenseResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "license.resume", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.resume",
+            target: &request.license_id,
+            right: Right::Edit(&request.license_id),
+        };
         self.once(caller, attempt, request, |mut change| async move {
-            let edit = |license: &Kept| match license.grants.state {
+            let edit = |license: &Kept, _| match license.grants.state {
                 LicenseState::Active | LicenseState::Suspended { .. } | LicenseState::Canceled { .. } => {
                     Ok((Edit { state: Some(LicenseState::Active), ..Edit::default() }, String::new()))
                 }
@@ -137,9 +148,13 @@ impl LicenseService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let until = read::kept_instant("expires_at", request.expires_at.as_ref())?;
-        let attempt = Attempt { action: "license.renew", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.renew",
+            target: &request.license_id,
+            right: Right::Edit(&request.license_id),
+        };
         self.once(caller, attempt, request, |mut change| async move {
-            let edit = |license: &Kept| renewed(license, until);
+            let edit = |license: &Kept, _| renewed(license, until);
             self.edit(&mut change, caller, &request.license_id, "license.renew", edit).await?;
             let license = self.changed(&mut change, caller, &request.license_id).await?;
             let response = api::RenewLicenseResponse { license: Some(license) };
@@ -154,7 +169,11 @@ impl LicenseService for Backend {
     ) -> Result<Response<api::RotateLicenseKeyResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "license.rotate_key", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.rotate_key",
+            target: &request.license_id,
+            right: Right::Edit(&request.license_id),
+        };
         self.once(caller, attempt, request, |mut change| async move {
             let license_key = self.rotate_key(&mut change, caller, &request.license_id).await?;
             Ok((change, api::RotateLicenseKeyResponse { license_key }))
@@ -175,7 +194,7 @@ impl LicenseService for Backend {
         }
         let read = |(position, license)| fields::new(Some(license), &format!("licenses[{position}]"));
         let licenses = &request.licenses.iter().enumerate().map(read).collect::<Result<Vec<_>, _>>()?;
-        let attempt = Attempt { action: "license.create", target: "" };
+        let attempt = Attempt { action: "license.create", target: "", right: Right::Issue };
         self.once(caller, attempt, request, |mut change| async move {
             let response = self.imported(&mut change, caller, licenses).await?;
             Ok((change, response))
@@ -189,7 +208,11 @@ impl LicenseService for Backend {
     ) -> Result<Response<api::DelegateLicenseResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "license.delegate", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.delegate",
+            target: &request.license_id,
+            right: Right::Delegate(&request.license_id, &request.account),
+        };
         self.once(caller, attempt, request, |mut change| async move {
             let done = self.delegate(&mut change, caller, &request.license_id, &request.account).await?;
             let response = api::DelegateLicenseResponse { delegation: Some(done) };
@@ -204,7 +227,11 @@ impl LicenseService for Backend {
     ) -> Result<Response<api::AcceptLicenseResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "license.accept", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.accept",
+            target: &request.license_id,
+            right: Right::Accept(&request.license_id),
+        };
         self.once(caller, attempt, request, |mut change| async move {
             let done = self.accept(&mut change, caller, &request.license_id).await?;
             let response = api::AcceptLicenseResponse { delegation: Some(done) };
@@ -219,7 +246,11 @@ impl LicenseService for Backend {
     ) -> Result<Response<api::RevokeLicenseResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let attempt = Attempt { action: "license.revoke", target: &request.license_id };
+        let attempt = Attempt {
+            action: "license.revoke",
+            target: &request.license_id,
+            right: Right::Delegate(&request.license_id, &request.account),
+        };
         self.once(caller, attempt, request, |mut change| async move {
             self.revoke(&mut change, caller, &request.license_id, &request.account).await?;
             let response = api::RevokeLicenseResponse {};

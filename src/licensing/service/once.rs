@@ -1,7 +1,8 @@
 //! Changes that are made once, however often they are asked for.
 //!
 //! A retry after an answer that was lost has the same request ID: it gets the same answer, but for secrets, which are told
-//! once and kept nowhere. Not here: how an answer is kept (see `change`).
+//! once and kept nowhere. It gets it only while it still may do what it asked for.
+//! Not here: how an answer is kept (see `change`).
 
 use std::future::Future;
 
@@ -10,7 +11,16 @@ use tonic::{Response, Status};
 
 use super::read;
 use crate::{
-    licensing::{Backend, caller::Caller, change::Change, refusal::Refusal, store::Store},
+    licensing::{
+        Backend, accounts,
+        caller::Caller,
+        change::Change,
+        credentials, delegation,
+        licenses::{self, Eye},
+        refusal::Refusal,
+        store::Store,
+        units::{self, By},
+    },
     proto::licensing as api,
 };
 
@@ -29,14 +39,57 @@ pub(super) trait Answered: Message + Clone + Default {
     }
 }
 
-/// What is written to the audit log should it be refused.
+/// A change that an account asks for.
 pub(super) struct Attempt<'a> {
+    /// What is written to the audit log should it be refused.
     pub(super) action: &'static str,
+    /// On what, for the audit log.
     pub(super) target: &'a str,
+    /// The right it takes.
+    pub(super) right: Right<'a>,
+}
+
+/// The right that a change takes. The change itself looks at it, with everything it concerns locked; for an answer that is
+/// only repeated it is looked at here: what a caller has lost the right to do, it hears nothing more of.
+pub(super) enum Right<'a> {
+    /// To do with one's own account what the change does.
+    Own,
+    /// To make credentials of one's own account: a session.
+    Session,
+    /// To make accounts of the customer named; the caller's own when empty.
+    MakeAccounts(&'a str),
+    /// To manage the account named.
+    Manage(&'a str),
+    /// To issue licenses.
+    Issue,
+    /// To change a license.
+    Edit(&'a str),
+    /// To delegate a license to the account named, and to take it back.
+    Delegate(&'a str, &'a str),
+    /// To accept a license.
+    Accept(&'a str),
+    /// To activate with an account or a license key.
+    Activate(&'a By),
+    /// To deactivate units: of each it is looked at by itself.
+    Deactivate,
+}
+
+/// Who asks for a change.
+#[derive(Clone, Copy)]
+enum Who<'a> {
+    Account(&'a Caller),
+    /// Whoever has a license key, by what its requests are remembered under.
+    LicenseKey(&'a str),
 }
 
 /// A change, made but not kept yet, and its answer.
 pub(super) type Made<A> = Result<(Change, A), Refusal>;
+
+/// An answer, and whether it was only repeated.
+pub(super) struct Done<A> {
+    pub(super) answer: A,
+    pub(super) repeated: bool,
+}
 
 impl Backend {
     /// Does `work` for the caller, unless the same request was answered before. All of it happens, or nothing.
@@ -50,8 +103,39 @@ impl Backend {
     where
         F: Future<Output = Made<A>>,
     {
-        let done = Store::retrying(|| self.change(caller.key(), request, &work)).await;
-        self.ended(caller, attempt.action, attempt.target, done).await.map(Response::new)
+        let Done { answer, repeated: _ } = self.once_or_again(caller, attempt, request, work).await?;
+        Ok(Response::new(answer))
+    }
+
+    /// The same, telling whether the answer was repeated.
+    pub(super) async fn once_or_again<Q: Asked, A: Answered, F>(
+        &self,
+        caller: &Caller,
+        attempt: Attempt<'_>,
+        request: &Q,
+        work: impl Fn(Change) -> F,
+    ) -> Result<Done<A>, Status>
+    where
+        F: Future<Output = Made<A>>,
+    {
+        let Attempt { action, target, right } = attempt;
+        let done = Store::retrying(|| self.change(Who::Account(caller), &right, request, &work)).await;
+        self.ended(caller, action, target, done).await
+    }
+
+    /// Does `work` for whoever has a license key, with nothing to be written of a refusal.
+    pub(super) async fn once_by_key<Q: Asked, A: Answered, F>(
+        &self,
+        by: &By,
+        request: &Q,
+        work: impl Fn(Change) -> F,
+    ) -> Result<A, Refusal>
+    where
+        F: Future<Output = Made<A>>,
+    {
+        let (key, right) = (by.key(), Right::Activate(by));
+        let done = Store::retrying(|| self.change(Who::LicenseKey(&key), &right, request, &work)).await?;
+        Ok(done.answer)
     }
 
     /// Whether `once` knows the request by its ID: it then repeats an answer, or refuses what is another request.
@@ -62,23 +146,69 @@ impl Backend {
         Ok(known.fetch_optional(self.store.reads()).await?.is_some())
     }
 
-    /// The same for a caller who is known by `key` alone, and with nothing to be written of a refusal.
-    pub(super) async fn change<Q: Asked, A: Answered, F>(
+    async fn change<Q: Asked, A: Answered, F>(
         &self,
-        key: &str,
+        who: Who<'_>,
+        right: &Right<'_>,
         request: &Q,
         work: impl Fn(Change) -> F,
-    ) -> Result<A, Refusal>
+    ) -> Result<Done<A>, Refusal>
     where
         F: Future<Output = Made<A>>,
     {
-        let mut change = Change::begin(&self.store, self.clock.now()).await?;
-        if let Some(before) = change.answered(key, request.request_id(), request).await? {
-            return Ok(before);
+        let mut change = Change::begin(self).await?;
+        let key = match who {
+            Who::Account(caller) => {
+                change.admit(caller, right.other_account()).await?;
+                caller.key()
+            }
+            Who::LicenseKey(key) => key,
+        };
+        if let Some(answer) = change.answered(key, request.request_id(), request).await? {
+            right.held_by(&mut change, who).await?;
+            return Ok(Done { answer, repeated: true });
         }
         let (change, answer) = work(change).await?;
         self.told(change.answer(&answer.clone().without_secrets()).await?);
-        Ok(answer)
+        Ok(Done { answer, repeated: false })
+    }
+}
+
+impl Right<'_> {
+    /// The account a change is about beside the caller's.
+    fn other_account(&self) -> &str {
+        match self {
+            Self::Manage(name) | Self::Delegate(_, name) => name,
+            Self::Own
+            | Self::Session
+            | Self::MakeAccounts(_)
+            | Self::Issue
+            | Self::Edit(_)
+            | Self::Accept(_)
+            | Self::Activate(_)
+            | Self::Deactivate => "",
+        }
+    }
+
+    /// Whether the caller has it still.
+    async fn held_by(&self, change: &mut Change, who: Who<'_>) -> Result<(), Refusal> {
+        if let Self::Activate(by) = self {
+            return units::license_of(change, by).await.map(drop);
+        }
+        let Who::Account(caller) = who else { return Ok(()) };
+        match self {
+            Self::Own | Self::Deactivate | Self::Activate(_) => Ok(()),
+            Self::Session => credentials::must_be_session(caller),
+            Self::MakeAccounts(customer) => accounts::may_make(change, caller, customer).await.map(drop),
+            Self::Manage(name) => accounts::managed(change, caller, name).await.map(drop),
+            Self::Issue => caller.must_issue(),
+            Self::Edit(id) => {
+                licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), id).await?;
+                caller.must_issue()
+            }
+            Self::Delegate(id, account) => delegation::owned(change, caller, id, account).await.map(drop),
+            Self::Accept(id) => licenses::seen(&mut *change.tx, caller, Eye::Delegated, id).await.map(drop),
+        }
     }
 }
 

@@ -2,7 +2,10 @@
 
 use tonic::{Request, Response, Status};
 
-use super::{once::Attempt, pages, read};
+use super::{
+    once::{Attempt, Done, Right},
+    pages, read,
+};
 use crate::{
     licensing::{
         Backend,
@@ -10,7 +13,6 @@ use crate::{
         caller::Caller,
         change::Change,
         refusal::Refusal,
-        store::Store,
         subscriptions::Subscription,
         units::{Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
     },
@@ -56,20 +58,20 @@ impl UnitService for Backend {
         let by_key = !request.get_ref().license_key.is_empty();
         let caller = if by_key { None } else { Some(self.caller(request.metadata()).await?) };
         let request = request.into_inner();
-        let activating = activating(&request, caller.clone())?;
-        let (activating, by) = (&activating, caller.as_ref());
+        let activating = &activating(&request, caller.clone())?;
+        let (by, caller) = (&activating.by, caller.as_ref());
         let work = |mut change| async move {
-            let response = self.activated(&mut change, activating, by).await?;
+            let response = self.activated(&mut change, activating, caller).await?;
             Ok((change, response))
         };
-        let key = activating.by.key();
-        let done = Store::retrying(|| self.change(&key, &request, &work)).await;
-        match &caller {
-            Some(caller) => {
-                self.ended(caller, "unit.activate", &request.license_id, done).await.map(Response::new)
-            }
-            None => Ok(Response::new(self.by_key_ended(&request, done).await?)),
+        if let Some(caller) = caller {
+            let (target, right) = (&request.license_id, Right::Activate(by));
+            return self
+                .once(caller, Attempt { action: "unit.activate", target, right }, &request, work)
+                .await;
         }
+        let done = self.once_by_key(by, &request, work).await;
+        Ok(Response::new(self.by_key_ended(&request, done).await?))
     }
 
     async fn deactivate_units(
@@ -83,13 +85,17 @@ impl UnitService for Backend {
             let what = format!("{count} given; 1 to {MOST_AT_ONCE} are taken in one call");
             return Err(Refusal::unreadable("unit_ids", what).into());
         }
-        let attempt = Attempt { action: "unit.deactivate", target: "" };
-        self.once(caller, attempt, request, |mut change| async move {
+        let attempt = Attempt { action: "unit.deactivate", target: "", right: Right::Deactivate };
+        let done = self.once_or_again(caller, attempt, request, |mut change| async move {
             let results = self.deactivate(&mut change, caller, &request.unit_ids).await?;
             let response = api::DeactivateUnitsResponse { results };
             Ok((change, response))
-        })
-        .await
+        });
+        let Done { mut answer, repeated } = done.await?;
+        if repeated {
+            answer.results = self.still_seen(caller, answer.results).await?;
+        }
+        Ok(Response::new(answer))
     }
 }
 

@@ -85,12 +85,13 @@ impl Store {
         })
     }
 
-    /// What makes a `SELECT` hold its rows until the change is whole. SQLite has one writer, which holds everything.
+    /// What makes a `SELECT` hold its rows until the change is whole. SQLite has one writer, which holds everything. Keys
+    /// never change: a row that refers to one that is held is not kept waiting for it.
     #[must_use]
     pub const fn for_update(&self) -> &'static str {
         match self.database {
             Database::Sqlite(_) => "",
-            Database::Postgres(_) => " FOR UPDATE",
+            Database::Postgres(_) => " FOR NO KEY UPDATE",
         }
     }
 

@@ -91,7 +91,7 @@ impl Backend {
 }
 
 /// The licence to activate with. A key that opens none is told as such, whatever it looks like.
-async fn license_of(change: &mut Change, by: &By) -> Result<Kept, Refusal> {
+pub(in crate::licensing) async fn license_of(change: &mut Change, by: &By) -> Result<Kept, Refusal> {
     match by {
         By::Account(caller, id) => {
             let license = licenses::seen(&mut *change.tx, caller, Eye::on_units(caller), id).await?;

@@ -3,9 +3,9 @@
 //!
 //! Not here: who may (see `domain::unit`).
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AnyConnection, AssertSqlSafe};
 
 use super::{COLUMNS, Unit, read};
 use crate::{
@@ -14,7 +14,7 @@ use crate::{
         Backend,
         caller::Caller,
         change::{Change, Entry},
-        issue::{entry, held},
+        issue::entry,
         licenses,
         refusal::Refusal,
         store::{StoreError, nanos, sought},
@@ -38,21 +38,15 @@ impl Backend {
         caller: &Caller,
         ids: &[String],
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
-        let mut usable = HashMap::new();
-        for license in licenses::usable(&mut *change.tx, caller).await? {
-            usable.insert(license.id.clone(), license.customer_id);
-        }
-        let found = units(change, ids, |unit| usable.contains_key(&unit.license_id)).await?;
-        // Held in one order by everybody, so that two changes never wait for each other.
-        let subscriptions: BTreeSet<&str> =
-            found.values().map(|unit| unit.subscription_id.as_str()).collect();
-        let mut held_subscriptions = BTreeMap::new();
-        for id in subscriptions {
-            held_subscriptions.insert(id.to_owned(), held(change, id).await?);
-        }
-        // What was read before it was held may have changed since.
-        let found = units(change, ids, |unit| {
-            usable.contains_key(&unit.license_id) && held_subscriptions.contains_key(&unit.subscription_id)
+        let usable = usable_licenses(change, caller).await?;
+        let found = units(&mut change.tx, ids, |unit| usable.contains_key(&unit.license_id)).await?;
+        let concerned = found.values().map(|unit| unit.subscription_id.as_str());
+        let held = Subscription::hold_all(change, concerned).await?;
+        let mut held: BTreeMap<_, _> = held.into_iter().map(|held| (held.id.to_string(), held)).collect();
+        // What was read before they were locked may have changed since: units, and what the caller may use.
+        let usable = usable_licenses(change, caller).await?;
+        let found = units(&mut change.tx, ids, |unit| {
+            usable.contains_key(&unit.license_id) && held.contains_key(&unit.subscription_id)
         });
         let found = found.await?;
         let mut results = Vec::with_capacity(ids.len());
@@ -78,17 +72,43 @@ impl Backend {
             }
         }
         for (id, units) in deactivated {
-            if let Some(subscription) = held_subscriptions.get_mut(id) {
+            if let Some(subscription) = held.get_mut(id) {
                 take_out(change, subscription, &units).await?;
             }
         }
         Ok(results)
     }
+
+    /// Results of before as they are repeated: of a unit that the caller sees no more it hears no more.
+    pub(in crate::licensing) async fn still_seen(
+        &self,
+        caller: &Caller,
+        results: Vec<api::DeactivatedUnit>,
+    ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
+        let usable = licenses::usable(self.store.reads(), caller).await?;
+        let usable: HashSet<_> = usable.into_iter().map(|license| license.id).collect();
+        let ids: Vec<_> = results.iter().map(|result| result.unit_id.clone()).collect();
+        let mut connection = self.store.reads().acquire().await?;
+        let seen = units(&mut connection, &ids, |unit| usable.contains(&unit.license_id)).await?;
+        let again = |done: api::DeactivatedUnit| {
+            if seen.contains_key(&done.unit_id) { done } else { result(caller, &done.unit_id, None) }
+        };
+        Ok(results.into_iter().map(again).collect())
+    }
+}
+
+/// The customer of each license whose units the caller sees.
+async fn usable_licenses(
+    change: &mut Change,
+    caller: &Caller,
+) -> Result<HashMap<String, String>, StoreError> {
+    let usable = licenses::usable(&mut *change.tx, caller).await?;
+    Ok(usable.into_iter().map(|license| (license.id, license.customer_id)).collect())
 }
 
 /// The units with these IDs that the caller sees.
 async fn units(
-    change: &mut Change,
+    from: &mut AnyConnection,
     ids: &[String],
     sees: impl Fn(&Unit) -> bool,
 ) -> Result<HashMap<String, Unit>, StoreError> {
@@ -97,7 +117,7 @@ async fn units(
         let wanted = list(1, ids.len());
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id IN ({wanted})"));
         let query = ids.iter().fold(sqlx::query(sql), |query, id| query.bind(sought(id)));
-        for row in query.fetch_all(&mut *change.tx).await? {
+        for row in query.fetch_all(&mut *from).await? {
             let unit = read(&row)?;
             if sees(&unit) {
                 found.insert(unit.id.clone(), unit);

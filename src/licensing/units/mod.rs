@@ -11,7 +11,7 @@ use std::collections::HashMap;
 use sqlx::{Any, AssertSqlSafe, Executor, Row as _, any::AnyRow};
 
 pub(super) use self::{
-    activate::{Activating, By},
+    activate::{Activating, By, license_of},
     deactivate::{MOST_AT_ONCE, list},
     list::{Filter, Listing, Sort},
 };

@@ -8,6 +8,7 @@ mod idempotency;
 mod licenses;
 mod list;
 mod office;
+mod rights;
 mod schema;
 mod sequence;
 mod sync;

@@ -196,8 +196,13 @@ impl Office {
 
     /// Until somebody on PostgreSQL waits for what another holds.
     pub(crate) async fn until_one_waits(&self) {
+        self.until_wait(1).await;
+    }
+
+    /// Until so many do.
+    pub(crate) async fn until_wait(&self, count: i64) {
         let waiting = "SELECT COUNT(*) FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock'";
-        let waits = async { while self.numbers(waiting).await == [0] {} };
+        let waits = async { while self.numbers(waiting).await[0] < count {} };
         tokio::time::timeout(Duration::from_secs(60), waits).await.expect("somebody comes to wait");
     }
 
