@@ -2,7 +2,21 @@
 //!
 //! Not here: when it is ready (see `health`).
 
-use std::{cell::Cell, convert::Infallible, future::pending};
+use std::{
+    cell::Cell,
+    convert::Infallible,
+    env,
+    ffi::OsStr,
+    future::pending,
+    io,
+    os::{
+        linux::net::SocketAddrExt as _,
+        unix::{
+            ffi::OsStrExt as _,
+            net::{SocketAddr, UnixDatagram},
+        },
+    },
+};
 
 use sd_notify::NotifyState;
 use tokio::sync::watch;
@@ -75,7 +89,18 @@ pub(super) fn listening_on(passed: &Passed, mut flags: Vec<Flag>) -> Vec<Flag> {
 }
 
 fn tell(states: &[NotifyState<'_>]) {
-    if let Err(error) = sd_notify::notify(states) {
+    let Some(socket) = env::var_os("NOTIFY_SOCKET").filter(|socket| !socket.is_empty()) else { return };
+    if let Err(error) = send(socket.as_bytes(), states) {
         tracing::debug!("systemd is not told {states:?}: {error}");
     }
+}
+
+/// A name that begins with `@` is one of no file (`unix(7)`).
+fn send(socket: &[u8], states: &[NotifyState<'_>]) -> io::Result<()> {
+    let address = match socket.strip_prefix(b"@") {
+        Some(name) => SocketAddr::from_abstract_name(name)?,
+        None => SocketAddr::from_pathname(OsStr::from_bytes(socket))?,
+    };
+    let said: String = states.iter().map(|state| format!("{state}\n")).collect();
+    UnixDatagram::unbound()?.send_to_addr(said.as_bytes(), &address).map(drop)
 }

@@ -67,7 +67,11 @@ impl<'a> Asked<'a> {
                 self.by_snapshot(snapshot, freshness, now)
             }
             Err(Missing::NoFacts) => self.without_facts().ok_or(Refusal::NoFacts),
-            Err(missing @ (Missing::NotHeld(_) | Missing::Ambiguous { .. })) => Err(missing.into()),
+            Err(missing @ Missing::NotHeld(_)) => Err(missing.into()),
+            Err(missing @ Missing::Ambiguous { .. }) => {
+                self.caller.may_hear_of_all()?;
+                Err(missing.into())
+            }
         }
     }
 
@@ -118,6 +122,7 @@ impl<'a> Asked<'a> {
             target: crate::telemetry::ADMINISTRATOR_EXCEPTION,
             subscription_id = held.map_or("", |snapshot| snapshot.facts.subscription_id.as_str()),
             operation = self.question.operation.name(),
+            caller = self.caller.name(),
             actor_id = self.actor_id,
             "allowed to an administrator by footnote 3"
         );

@@ -201,6 +201,14 @@ impl Caller {
         Err(self.refused("the subscription that is held"))
     }
 
+    /// The same of all that are held, by how many they are.
+    pub fn may_hear_of_all(&self) -> Result<(), Refusal> {
+        if self.subscriptions.is_none() {
+            return Ok(());
+        }
+        Err(self.refused("subscriptions that are not named"))
+    }
+
     fn may_know_of(&self, subscription_id: &SubscriptionId) -> bool {
         self.subscriptions.as_ref().is_none_or(|own| own.contains(subscription_id))
     }

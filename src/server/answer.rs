@@ -17,7 +17,10 @@ use hyper::{
 use prost::Message;
 use tonic::{Code, Status};
 
-use super::rooms::{Call, Holding};
+use super::{
+    foreign,
+    rooms::{Call, Holding},
+};
 
 /// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
 pub(super) struct Answer {
@@ -131,6 +134,20 @@ impl Answer {
         self
     }
 
+    /// An error in trailers that a library made gets its reason.
+    fn explain(&self, trailers: &mut HeaderMap) {
+        if let Some(status) = foreign::unexplained(trailers) {
+            foreign::write(&self.explained(status), trailers);
+        }
+    }
+
+    fn explained(&self, status: Status) -> Status {
+        match &self.call {
+            Some(call) => foreign::explained(status, call.domain()),
+            None => status,
+        }
+    }
+
     fn ended(&mut self, code: Code) {
         self.call.iter_mut().for_each(|call| call.ended(code));
     }
@@ -214,15 +231,18 @@ impl Body for Answer {
             }
             Left::Ended => Poll::Ready(None),
             Left::Routed(routed) => {
-                let frame = ready!(routed.poll_piece(context));
-                match &frame {
+                let mut frame = ready!(routed.poll_piece(context));
+                match &mut frame {
                     Some(Ok(frame)) => {
-                        let code = frame.trailers_ref().and_then(code_in);
-                        code.into_iter().for_each(|code| this.ended(code));
+                        if let Some(trailers) = frame.trailers_mut() {
+                            this.explain(trailers);
+                            code_in(trailers).into_iter().for_each(|code| this.ended(code));
+                        }
                     }
                     Some(Err(status)) => {
+                        let status = this.explained(status.clone());
                         this.ended(status.code());
-                        if let Some(trailers) = trailers_of(status) {
+                        if let Some(trailers) = trailers_of(&status) {
                             this.left = Left::Ended;
                             return Poll::Ready(Some(Ok(Frame::trailers(trailers))));
                         }

@@ -11,18 +11,18 @@ use std::{
     time::Duration,
 };
 
-use hyper::{Request, Response, body::Incoming, service::Service};
+use hyper::{Request, Response, body::Incoming, header::AUTHORIZATION, service::Service};
 use tonic::{Status, service::Routes};
 use tower::Service as _;
 
 use super::{
     answer::Answer,
-    deadline,
+    deadline, foreign,
     messages::Messages,
     question::{self, Desk, Question},
     rooms::{Call, Shares},
 };
-use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement};
+use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement, licensing::Backend};
 
 /// The calls of one connection.
 pub(super) struct Calls {
@@ -32,6 +32,8 @@ pub(super) struct Calls {
     desk: Option<Arc<Desk>>,
     peer: Peer,
     timeout: Duration,
+    /// Who tells of a message that could not be read whether its sender is known.
+    doorkeeper: Option<Backend>,
     /// How much a call may send ahead of what is read of it.
     window: usize,
 }
@@ -59,6 +61,7 @@ impl Calls {
             desk: None,
             peer: peer.clone(),
             timeout: limits.call_timeout,
+            doorkeeper: None,
             window: usize::try_from(limits.bounds.stream_window_bytes).unwrap_or(usize::MAX),
         }
     }
@@ -69,11 +72,21 @@ impl Calls {
         Self { desk: Some(Arc::new(desk)), ..self }
     }
 
+    /// The same, and `backend` looks at the credential of a caller before it is told what is wrong with its message.
+    pub(super) fn with_credentials(self, backend: Backend) -> Self {
+        Self { doorkeeper: Some(backend), ..self }
+    }
+
     fn routed_call(&self, mut request: Request<Incoming>, call: &Call) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
         let (asked, answer) = (Arc::new(call.hold()), call.hold());
         let (parts, body) = request.into_parts();
+        let domain = call.domain();
+        let asker = self.doorkeeper.clone().map(|backend| {
+            let credential = parts.headers.get(AUTHORIZATION).cloned();
+            (backend, parts.uri.path().to_owned(), credential)
+        });
         let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
             Ok(messages) => tonic::body::Body::new(messages),
             Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
@@ -81,12 +94,24 @@ impl Calls {
         let answered = self.routes.clone().call(Request::from_parts(parts, messages));
         Way::Routed(Box::pin(async move {
             match tokio::time::timeout(timeout, answered).await {
-                Ok(Ok(response)) => Answer::routed(response, asked, answer),
+                Ok(Ok(mut response)) => {
+                    if let Some(status) = foreign::unexplained(response.headers()) {
+                        let status = match asker.filter(|_| foreign::is_of_message(&status)) {
+                            Some((backend, path, credential)) => {
+                                backend.known(&path, credential).await.err().unwrap_or(status)
+                            }
+                            None => status,
+                        };
+                        foreign::write(&foreign::explained(status, domain), response.headers_mut());
+                    }
+                    Answer::routed(response, asked, answer)
+                }
                 Ok(Err(impossible)) => match impossible {},
-                Err(_) => Answer::of_status(&Status::deadline_exceeded(format!(
-                    "the call was not answered within {}",
-                    humantime::format_duration(timeout)
-                ))),
+                Err(_) => {
+                    let what =
+                        format!("the call was not answered within {}", humantime::format_duration(timeout));
+                    Answer::of_status(&foreign::explained(Status::deadline_exceeded(what), domain))
+                }
             }
         }))
     }
@@ -110,6 +135,12 @@ impl Service<Request<Incoming>> for Calls {
                 return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: None };
             }
         };
+        if let (Some(desk), true) = (&self.desk, call.is_reflection())
+            && let Err(over) = desk.enforcement.spend(&self.peer)
+        {
+            let refusal = Answer::of_status(&over);
+            return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: Some(call) };
+        }
         let way = match question {
             Some((desk, kind)) => Way::Question(Question::new(kind, request.into_body()), Arc::clone(desk)),
             None => self.routed_call(request, &call),

@@ -37,7 +37,11 @@ pub async fn run_licensing(
     let of_calls = limits.clone();
     let rooms = Rooms::new(licensing::DOMAIN, &limits);
     let open = rooms.clone();
-    let calls = move |peer: &Peer| Calls::routed(&routes, rooms.of(peer.client_key()), &of_calls, peer);
+    let doorkeeper = backend.clone();
+    let calls = move |peer: &Peer| {
+        Calls::routed(&routes, rooms.of(peer.client_key()), &of_calls, peer)
+            .with_credentials(doorkeeper.clone())
+    };
     let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls).with_tls(tls.clone());
     let (name, connections) = ("licensing", acceptor.connections());
     vitals.metrics.add_listener(OfListener { name, connections, rooms: open });

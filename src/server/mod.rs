@@ -5,6 +5,7 @@
 mod answer;
 mod calls;
 mod deadline;
+mod foreign;
 mod licensing;
 mod messages;
 mod metrics;

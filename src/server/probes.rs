@@ -112,8 +112,10 @@ async fn page(metrics: Metrics, audience: Audience, headers: HeaderMap) -> Respo
     if !audience.is_told_anything() {
         return (StatusCode::FORBIDDEN, format!("{CLOSED}\n")).into_response();
     }
-    let accept = headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let format = Format::accepted(accept);
+    // It may come in several lines.
+    let accept: Vec<&str> =
+        headers.get_all(ACCEPT).iter().filter_map(|accept| accept.to_str().ok()).collect();
+    let format = Format::accepted(&accept.join(","));
     match metrics.page(format, move |tells_apart| audience.told(tells_apart) == MetricsTold::All).await {
         Ok(page) => ([(CONTENT_TYPE, format.content_type())], in_parts(page)).into_response(),
         Err(error) => {

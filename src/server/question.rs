@@ -20,6 +20,7 @@ use tonic::Status;
 
 use super::{
     answer::{Answer, HEAD},
+    foreign::explained,
     rooms::{Call, Holding},
 };
 use crate::{
@@ -106,7 +107,8 @@ impl Question {
             Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
         };
         let answered = whole.and_then(|()| self.answer(desk, call));
-        Poll::Ready(answered.unwrap_or_else(|status| Answer::of_status(&status)))
+        let refused = |status| Answer::of_status(&explained(status, call.domain()));
+        Poll::Ready(answered.unwrap_or_else(refused))
     }
 
     /// Reads until the caller has said all.

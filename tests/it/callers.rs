@@ -458,6 +458,37 @@ async fn a_caller_that_may_not_ask_does_not_learn_what_is_held() {
 }
 
 #[tokio::test]
+async fn a_caller_held_to_a_subscription_names_it_where_several_are_held_and_does_not_hear_how_many() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let mut client = sidecar.client(&authority, "untrusted.example.org").await;
+    let unnamed =
+        api::AuthorizeRequest { subscription_id: String::new(), ..question(Operation::EnableUsers) };
+    let in_batch = api::BatchAuthorizeRequest { questions: vec![unnamed.clone()] };
+    let in_batch = client.batch_authorize(in_batch).await.unwrap().into_inner().results.remove(0).result;
+    let Some(api::batch_authorize_result::Result::Error(in_batch)) = in_batch else { panic!("answered") };
+    for (call, refused) in [
+        ("authorize", client.authorize(unnamed).await.map(drop)),
+        ("in a batch", Err(Status::new(in_batch.code.into(), in_batch.message))),
+        ("get", client.get_subscription(api::GetSubscriptionRequest::default()).await.map(drop)),
+        ("watch", client.watch_subscription(api::WatchSubscriptionRequest::default()).await.map(drop)),
+        ("simulate", client.simulate(api::SimulateRequest::default()).await.map(drop)),
+        ("report", client.report_usage(api::ReportUsageRequest::default()).await.map(drop)),
+        ("refresh", client.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.map(drop)),
+    ] {
+        let refused = refused.expect_err(call);
+        assert_eq!(refused.code(), Code::PermissionDenied, "{call}: {refused}");
+        assert!(!refused.message().contains('2'), "{call}: {refused}");
+    }
+    let own = api::RefreshSubscriptionRequest { subscription_id: OTHER.to_owned() };
+    client.refresh_subscription(own).await.unwrap();
+    // Whoever may know of all of them need not name any.
+    let mut all = sidecar.client(&authority, "spiffe://example.org/authentication").await;
+    all.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap();
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn only_certificates_of_the_authority_that_are_not_revoked_are_believed() {
     let authority = Authority::new();
     let sidecar = Guarded::over_tls(&authority, TABLE).await;

@@ -247,15 +247,16 @@ async fn what_is_no_question_is_refused_with_its_reason() {
         (&compressed, 12, "compressed"),
         (&odd, 13, "neither 0 nor 1"),
         (&broken, 3, "does not read"),
-        (&large, 11, "more than 1024 bytes"),
+        (&large, 8, "more than 1024 bytes"),
         // A length that is a lie is refused when it is heard, not when it has been waited for.
-        (&[0, 0x7f, 0xff, 0xff, 0xff], 11, "more than 1024 bytes"),
+        (&[0, 0x7f, 0xff, 0xff, 0xff], 8, "more than 1024 bytes"),
     ] {
         let seen = call(&client, "application/grpc", None, body).await;
         let said = |name: &str| seen.headers.get(name).map(|value| value.to_str().unwrap().to_owned());
         assert_eq!(said("grpc-status"), Some(status.to_string()), "{body:?}");
         let message = said("grpc-message").unwrap().replace("%20", " ");
         assert!(message.contains(what), "{message}");
+        assert!(said("grpc-status-details-bin").is_some(), "{message}: it has no reason");
     }
     sidecar.stop().await;
 }

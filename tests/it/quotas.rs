@@ -11,6 +11,7 @@ use crate::{
     callers::{Guarded, TABLE},
     certificates::Authority,
     sidecar::question,
+    wire::call_of,
 };
 
 const NAME: &str = "untrusted.example.org";
@@ -67,4 +68,41 @@ async fn messages_of_a_stream_count_whether_they_ask_anything_or_not() {
     assert_eq!(codes[..3], [unreadable; 3]);
     assert!(codes[3..].contains(&over), "{codes:?}");
     sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn every_call_costs_as_much_as_a_question_at_least() {
+    const REFLECTION: &str = "http://localhost/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
+    for call in ["table", "empty batch", "empty stream", "reflection"] {
+        let (authority, sidecar) = limited().await;
+        let mut limited = sidecar.client(&authority, NAME).await;
+        let mut raw = sidecar.http2(&authority, NAME).await;
+        let mut refused = Vec::new();
+        for _ in 0..6 {
+            let done = match call {
+                "table" => limited.get_restriction_table(api::GetRestrictionTableRequest {}).await.map(drop),
+                "empty batch" => limited
+                    .batch_authorize(api::BatchAuthorizeRequest { questions: Vec::new() })
+                    .await
+                    .map(drop),
+                "empty stream" => limited.stream_authorize(tokio_stream::empty()).await.map(drop),
+                _ => {
+                    raw = raw.ready().await.unwrap();
+                    let (response, _sender) = raw.send_request(call_of(REFLECTION), true).unwrap();
+                    let told = response.await.unwrap();
+                    tonic::Status::from_header_map(told.headers())
+                        .filter(|status| status.code() != Code::Ok)
+                        .map_or(Ok(()), Err)
+                }
+            };
+            refused.extend(done.err());
+        }
+        // Three at once, and one in a second: six in less than three.
+        assert!(!refused.is_empty(), "{call}");
+        for status in refused {
+            let details = tonic_types::StatusExt::get_error_details(&status);
+            assert_eq!(details.error_info().unwrap().reason, "OVER_QUOTA", "{call}: {status}");
+        }
+        sidecar.stop().await;
+    }
 }

@@ -13,6 +13,7 @@ import subprocess
 import time
 import urllib.error
 import urllib.parse
+import urllib.request
 from collections import Counter
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -102,6 +103,8 @@ def test_footnote_3_is_logged_for_each_use_and_for_none_in_a_batch_that_is_refus
         assert "footnote 3" not in client.sidecar.log()
         assert [result.response.access for result in client.stub.BatchAuthorize(batch, timeout=CALL_WITHIN).results] == [1] * 3
         eventually(lambda: client.sidecar.log().count("footnote 3") == 3)
+        # Its caller is named by the table, not by itself.
+        assert client.sidecar.log().count('caller="anybody"') == 3
         assert client.sidecar.log().count('actor_id="root"') == 3
 
 
@@ -278,6 +281,17 @@ def test_a_page_that_any_program_reads_does_not_say_what_callers_are_kept_from(p
             assert value(client.sidecar.probes, "subscriptions", state="ok") == 2
             refused = {"caller": "scoped"} if told == "all" else {}
             assert value(client.sidecar.probes, "caller_refusals_total", **refused, reason="NOT_ENTITLED") == 1
+
+
+def test_the_format_that_is_wanted_most_is_written(everything):
+    for wanted, kind in (
+        ("text/plain, application/openmetrics-text;q=0", "text/plain"),
+        ("text/plain;q=0.9, application/openmetrics-text;q=0.1", "text/plain"),
+        ("text/plain;q=0.1, application/openmetrics-text;q=0.9", "application/openmetrics-text"),
+    ):
+        request = urllib.request.Request(f"http://{everything.client.sidecar.probes}/metrics", headers={"Accept": wanted})
+        with opened(request) as answer:
+            assert answer.headers["content-type"].split(";")[0] == kind, wanted
 
 
 def test_beyond_this_machine_health_is_told_and_metrics_only_if_the_operator_says_so(serve):

@@ -1,6 +1,7 @@
 """The sidecar as a service of systemd, which these tests play: a socket that is told how it is, and listening sockets
 that are open before it starts."""
 
+import os
 import re
 import resource
 import shutil
@@ -40,7 +41,8 @@ class Manager:
     def __init__(self, path):
         self.path = str(path)
         self._socket = socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM)
-        self._socket.bind(self.path)
+        # A name of no file begins with a zero, which is written `@` (unix(7)).
+        self._socket.bind("\0" + self.path[1:] if self.path.startswith("@") else self.path)
         self._socket.settimeout(START_WITHIN)
 
     def hear(self):
@@ -127,8 +129,9 @@ def allowed(protocol, channel):
     return answer.access == 1
 
 
-def test_ready_is_told_once_it_answers_and_the_rest_of_its_life_as_it_happens(protocol, service, tmp_path):
-    manager = Manager(tmp_path / "notify")
+@pytest.mark.parametrize("where", ["path", "name of no file"])
+def test_ready_is_told_once_it_answers_and_the_rest_of_its_life_as_it_happens(protocol, service, tmp_path, where):
+    manager = Manager(tmp_path / "notify" if where == "path" else f"@esa-sidecar-tests-{os.getpid()}")
     environment = {"NOTIFY_SOCKET": manager.path, "WATCHDOG_USEC": "200000"}
     started = service(environment=environment)
     started.wait_for_addresses()

@@ -135,7 +135,17 @@ impl Inner {
         request: &api::AuthorizeRequest,
         caller: &Caller,
     ) -> Result<api::AuthorizeResponse, Refusal> {
-        let answered = caller.spend(1).and_then(|()| {
+        self.answer_paid(request, caller, caller.spend(1))
+    }
+
+    /// The same of one that counts for the caller's quota already, or is over it.
+    fn answer_paid(
+        &self,
+        request: &api::AuthorizeRequest,
+        caller: &Caller,
+        paid: Result<(), Refusal>,
+    ) -> Result<api::AuthorizeResponse, Refusal> {
+        let answered = paid.and_then(|()| {
             let asked = Asked::read(request, caller)?;
             let held = self.cache.load(asked.subscription_id.as_ref());
             let held = held.as_deref().map_err(|missing| *missing);
@@ -158,13 +168,15 @@ impl Inner {
         &self,
         request: &api::StreamAuthorizeRequest,
         caller: &Caller,
+        is_paid: bool,
     ) -> api::StreamAuthorizeResponse {
         let missing = || Refusal::from(Unreadable::new("question", "missing"));
+        let paid = if is_paid { Ok(()) } else { caller.spend(1) };
         let answered = match &request.question {
-            Some(question) => self.answer(question, caller),
+            Some(question) => self.answer_paid(question, caller, paid),
             // It costs as much as one.
             None => {
-                let refused = Err(caller.spend(1).err().unwrap_or_else(missing));
+                let refused = Err(paid.err().unwrap_or_else(missing));
                 self.tallied.add(Outcome::of(&api::AuthorizeRequest::default(), &refused), 1);
                 refused
             }
@@ -242,7 +254,9 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<Streaming<api::StreamAuthorizeRequest>>,
     ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
-        self.with_caller(&request, Caller::may_ask_anything)?;
+        // The first question is paid for here, so that a stream that asks nothing costs as much as one question.
+        self.with_caller(&request, |caller| caller.may_ask_anything().and_then(|()| caller.spend(1)))?;
+        let mut is_paid = true;
         let service = self.clone();
         let drained = self.streams_end(&request).cancelled_owned();
         let peer = request.extensions().get::<Peer>().cloned();
@@ -250,8 +264,10 @@ impl EnforcementService for Enforcement {
         // Each answer is made as its question is read, so they come in order and no more is held than the caller
         // takes. At drain the stream ends between two answers.
         let answers = questions.map(move |question| {
+            let is_paid = std::mem::take(&mut is_paid);
             let answer = |question| {
-                service.with_peer(peer.as_ref(), |caller| service.0.answer_streamed(&question, caller))
+                let answer = |caller: &Caller| service.0.answer_streamed(&question, caller, is_paid);
+                service.with_peer(peer.as_ref(), answer)
             };
             question.map(answer)
         });
@@ -319,8 +335,9 @@ impl EnforcementService for Enforcement {
 
     async fn get_restriction_table(
         &self,
-        _request: Request<api::GetRestrictionTableRequest>,
+        request: Request<api::GetRestrictionTableRequest>,
     ) -> Result<Response<api::GetRestrictionTableResponse>, Status> {
+        self.with_caller(&request, |caller| caller.spend(1))?;
         Ok(Response::new(table::response()))
     }
 

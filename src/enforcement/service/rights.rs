@@ -6,10 +6,11 @@ use std::sync::Arc;
 
 use tokio::sync::watch;
 use tokio_util::sync::CancellationToken;
-use tonic::Request;
+use tonic::{Request, Status};
 
 use super::Enforcement;
 use crate::{
+    cache::Missing,
     domain::SubscriptionId,
     edge::peer::{ClientKey, Peer},
     enforcement::{
@@ -73,6 +74,11 @@ impl Enforcement {
         work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
     }
 
+    /// Takes one question from what `peer` may ask now.
+    pub fn spend(&self, peer: &Peer) -> Result<(), Status> {
+        Ok(self.with_peer(Some(peer), |caller| caller.spend(1))?)
+    }
+
     /// Refuses a request whose sender lacks a right, or may not know of this subscription.
     pub(super) fn require<T>(
         &self,
@@ -84,15 +90,16 @@ impl Enforcement {
         self.with_caller(request, |caller| {
             caller.spend(1)?;
             caller.may(right)?;
-            match &id {
-                Some(id) => caller.may_name(id),
-                // The only one that is held need not be named.
-                None => self
-                    .0
-                    .cache
-                    .load(None)
-                    .map_or(Ok(()), |held| caller.may_hear_of(&held.facts.subscription_id)),
-            }
+            let Some(id) = &id else {
+                return match self.0.cache.load(None) {
+                    // The only one that is held need not be named.
+                    Ok(held) => caller.may_hear_of(&held.facts.subscription_id),
+                    // None that is named is all of them.
+                    Err(Missing::Ambiguous { .. }) => caller.may_hear_of_all(),
+                    Err(Missing::NoFacts | Missing::NotHeld(_)) => Ok(()),
+                };
+            };
+            caller.may_name(id)
         })
     }
 

@@ -4,6 +4,7 @@
 
 mod accounts;
 mod audit;
+mod known;
 mod licenses;
 mod once;
 mod pages;

@@ -2,6 +2,7 @@
 //!
 //! Rooms count for themselves and know nothing of the page; it is made when somebody looks. Not here: what is counted.
 
+mod accept;
 mod calls;
 mod enforcement;
 mod page;
@@ -170,11 +171,6 @@ impl fmt::Debug for Metrics {
 }
 
 impl Format {
-    /// What whoever sends this header `accept` reads.
-    pub(super) fn accepted(accept: &str) -> Self {
-        if accept.contains("application/openmetrics-text") { Self::OpenMetrics } else { Self::Prometheus }
-    }
-
     pub(super) const fn content_type(self) -> &'static str {
         match self {
             Self::OpenMetrics => "application/openmetrics-text; version=1.0.0; charset=utf-8",

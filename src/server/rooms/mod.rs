@@ -211,6 +211,16 @@ impl Shares {
 }
 
 impl Call {
+    /// The domain of reasons for errors in it.
+    pub(super) fn domain(&self) -> &'static str {
+        self.shares.domain
+    }
+
+    /// Whether it asks for the names of calls.
+    pub(super) fn is_reflection(&self) -> bool {
+        self.kind == Kind::Reflection
+    }
+
     /// Its answer begins.
     pub(super) fn answered(&self) {
         self.deadline.iter().for_each(|deadline| self.shares.unread.answered(deadline));
