@@ -11,6 +11,7 @@ use tonic_types::StatusExt as _;
 
 use super::CommandError;
 use crate::edge::{
+    causes::causes,
     remote::{RemoteAddress, cause},
     tls::Trust,
 };
@@ -149,8 +150,8 @@ pub(super) fn unanswered(status: &Status, name: &str) -> Option<String> {
 /// Why a call was not answered; nothing if it was.
 pub(super) fn broken_off(status: &Status) -> Option<String> {
     let why = cause(status)?;
-    let errors = std::iter::successors(std::error::Error::source(status), |error| error.source());
-    let mut of_connecting = errors.filter(|error| error.is::<ConnectError>() || error.is::<TimeoutExpired>());
+    let mut of_connecting =
+        causes(status).skip(1).filter(|error| error.is::<ConnectError>() || error.is::<TimeoutExpired>());
     if of_connecting.next().is_some() {
         return Some(why);
     }

@@ -2,7 +2,7 @@
 //!
 //! Not here: what is answered on a connection, and how many queues there are (see `workers`).
 
-use std::{io, iter, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
@@ -15,6 +15,7 @@ use tracing::{debug, warn};
 
 use super::{
     bounds::Bounds,
+    causes::in_full,
     connection,
     first_bytes::Begun,
     gate::Gate,
@@ -161,7 +162,7 @@ where
                         None => serving.await,
                     };
                     if let Err(error) = ended {
-                        debug!(%origin, "a connection ended early: {}", with_sources(&*error));
+                        debug!(%origin, "a connection ended early: {}", in_full(&*error));
                     }
                     drop(place);
                 });
@@ -255,9 +256,4 @@ where
 /// Whether the other end went without a word; one that does not believe our certificate says so.
 fn is_gone(error: &io::Error) -> bool {
     matches!(error.kind(), io::ErrorKind::UnexpectedEof | io::ErrorKind::ConnectionReset)
-}
-
-fn with_sources(error: &(dyn std::error::Error + 'static)) -> String {
-    let told = iter::successors(Some(error), |error| error.source()).map(ToString::to_string);
-    told.collect::<Vec<_>>().join(": ")
 }

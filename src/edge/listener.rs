@@ -12,12 +12,13 @@ use std::{
         net::UnixListener,
     },
     path::Path,
+    time::Duration,
 };
 
 use socket2::{Domain, Protocol, Type};
-use tokio::net::UnixStream;
+use tokio::{net::UnixStream, task::spawn_blocking};
 
-use super::{address::ListenAddress, passed::PassedSocket};
+use super::{address::ListenAddress, folder_lock::FolderLock, passed::PassedSocket};
 
 /// A listener that is open.
 #[derive(Debug)]
@@ -57,6 +58,9 @@ pub struct ListenError {
 
 /// Connections the operating system takes on our behalf before we do.
 const BACKLOG: i32 = 1024;
+
+/// How long others that start, or end, may take.
+const LOCKED_WITHIN: Duration = Duration::from_secs(10);
 
 impl Listener {
     /// Opens `address`.
@@ -128,6 +132,9 @@ fn bound(address: SocketAddr, shares_its_port: bool) -> io::Result<socket2::Sock
 /// A socket left behind by a process that is gone is taken over; one that answers, or a file that is no socket, is
 /// not. All threads take connections from the one queue.
 async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
+    let locked = path.to_owned();
+    let locked = spawn_blocking(move || FolderLock::of(&locked, LOCKED_WITHIN)).await;
+    let _alone = locked.map_err(io::Error::other)??;
     if let Ok(there) = std::fs::symlink_metadata(path) {
         let left_behind = there.file_type().is_socket()
             && UnixStream::connect(path)
@@ -166,5 +173,35 @@ impl Socket {
             Self::Tcp(listener) => Self::Tcp(listener.try_clone()?),
             Self::Unix(listener) => Self::Unix(listener.try_clone()?),
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+    async fn of_several_that_start_at_once_on_one_socket_one_listens_and_the_others_hear_of_it() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("questions.sock");
+        let how = Opening { queues: NonZeroUsize::MIN, mode: 0o600, owner: None };
+        for _ in 0..10 {
+            // One is left behind.
+            drop(UnixListener::bind(&path).unwrap());
+            let starts = (0..8).map(|_| {
+                let address = ListenAddress::Unix(path.clone());
+                tokio::spawn(async move { Listener::open(&address, how).await })
+            });
+            let mut listeners = Vec::new();
+            for start in starts.collect::<Vec<_>>() {
+                match start.await.unwrap() {
+                    Ok(listener) => listeners.push(listener),
+                    Err(error) => assert_eq!(error.error.kind(), io::ErrorKind::AddrInUse, "{error}"),
+                }
+            }
+            assert_eq!(listeners.len(), 1);
+            UnixStream::connect(&path).await.unwrap();
+            std::fs::remove_file(&path).unwrap();
+        }
     }
 }

@@ -8,6 +8,7 @@ use tonic::transport::Endpoint;
 
 use super::{
     address::ListenAddress,
+    causes::causes,
     tls::{TlsError, Trust, in_words},
 };
 
@@ -103,16 +104,8 @@ pub fn kept_alive(endpoint: Endpoint, interval: Duration, timeout: Duration) -> 
 /// do about it. Nothing where the error has no cause.
 #[must_use]
 pub fn cause(error: &(dyn Error + 'static)) -> Option<String> {
-    let mut cause = error.source()?;
-    loop {
-        if let Some(said) = in_words(cause) {
-            return Some(said);
-        }
-        match cause.source() {
-            Some(deeper) => cause = deeper,
-            None => return Some(cause.to_string()),
-        }
-    }
+    let causes = || causes(error).skip(1);
+    causes().find_map(in_words).or_else(|| causes().last().map(ToString::to_string))
 }
 
 impl From<ListenAddress> for RemoteAddress {

@@ -6,9 +6,10 @@ use std::{
     fs,
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
+    time::Duration,
 };
 
-use super::address::ListenAddress;
+use super::{address::ListenAddress, folder_lock::FolderLock};
 
 /// A file that a listener made.
 #[derive(Debug, PartialEq, Eq)]
@@ -17,6 +18,9 @@ pub struct SocketFile {
     device: u64,
     inode: u64,
 }
+
+/// How long one that starts may take.
+const LOCKED_WITHIN: Duration = Duration::from_secs(1);
 
 impl SocketFile {
     /// The file that was made to listen on `address`, if that takes one.
@@ -30,6 +34,7 @@ impl SocketFile {
 
     /// Removes it. A successor that was started meanwhile has put its own in its place, which stays.
     pub fn remove(&self) {
+        let _alone = FolderLock::of(&self.path, LOCKED_WITHIN);
         if Self::at(&self.path).as_ref() == Some(self) {
             // One that is left behind is taken over at the next start.
             let _ = fs::remove_file(&self.path);
