@@ -20,6 +20,7 @@ use crate::{
     domain::{Operation, Role, SubscriptionId},
     enforcement::refusal::Refusal,
     names::Named as _,
+    source::SourceError,
 };
 
 /// A caller.
@@ -75,6 +76,9 @@ pub struct VouchedRole {
     /// A role was asked for that the caller may not vouch for.
     pub not_vouched: bool,
 }
+
+/// All that a caller that is held to some subscriptions hears of what failed for all.
+const FAILED: &str = "the last refresh failed; the log of the sidecar says why";
 
 impl Caller {
     /// One that may ask anything: whoever calls, where callers are not told apart.
@@ -207,6 +211,16 @@ impl Caller {
             return Ok(());
         }
         Err(self.refused("subscriptions that are not named"))
+    }
+
+    /// What it hears of a failure when it asks about this subscription: all, or what is of this one alone, for the rest may
+    /// name others.
+    pub(super) fn hears(&self, failure: &SourceError, id: &SubscriptionId) -> Option<String> {
+        if self.subscriptions.is_none() {
+            return Some(failure.to_string());
+        }
+        let of_all = failure.is_of_all().then(|| FAILED.to_owned());
+        failure.only_of(id).map(ToString::to_string).or(of_all)
     }
 
     fn may_know_of(&self, subscription_id: &SubscriptionId) -> bool {

@@ -16,7 +16,6 @@ use crate::{
     freshness::{self, Freshness},
     proto::enforcement as api,
     refresh::outbox::Pending,
-    source::SourceError,
 };
 
 /// Describes `snapshot` at `now`; `failure` is why the source told nothing the last time, if it did not, and `pending`
@@ -24,7 +23,7 @@ use crate::{
 pub(super) fn describe(
     snapshot: &Snapshot,
     freshness: &Freshness,
-    failure: Option<&SourceError>,
+    failure: Option<String>,
     pending: Option<Pending>,
     now: Instant,
 ) -> api::Subscription {
@@ -46,7 +45,7 @@ pub(super) fn describe(
             revision: *revision,
             origin: api::Origin::from(*origin).into(),
             stale: freshness.is_stale(*as_of, now),
-            last_failure: failure.map(ToString::to_string).unwrap_or_default(),
+            last_failure: failure.unwrap_or_default(),
         }),
         restriction_table_sha256: table::sha256().to_owned(),
         facts: Some(facts.into()),

@@ -17,7 +17,7 @@ use crate::{
     freshness::Freshness,
     proto::enforcement as api,
     refresh::{self, Sync},
-    source::{Origin, SourceError},
+    source::Origin,
 };
 
 /// One open watch.
@@ -50,7 +50,7 @@ struct Essence {
     origin: Origin,
     stale: bool,
     refused: [bool; 12],
-    failure: Option<SourceError>,
+    failure: Option<String>,
 }
 
 impl SubscriptionWatch {
@@ -80,7 +80,7 @@ impl SubscriptionWatch {
             let essence = self.essence(&snapshot, now);
             if last.as_ref() != Some(&essence) {
                 let pending = self.refresh.pending(id);
-                let failure = essence.failure.as_ref();
+                let failure = essence.failure.clone();
                 let subscription = Some(describe(&snapshot, &self.freshness, failure, Some(pending), now));
                 // A slow caller keeps only itself waiting; it then hears the newest, not everything in between.
                 if caller.send(Box::new(Ok(api::WatchSubscriptionResponse { subscription }))).await.is_err() {
@@ -115,6 +115,11 @@ impl SubscriptionWatch {
 
     fn essence(&mut self, snapshot: &Snapshot, now: Instant) -> Essence {
         let held = snapshot.timeline.at(now);
+        let failure = self.sync.borrow_and_update().failure.clone();
+        let heard = |failure| {
+            let id = &snapshot.facts.subscription_id;
+            self.enforcement.with_peer(self.peer.as_ref(), |caller| caller.hears(&failure, id))
+        };
         Essence {
             facts: snapshot.facts.clone(),
             state: held.state,
@@ -124,7 +129,7 @@ impl SubscriptionWatch {
             stale: self.freshness.is_stale(snapshot.as_of, now),
             refused: Operation::ALL
                 .map(|operation| self.freshness.refuses(operation, snapshot.as_of, now).is_some()),
-            failure: self.sync.borrow_and_update().failure.clone(),
+            failure: failure.and_then(heard),
         }
     }
 

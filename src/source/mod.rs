@@ -142,17 +142,114 @@ pub enum SourceError {
     /// It answered with something that is refused.
     #[error("{0}")]
     Refused(String),
+    /// Facts of some subscriptions could not be told, each for a reason of its own.
+    #[error(transparent)]
+    Several(Box<Several>),
+}
+
+/// What went wrong with all there is, and what with single subscriptions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, thiserror::Error)]
+#[error("{}", self.in_words())]
+pub struct Several {
+    /// What is of no subscription.
+    pub of_all: Option<SourceError>,
+    /// What is of one.
+    pub of: BTreeMap<SubscriptionId, SourceError>,
 }
 
 impl SourceError {
+    /// The same, of this subscription alone.
+    #[must_use]
+    pub fn of(self, id: SubscriptionId) -> Self {
+        Self::Several(Box::new(Several { of_all: None, of: BTreeMap::from([(id, self)]) }))
+    }
+
+    /// Both; worth trying again if one of them is.
+    #[must_use]
+    pub fn and(self, other: Self) -> Self {
+        match (self, other) {
+            // Every replica says the same.
+            (one, other) if one == other => one,
+            (Self::Refused(one), Self::Refused(other)) => Self::Refused(format!("{one}; {other}")),
+            (
+                one @ (Self::Unreachable(_) | Self::Refused(_)),
+                other @ (Self::Unreachable(_) | Self::Refused(_)),
+            ) => Self::Unreachable(format!("{one}; {other}")),
+            (one, other) => {
+                let mut all = Several::default();
+                all.add(one);
+                all.add(other);
+                Self::Several(Box::new(all))
+            }
+        }
+    }
+
+    /// What went wrong with this subscription, and nothing else; what is of no subscription may name others.
+    #[must_use]
+    pub fn only_of(&self, id: &SubscriptionId) -> Option<&Self> {
+        match self {
+            Self::Unreachable(_) | Self::Refused(_) => None,
+            Self::Several(several) => several.of.get(id),
+        }
+    }
+
+    /// Whether something went wrong with all there is.
+    #[must_use]
+    pub fn is_of_all(&self) -> bool {
+        match self {
+            Self::Unreachable(_) | Self::Refused(_) => true,
+            Self::Several(several) => several.of_all.is_some(),
+        }
+    }
+
     /// What is retried, with back-off: a source that could not be asked may answer the next time. What was refused
     /// stays wrong until somebody changes it, so that waits for the change or for the next interval.
     #[must_use]
-    pub const fn is_retried(&self) -> bool {
+    pub fn is_retried(&self) -> bool {
         match self {
             Self::Unreachable(_) => true,
             Self::Refused(_) => false,
+            Self::Several(several) => several.each().any(Self::is_retried),
         }
+    }
+}
+
+impl Several {
+    fn each(&self) -> impl Iterator<Item = &SourceError> {
+        self.of_all.iter().chain(self.of.values())
+    }
+
+    fn add(&mut self, error: SourceError) {
+        let and = |before: Option<SourceError>, error: SourceError| match before {
+            Some(before) => before.and(error),
+            None => error,
+        };
+        match error {
+            SourceError::Several(several) => {
+                let Self { of_all, of } = *several;
+                if let Some(error) = of_all {
+                    self.of_all = Some(and(self.of_all.take(), error));
+                }
+                for (id, error) in of {
+                    let error = and(self.of.remove(&id), error);
+                    self.of.insert(id, error);
+                }
+            }
+            error @ (SourceError::Unreachable(_) | SourceError::Refused(_)) => {
+                self.of_all = Some(and(self.of_all.take(), error));
+            }
+        }
+    }
+
+    /// Each once, for a backend that is away is away for all.
+    fn in_words(&self) -> String {
+        let mut said: Vec<String> = Vec::new();
+        for error in self.each().map(ToString::to_string) {
+            if !said.contains(&error) {
+                said.push(error);
+            }
+        }
+        said.join("; ")
     }
 }
 

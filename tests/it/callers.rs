@@ -13,6 +13,7 @@ use esa_sidecar::{
         health::{HealthCheckRequest, health_client::HealthClient},
     },
     server::{self, Listeners, Vitals},
+    source::{Fetched, SourceError},
 };
 use h2::client::SendRequest;
 use rcgen::SanType;
@@ -29,7 +30,7 @@ use tonic::{
 
 use crate::{
     certificates::{Authority, Issued},
-    sidecar::{ID, START, ScriptedSource, administrator, config, healthy, opening, question},
+    sidecar::{ID, START, ScriptedSource, Sidecar, administrator, config, healthy, opening, question},
     wire::{asked, frame},
 };
 
@@ -485,6 +486,37 @@ async fn a_caller_held_to_a_subscription_names_it_where_several_are_held_and_doe
     // Whoever may know of all of them need not name any.
     let mut all = sidecar.client(&authority, "spiffe://example.org/authentication").await;
     all.refresh_subscription(api::RefreshSubscriptionRequest::default()).await.unwrap();
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn a_caller_held_to_a_subscription_hears_why_its_own_was_not_refreshed_and_nothing_of_others() {
+    let source = ScriptedSource::telling(vec![healthy(ID), healthy(OTHER)]);
+    let table = format!(
+        "[refresh]\nat_most_every = '1ms'\n[[callers]]\nname = 'it'\nrole = 'authentication_server'\nloopback = true\n\
+         subscriptions = ['{ID}']"
+    );
+    let mut sidecar = Sidecar::start_with(source.clone(), None, &table).await.ready().await;
+    let of = |id: &str| SourceError::Refused(format!("`{id}` is not told")).of(id.parse().unwrap());
+    let away = SourceError::Unreachable(format!("asked as a unit of {OTHER}: nobody answers"));
+    let (unchanged, failed) = (api::RefreshOutcome::Unchanged, api::RefreshOutcome::Failed);
+    for (failure, outcome, heard) in [
+        (of(OTHER), unchanged, ""),
+        (of(ID), failed, "`3A8-WN7-7TD` is not told"),
+        (of(OTHER).and(of(ID)), failed, "`3A8-WN7-7TD` is not told"),
+        (away.clone(), failed, "the last refresh failed; the log of the sidecar says why"),
+        (of(OTHER).and(away), failed, "the last refresh failed; the log of the sidecar says why"),
+    ] {
+        let told = vec![healthy(ID).into()];
+        source.script(Ok(Fetched::Some { told, failure: Some(failure) }));
+        let request = api::RefreshSubscriptionRequest { subscription_id: ID.to_owned() };
+        let refreshed = sidecar.client.refresh_subscription(request).await.unwrap().into_inner();
+        assert_eq!((refreshed.outcome(), refreshed.detail.as_str()), (outcome, heard));
+        let read = sidecar.subscription(ID).await;
+        assert_eq!(read.provenance.unwrap().last_failure, heard);
+        let watched = sidecar.watch(ID).await.message().await.unwrap().unwrap().subscription.unwrap();
+        assert_eq!(watched.provenance.unwrap().last_failure, heard);
+    }
     sidecar.stop().await;
 }
 

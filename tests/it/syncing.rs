@@ -21,7 +21,7 @@ use esa_sidecar::{
     refresh::persist::Store,
     signing::TrustedKeys,
     source::{
-        Ask, FactsSource as _, Occasion, SourceError,
+        Ask, FactsSource as _, Occasion,
         remote::{RemoteSource, Settings},
         units::UnitsFile,
         usage::UsageBySubscription,
@@ -336,9 +336,10 @@ async fn a_replica_that_refuses_is_passed_over_for_one_that_answers() {
     assert!(answer.fetched.is_ok(), "{answer:?}");
     replica.kill();
     let answer = source.fetch(all).await;
-    let Err(SourceError::Unreachable(what)) = answer.fetched else { panic!("{answer:?}") };
+    let Err(failure) = answer.fetched else { panic!("{answer:?}") };
+    let what = failure.to_string();
     assert!(
-        what.contains("does not take the credential"),
+        failure.is_retried() && what.contains("does not take the credential"),
         "where none answers, every one is told of: {what}"
     );
 }

@@ -32,12 +32,12 @@ use crate::{
     cache::{Cache, Held, Missing, Snapshot},
     clock::Clock,
     config,
-    domain::Timeline,
+    domain::{SubscriptionId, Timeline},
     edge::{clients::Places, peer::Peer},
     freshness::Freshness,
     proto::enforcement::{self as api, enforcement_service_server::EnforcementService},
     refresh,
-    source::Origin,
+    source::{Origin, SourceError},
 };
 
 /// Answers from the cache. Cloning it is cheap and shares everything.
@@ -204,17 +204,34 @@ impl Inner {
         Ok(describe(&Snapshot { facts, timeline, as_of, revision, origin }, &self.freshness, None, None, at))
     }
 
-    async fn refreshed(&self, subscription_id: &str) -> Result<api::RefreshSubscriptionResponse, Refusal> {
+    /// Refreshes; `hears` says what is told of a failure about a subscription.
+    async fn refreshed(
+        &self,
+        subscription_id: &str,
+        hears: impl Fn(&SourceError, Option<&SubscriptionId>) -> Option<String>,
+    ) -> Result<api::RefreshSubscriptionResponse, Refusal> {
         let id = convert::subscription_id(subscription_id)?;
         if let (Some(id), Err(Missing::NotHeld(_))) = (id, self.cache.load(id.as_ref())) {
             return Err(Refusal::SubscriptionNotHeld(id));
         }
-        let (outcome, detail) = match self.refresh.refresh().await? {
-            refresh::Outcome::Updated => (api::RefreshOutcome::Updated, String::new()),
-            refresh::Outcome::Unchanged => (api::RefreshOutcome::Unchanged, String::new()),
-            refresh::Outcome::Failed(error) => (api::RefreshOutcome::Failed, error.to_string()),
-        };
+        let before = self.cache.load(id.as_ref()).ok().map(|held| held.revision);
+        let outcome = self.refresh.refresh().await?;
         let held = self.cache.load(id.as_ref()).ok();
+        let id = id.or(held.as_ref().map(|held| held.facts.subscription_id));
+        let failed = match &outcome {
+            refresh::Outcome::Failed(error) => hears(error, id.as_ref()),
+            refresh::Outcome::Updated | refresh::Outcome::Unchanged => None,
+        };
+        let is_updated = match (id, &outcome) {
+            // What became of others is not what was asked.
+            (Some(_), _) => before != held.as_ref().map(|held| held.revision),
+            (None, outcome) => *outcome == refresh::Outcome::Updated,
+        };
+        let (outcome, detail) = match failed {
+            Some(detail) => (api::RefreshOutcome::Failed, detail),
+            None if is_updated => (api::RefreshOutcome::Updated, String::new()),
+            None => (api::RefreshOutcome::Unchanged, String::new()),
+        };
         Ok(api::RefreshSubscriptionResponse {
             outcome: outcome.into(),
             detail,
@@ -282,8 +299,10 @@ impl EnforcementService for Enforcement {
         let held = self.0.held(&request.get_ref().subscription_id)?;
         let Inner { freshness, clock, refresh, .. } = &*self.0;
         let pending = refresh.pending(held.facts.subscription_id);
-        let subscription =
-            Some(describe(&held, freshness, refresh.failure().as_ref(), Some(pending), clock.now()));
+        let failure = refresh.failure().and_then(|failure| {
+            self.with_caller(&request, |caller| caller.hears(&failure, &held.facts.subscription_id))
+        });
+        let subscription = Some(describe(&held, freshness, failure, Some(pending), clock.now()));
         Ok(Response::new(api::GetSubscriptionResponse { subscription }))
     }
 
@@ -330,7 +349,13 @@ impl EnforcementService for Enforcement {
         self.require(&request, Right::Refresh, &request.get_ref().subscription_id)?;
         let place = self.0.refreshes.take(self.client_of(&request));
         let _place = place.map_err(|_| Refusal::TooManyRefreshes)?;
-        Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id).await?))
+        let hears = |failure: &SourceError, id: Option<&SubscriptionId>| {
+            self.with_caller(&request, |caller| match id {
+                Some(id) => caller.hears(failure, id),
+                None => Some(failure.to_string()),
+            })
+        };
+        Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id, hears).await?))
     }
 
     async fn get_restriction_table(

@@ -69,7 +69,11 @@ impl Enforcement {
     }
 
     /// Does `work` for whoever `peer` is now. Without a connection it comes from this process.
-    pub(super) fn with_peer<R>(&self, peer: Option<&Peer>, work: impl FnOnce(&Caller) -> R) -> R {
+    pub(in crate::enforcement) fn with_peer<R>(
+        &self,
+        peer: Option<&Peer>,
+        work: impl FnOnce(&Caller) -> R,
+    ) -> R {
         let callers = self.0.callers.load();
         work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
     }

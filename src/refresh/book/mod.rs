@@ -251,16 +251,9 @@ fn with_refused(
     failure: Option<SourceError>,
     refused: &BTreeMap<SubscriptionId, Refused>,
 ) -> Option<SourceError> {
-    let refused: Vec<String> = refused.iter().map(|(id, refused)| format!("`{id}`: {refused}")).collect();
-    if refused.is_empty() {
-        return failure;
-    }
-    let refused = refused.join("; ");
-    Some(match failure {
-        None => SourceError::Refused(refused),
-        Some(SourceError::Refused(what)) => SourceError::Refused(format!("{what}; {refused}")),
-        Some(SourceError::Unreachable(what)) => SourceError::Unreachable(format!("{what}; {refused}")),
-    })
+    let refused =
+        refused.iter().map(|(id, refused)| SourceError::Refused(format!("`{id}`: {refused}")).of(*id));
+    failure.into_iter().chain(refused).reduce(SourceError::and)
 }
 
 #[cfg(test)]

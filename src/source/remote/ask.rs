@@ -148,16 +148,11 @@ impl From<getrandom::Error> for Trouble {
     }
 }
 
-/// Both; worth trying again if one of them is.
+/// Both.
 pub(super) fn joined(before: Option<SourceError>, error: SourceError) -> SourceError {
-    match (before, error) {
-        (None, error) => error,
-        // Every replica says the same.
-        (Some(one), other) if one == other => one,
-        (Some(SourceError::Refused(one)), SourceError::Refused(other)) => {
-            SourceError::Refused(format!("{one}; {other}"))
-        }
-        (Some(one), other) => SourceError::Unreachable(format!("{one}; {other}")),
+    match before {
+        Some(before) => before.and(error),
+        None => error,
     }
 }
 

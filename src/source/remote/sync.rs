@@ -86,7 +86,7 @@ impl Shared {
                         all.usage_taken.insert(id, answer);
                     }
                 }
-                Err(error) => all.failure = Some(joined(all.failure.take(), error)),
+                Err(error) => all.failure = Some(joined(all.failure.take(), error.of(id))),
             }
         }
         all
@@ -104,6 +104,7 @@ impl Shared {
             name: format!("this server, which is not activated, for `{subscription_id}`"),
         };
         let request = SyncRequest { subscription_id: subscription_id.to_string(), ..SyncRequest::default() };
-        Ok(self.ask(request, None, &asker).await?.told)
+        let asked = self.ask(request, None, &asker).await;
+        Ok(asked.map_err(|failure| SourceError::from(failure).of(subscription_id))?.told)
     }
 }
