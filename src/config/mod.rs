@@ -85,7 +85,7 @@ pub struct Refresh {
     /// `refresh.remembered_sms`: ids of SMS remembered so that each counts once, default 100,000.
     pub remembered_sms: usize,
     /// `refresh.usage_waiting`: SMS that may wait to be taken by the backend, default 1,000,000; reports of more are
-    /// refused.
+    /// refused, and of one subscription what is more than it leaves free for others.
     pub usage_waiting: usize,
 }
 

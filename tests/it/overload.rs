@@ -307,6 +307,29 @@ async fn tools_that_ask_by_reflection_are_few() {
 }
 
 #[tokio::test]
+async fn a_caller_with_all_its_watches_open_takes_none_from_others() {
+    let (authority, sidecar) = two_callers("watches = 4").await;
+    let request = || api::WatchSubscriptionRequest { subscription_id: ID.to_owned() };
+    let mut open = Vec::new();
+    let mut greedy = sidecar.client(&authority, "greedy.test").await;
+    for _ in 0..2 {
+        open.push(greedy.watch_subscription(request()).await.unwrap());
+        // However many connections it has.
+        greedy = sidecar.client(&authority, "greedy.test").await;
+    }
+    let refused = greedy.watch_subscription(request()).await.unwrap_err();
+    assert!(is_refusal(&refused, "TOO_MANY_WATCHES"));
+    assert!(refused.message().contains("`limits.caller_percent`"), "{refused}");
+    let mut other = sidecar.client(&authority, "other.test").await;
+    for _ in 0..2 {
+        open.push(other.watch_subscription(request()).await.unwrap());
+    }
+    assert!(is_refusal(&other.watch_subscription(request()).await.unwrap_err(), "TOO_MANY_WATCHES"));
+    drop(open);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
 async fn a_caller_has_one_share_whatever_else_its_certificates_name() {
     let (authority, sidecar) = two_callers("calls = 8").await;
     let mut open = Vec::new();

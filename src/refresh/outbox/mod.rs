@@ -117,10 +117,10 @@ pub struct Reported {
 pub struct NotKept(String);
 
 impl NotKept {
-    fn too_many(waiting: usize) -> Self {
+    fn too_many(id: SubscriptionId, waiting: usize) -> Self {
         Self(format!(
-            "{waiting} SMS wait to be taken by the licensing backend, and no more may (`refresh.usage_waiting`); \
-             `esa-sidecar status` says why it takes none"
+            "{waiting} SMS wait to be taken by the licensing backend, and no more of `{id}` may, which has as many as are \
+             left free for others (`refresh.usage_waiting`); `esa-sidecar status` says why it takes none"
         ))
     }
 }

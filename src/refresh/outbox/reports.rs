@@ -62,11 +62,12 @@ impl Inner {
         let is_new =
             |sms: &SmsSent| !state.knows(id, sms.id.as_str()) && together.insert((id, sms.id.clone()));
         let sms: Vec<SmsSent> = sms.into_iter().filter(is_new).collect();
-        if delay.is_some() && !sms.is_empty() && !state.takes(together.len()) {
+        let of_own = together.iter().filter(|(other, _)| *other == id).count();
+        if delay.is_some() && !sms.is_empty() && !state.takes(id, of_own, together.len()) {
             for sms in sms {
                 together.remove(&(id, sms.id));
             }
-            return Err(NotKept::too_many(state.waiting()));
+            return Err(NotKept::too_many(id, state.waiting()));
         }
         let new = u32::try_from(sms.len()).unwrap_or(u32::MAX);
         let reported = Reported { counted: new, repeated: all.saturating_sub(new) };

@@ -116,9 +116,12 @@ impl State {
         self.waiting
     }
 
-    /// Whether so many more may.
-    pub(super) const fn takes(&self, more: usize) -> bool {
-        self.waiting.saturating_add(more) <= self.most_waiting
+    /// Whether so many more of this subscription may, where `together` are about to wait of any. One has no more than it
+    /// leaves free for others, so that a report of one that says little is taken beside any that says much.
+    pub(super) fn takes(&self, id: SubscriptionId, more: usize, together: usize) -> bool {
+        let of_own = self.held.get(&id).map_or(0, |held| held.sms.len()).saturating_add(more);
+        let all = self.waiting.saturating_add(together);
+        all.saturating_add(of_own) <= self.most_waiting
     }
 
     /// What has become of SMS that pile up, if that is news.

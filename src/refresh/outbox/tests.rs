@@ -199,7 +199,8 @@ async fn counts_wait_less_for_company_than_sms_alone() {
 
 #[tokio::test]
 async fn a_report_of_more_sms_than_may_wait_is_refused_whole_and_counts_once_there_is_room() {
-    let outbox = Outbox::in_memory(Bounds { remembered: 10, waiting: 3 });
+    // One subscription may have half of these.
+    let outbox = Outbox::in_memory(Bounds { remembered: 10, waiting: 6 });
     assert_eq!(outbox.report(sms(&["a", "b"])).await, reported(2, 0));
     let refused = outbox.report(sms(&["b", "c", "d"])).await.unwrap_err().to_string();
     assert!(refused.contains("2 SMS wait") && refused.contains("refresh.usage_waiting"), "{refused}");
@@ -218,6 +219,24 @@ async fn a_report_of_more_sms_than_may_wait_is_refused_whole_and_counts_once_the
     outbox.settle().await;
     assert_eq!(outbox.sms_waiting(), 0);
     assert_eq!(outbox.report(sms(&["d"])).await, reported(1, 0));
+}
+
+#[tokio::test]
+async fn a_subscription_that_says_much_leaves_room_for_others_that_say_little() {
+    let outbox = Outbox::in_memory(Bounds { remembered: 10, waiting: 1_000 });
+    let of = |name: &str, count: usize| {
+        let sent: Vec<_> =
+            (0..count).map(|number| SmsSent::new(&format!("{name}-{number}"), 1).unwrap()).collect();
+        Report { id: name.parse().unwrap(), sms: sent, ..sms(&[]) }
+    };
+    // Each may have as much as is left free then.
+    for (name, most) in [("AAA-AAA-AAA", 500), ("BBB-BBB-BBB", 250), ("CCC-CCC-CCC", 125)] {
+        assert!(outbox.report(of(name, most + 1)).await.is_err(), "{name}");
+        assert_eq!(outbox.report(of(name, most)).await, reported(u32::try_from(most).unwrap(), 0), "{name}");
+    }
+    let refused = outbox.report(of("AAA-AAA-AAA", 501)).await.unwrap_err().to_string();
+    assert!(refused.contains("`AAA-AAA-AAA`") && refused.contains("875 SMS wait"), "{refused}");
+    assert_eq!(outbox.report(of("DDD-DDD-DDD", 1)).await, reported(1, 0));
 }
 
 #[tokio::test]
