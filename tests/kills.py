@@ -37,7 +37,7 @@ from person import Person  # noqa: E402
 from sidecar import Running, binary, eventually  # noqa: E402
 from wire import Protocol  # noqa: E402
 
-OWNER = r"The owner's account is `owner`, its one-time password (\S+)"
+OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
 PASSWORD = "correct horse battery"
 CREDITS = 1_000_000_000
 CALL_WITHIN = 5.0
@@ -163,7 +163,7 @@ class Owner:
         self.client, api = client, client.api
         password = one_time_password
         signed_in = client.call("account", "SignIn", api.SignInRequest(name="owner", password=password))
-        change = api.ChangePasswordRequest(old_password=password, new_password=PASSWORD)
+        change = api.ChangePasswordRequest(request_id=new_id(), old_password=password, new_password=PASSWORD)
         client.call("account", "ChangePassword", change, signed_in.token)
         self.session = signed_in.token
         make = api.CreateApiCredentialRequest(request_id=new_id(), name="the proof's own")
@@ -480,7 +480,7 @@ def sqlite(protocol, kills, seed):
     verdict, chance = Verdict("sqlite"), random.Random(seed)
     with short_folder() as folder:
         process, socket = backend(folder)
-        password = process.start().line(OWNER)[1]
+        password = Path(process.start().line(OWNER)[1]).read_text(encoding="utf-8").strip()
         try:
             writing = Writing(protocol, [socket], password, seed)
             for _ in range(kills):
@@ -513,7 +513,7 @@ def postgres(protocol, crashes, seed):
     verdict, chance = Verdict("postgres"), random.Random(seed)
     with short_folder() as folder, postgres_server(folder) as (crash, url), ExitStack() as stack:
         replicas = [backend(folder, name, BACKEND__DATABASE=url) for name in ("one", "other")]
-        password = replicas[0][0].start().line(OWNER)[1]
+        password = Path(replicas[0][0].start().line(OWNER)[1]).read_text(encoding="utf-8").strip()
         # Without the key that signs it would not start.
         shutil.copytree(folder / "one/licensing/keys", folder / "other/licensing/keys")
         replicas[1][0].start()
@@ -654,7 +654,7 @@ def sidecar(protocol, kills, seed):
     verdict, chance = Verdict("sidecar"), random.Random(seed)
     with short_folder() as folder, ExitStack() as stack:
         process, socket = backend(folder)
-        password = process.start().line(OWNER)[1]
+        password = Path(process.start().line(OWNER)[1]).read_text(encoding="utf-8").strip()
         stack.callback(lambda: process.kill())
         owner = Owner(Client(protocol, [socket], Progress()), password)
         site = Site(protocol, folder, folder / "backend", socket, owner, seed)
@@ -683,7 +683,7 @@ def both(protocol, kills, seed):
     verdict, chance = Verdict("both"), random.Random(seed)
     with short_folder() as folder, ExitStack() as stack:
         process, socket = backend(folder)
-        password = process.start().line(OWNER)[1]
+        password = Path(process.start().line(OWNER)[1]).read_text(encoding="utf-8").strip()
         stack.callback(lambda: process.kill())
         writing = Writing(protocol, [socket], password, seed, writers=1)
         site = Site(protocol, folder, folder / "backend", socket, writing.owner, seed)

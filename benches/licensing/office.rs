@@ -216,6 +216,7 @@ async fn sign_in(channel: &Channel, password: &str) -> String {
     let signed_in = AccountServiceClient::new(with(channel, "")).sign_in(request).await.unwrap();
     let token = signed_in.into_inner().token;
     let request = api::ChangePasswordRequest {
+        request_id: String::new(),
         old_password: password.to_owned(),
         new_password: "correct horse battery staple".to_owned(),
     };

@@ -20,8 +20,8 @@ use crate::{
 /// Run the licensing backend alone, for a fleet of sidecars
 ///
 /// It keeps licences, units and accounts in a file of the data folder (SQLite), or in PostgreSQL where
-/// `backend.database` names one; then any number of these may run on it. The first start makes an owner and prints a
-/// one-time password, which is shown this once.
+/// `backend.database` names one; then any number of these may run on it. The first start makes an owner and puts its
+/// one-time password into a file of the data folder, whose path is printed.
 #[derive(Args)]
 pub(super) struct Licensing {
     /// The configuration (TOML)
@@ -40,7 +40,8 @@ pub(super) struct Licensing {
     /// what programs are started with
     #[arg(long, value_name = "URL")]
     database: Option<String>,
-    /// Give the first owner a new one-time password, should the old one be lost; nothing it had open stays open
+    /// Give the first owner a new one-time password, in a file of the data folder, should the old one be lost; nothing it
+    /// had open stays open
     #[arg(long)]
     reset_owner: bool,
     /// Sign with this machine's key although the database names another one, which is lost; every sidecar has to pin it
@@ -92,10 +93,12 @@ async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResu
 pub(super) async fn open(process: &Process, config: &Config, anew: Anew) -> Result<Opened, CommandError> {
     let (clock, stop) = (Arc::new(WallClock), process.stop.clone());
     let opened = Opened::at(&config.data_dir, config.backend.clone(), clock, stop, anew).await?;
-    if let Some(password) = &opened.one_time_password {
+    if opened.one_time_password.is_some() {
+        let file = opened.password_file.display();
         output::print(&format!(
-            "\nThe owner's account is `{FIRST_ACCOUNT}`, its one-time password {password}\n\
-             It is shown this once. Sign in with `esa-sidecar accounts sign-in {FIRST_ACCOUNT}` and choose another.\n\n"
+            "\nThe owner's account is `{FIRST_ACCOUNT}`; its one-time password is in `{file}`,\n\
+             for one sign-in within 24 hours: `esa-sidecar accounts sign-in {FIRST_ACCOUNT} --password-file {file}`,\n\
+             then `esa-sidecar accounts change-password`.\n\n"
         ))?;
     }
     Ok(opened)

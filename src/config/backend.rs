@@ -27,13 +27,17 @@ pub struct Backend {
     pub poll_interval: Duration,
     /// `backend.session_time`: how long a session lasts, default `12h`.
     pub session_time: Duration,
-    /// `backend.sign_in_attempts`: wrong passwords in a row that lock an account, default 10.
+    /// `backend.session_idle`: how long one may be unused before it ends, default `2h`.
+    pub session_idle: Duration,
+    /// `backend.sign_in_attempts`: wrong passwords of one name in a row from one address before each next one has to wait,
+    /// a second at first and then twice as long each time, default 10.
     pub sign_in_attempts: u32,
-    /// `backend.sign_in_lock`: for how long, default `15m`.
+    /// `backend.sign_in_lock`: the longest wait, default `15m`; where the name signed in before, 30 seconds at most.
     pub sign_in_lock: Duration,
-    /// `backend.passwords_at_a_time`: hashed at a time, each with 46 MiB, default 2.
+    /// `backend.passwords_at_a_time`: hashed at a time, each with 46 MiB, default one for every two processors.
     pub passwords_at_a_time: usize,
-    /// `backend.passwords_waiting`: calls that wait for theirs to be hashed, default 64; the next is refused.
+    /// `backend.passwords_waiting`: sign-ins that wait for theirs to be hashed, default 64, one address an eighth of them at
+    /// most; calls of who is signed in have as many places of their own.
     pub passwords_waiting: usize,
     /// `backend.requests_kept`: how long a change can be repeated under its request ID, default `7d`.
     pub requests_kept: Duration,
@@ -50,15 +54,25 @@ impl Backend {
             connections: reader.number("backend.connections", 8, 1..=1_000),
             poll_interval: reader.duration("backend.poll_interval", Duration::from_secs(2)),
             session_time: reader.duration("backend.session_time", Duration::from_hours(12)),
+            session_idle: reader.duration("backend.session_idle", Duration::from_hours(2)),
             sign_in_attempts: reader.number("backend.sign_in_attempts", 10, 1..=1_000_000),
             sign_in_lock: reader.duration("backend.sign_in_lock", Duration::from_mins(15)),
-            passwords_at_a_time: reader.number("backend.passwords_at_a_time", 2, 1..=1_000),
+            passwords_at_a_time: reader.number(
+                "backend.passwords_at_a_time",
+                half_of_the_processors(),
+                1..=1_000,
+            ),
             passwords_waiting: reader.number("backend.passwords_waiting", 64, 1..=1_000_000),
             requests_kept: reader.duration("backend.requests_kept", Duration::from_hours(7 * 24)),
             watches: reader.number("backend.watches", 20_000, 1..=1_000_000),
             request_bytes: reader.number("backend.request_bytes", 4 << 20, 1 << 10..=64 << 20),
         }
     }
+}
+
+/// Hashing leaves as many to everything else.
+fn half_of_the_processors() -> usize {
+    std::thread::available_parallelism().map_or(1, |all| (all.get() / 2).max(1))
 }
 
 /// The database, with what other keys say of the way to it.

@@ -17,7 +17,7 @@ use super::{Backend, accounts, audit::refused, change::Entry, store::StoreError}
 use crate::domain::{Instant, Span};
 
 /// Who tried, where no account is known. No account has such a name.
-const NOBODY: &str = "nobody known";
+pub(super) const NOBODY: &str = "nobody known";
 
 /// Written down of one customer and one action in a minute, by one process.
 const ROWS: u64 = 20;
@@ -87,7 +87,7 @@ impl Backend {
         self.write(self.attempts.end(self.clock.now())).await;
     }
 
-    async fn own_customer(&self) -> Result<String, StoreError> {
+    pub(super) async fn own_customer(&self) -> Result<String, StoreError> {
         use sqlx::Row as _;
         let row = sqlx::query("SELECT customer_id FROM customers WHERE name = $1");
         let row = row.bind(accounts::FIRST_CUSTOMER).fetch_one(self.store.reads()).await?;

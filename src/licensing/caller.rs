@@ -12,11 +12,12 @@ use super::{
     audit::refused,
     change::Change,
     refusal::Refusal,
-    store::{StoreError, nanos, sought},
+    scopes::Scopes,
+    store::{StoreError, instant, nanos, sought},
 };
 use crate::{
     domain::{Instant, unit::Deactivating},
-    proto::licensing::AccountRole,
+    proto::licensing::{AccountRole, ApiScope},
     sha256,
 };
 
@@ -25,14 +26,23 @@ use crate::{
 pub(super) struct Caller {
     pub(super) account_id: String,
     pub(super) customer_id: String,
+    customer: String,
     pub(super) name: String,
     pub(super) role: AccountRole,
     pub(super) may_issue: bool,
     /// Hash of the session's token; nothing for an API credential.
     pub(super) session: Option<String>,
-    /// ID of the API credential and hash of its secret; nothing for a session.
-    credential: Option<(String, String)>,
+    /// The API credential; nothing for a session.
+    credential: Option<Credential>,
     must_change_password: bool,
+}
+
+/// The API credential a call is made with.
+#[derive(Clone, Debug)]
+struct Credential {
+    id: String,
+    secret_sha256: String,
+    scopes: Scopes,
 }
 
 /// A token: what kind it is, what it names, and its secret.
@@ -68,24 +78,34 @@ impl Backend {
         let found = match token(metadata)? {
             Token::Session(secret) => {
                 let session = sha256::hex(secret.as_bytes());
-                by_session(self.store.reads(), &session, self.clock.now()).await?
+                let found = by_session(self.store.reads(), &session, self.last_uses()).await?;
+                self.used(&session, found.as_ref()).await;
+                found
             }
             Token::Credential { id, secret } => {
-                by_credential(self.store.reads(), id, &sha256::hex(secret.as_bytes())).await?
+                let secret_sha256 = sha256::hex(secret.as_bytes());
+                by_credential(self.store.reads(), id, &secret_sha256, self.clock.now()).await?
             }
             Token::Unit { .. } => {
                 let refused = "this is a unit's credential; an account's is needed here";
                 return Err(Refusal::Unauthenticated(refused));
             }
         };
-        let Found { caller, opens } = found.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
+        let Found { caller, opens, .. } = found.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
         if opens {
             return Ok(caller);
         }
-        if let Some((id, _)) = &caller.credential {
-            self.turned_away(&caller, &format!("API credential {id} was revoked")).await;
+        if let Some(Credential { id, .. }) = &caller.credential {
+            self.turned_away(&caller, &format!("API credential {id} was revoked or has ended")).await;
         }
         Err(Refusal::Unauthenticated(UNKNOWN))
+    }
+
+    /// The account of a call that reads, which an API credential has to be for.
+    pub(super) async fn reader(&self, metadata: &MetadataMap, scope: ApiScope) -> Result<Caller, Refusal> {
+        let caller = self.caller(metadata).await?;
+        caller.must_be_for(scope)?;
+        Ok(caller)
     }
 
     /// Adds an entry about a call that was not looked at, whatever it asked for.
@@ -102,15 +122,18 @@ impl Change {
     /// change is about, which is locked with it; empty when there is none.
     pub(super) async fn admit(&mut self, caller: &Caller, other: &str) -> Result<(), Refusal> {
         let lock = self.holding(
-            "SELECT account_id FROM accounts WHERE account_id = $1 OR (customer_id = $2 AND name = $3)
-             ORDER BY account_id",
+            "SELECT account_id FROM accounts
+             WHERE account_id = $1 OR (customer_id = $2 AND lower(name) = lower($3)) ORDER BY account_id",
         );
         let lock = sqlx::query(lock).bind(&caller.account_id).bind(&caller.customer_id).bind(sought(other));
         lock.fetch_all(&mut *self.tx).await?;
         self.locked();
         let found = match (&caller.session, &caller.credential) {
-            (Some(session), _) => by_session(&mut *self.tx, session, self.at).await?,
-            (None, Some((id, secret_sha256))) => by_credential(&mut *self.tx, id, secret_sha256).await?,
+            // Whether it was idle was looked at when the call came in.
+            (Some(session), _) => by_session(&mut *self.tx, session, (self.at, Instant::BEGINNING)).await?,
+            (None, Some(Credential { id, secret_sha256, .. })) => {
+                by_credential(&mut *self.tx, id, secret_sha256, self.at).await?
+            }
             (None, None) => None,
         };
         let now = found.filter(|found| found.opens).ok_or(Refusal::Unauthenticated(UNKNOWN))?.caller;
@@ -125,25 +148,31 @@ impl Change {
 }
 
 /// Whose session or credential it is, and whether it opens anything.
-struct Found {
+pub(super) struct Found {
     caller: Caller,
     opens: bool,
+    /// When a session was used before.
+    pub(super) used_at: Instant,
 }
 
-/// The account of a session that has not ended, by the hash of its token.
+/// The account of a session that has not ended, by the hash of its token: it ends after the first of these instants, and was
+/// used last after the second.
 async fn by_session<'e>(
     from: impl Executor<'e, Database = Any>,
     token_sha256: &str,
-    now: Instant,
+    (now, used_after): (Instant, Instant),
 ) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query(
-        "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
-             CASE WHEN a.disabled = 0 THEN 1 ELSE 0 END AS opens
+        "SELECT a.account_id, a.customer_id, c.name AS customer, a.name, a.role, a.may_issue, a.must_change_password,
+             CASE WHEN a.disabled = 0 THEN 1 ELSE 0 END AS opens, s.last_used_at
          FROM sessions s JOIN accounts a ON a.account_id = s.account_id
-         WHERE s.token_sha256 = $1 AND $2 < s.expires_at",
+         JOIN customers c ON c.customer_id = a.customer_id
+         WHERE s.token_sha256 = $1 AND $2 < s.expires_at AND $3 < s.last_used_at",
     );
-    let row = row.bind(token_sha256.to_owned()).bind(nanos(now)).fetch_optional(from).await?;
-    row.map(|row| found(&row, Some(token_sha256.to_owned()), None)).transpose()
+    let row = row.bind(token_sha256.to_owned()).bind(nanos(now)).bind(nanos(used_after));
+    let Some(row) = row.fetch_optional(from).await? else { return Ok(None) };
+    let used_at = instant(row.try_get("last_used_at")?);
+    Ok(Some(Found { used_at, ..found(&row, Some(token_sha256.to_owned()), None)? }))
 }
 
 /// The account of an API credential, whether or not it was revoked, by its ID and the hash of its secret.
@@ -151,15 +180,21 @@ async fn by_credential<'e>(
     from: impl Executor<'e, Database = Any>,
     id: &str,
     secret_sha256: &str,
+    now: Instant,
 ) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query(
-        "SELECT a.account_id, a.customer_id, a.name, a.role, a.may_issue, a.must_change_password,
-             CASE WHEN c.revoked_at IS NULL AND a.disabled = 0 THEN 1 ELSE 0 END AS opens
+        "SELECT a.account_id, a.customer_id, own.name AS customer, a.name, a.role, a.may_issue,
+             a.must_change_password, CASE WHEN c.revoked_at IS NULL AND $3 < c.expires_at AND a.disabled = 0 THEN 1 ELSE 0 END AS opens,
+             c.scopes
          FROM api_credentials c JOIN accounts a ON a.account_id = c.account_id
+         JOIN customers own ON own.customer_id = a.customer_id
          WHERE c.credential_id = $1 AND c.secret_sha256 = $2",
     );
-    let row = row.bind(id.to_owned()).bind(secret_sha256.to_owned()).fetch_optional(from).await?;
-    row.map(|row| found(&row, None, Some((id.to_owned(), secret_sha256.to_owned())))).transpose()
+    let row = row.bind(sought(id)).bind(secret_sha256.to_owned()).bind(nanos(now));
+    let Some(row) = row.fetch_optional(from).await? else { return Ok(None) };
+    let scopes = Scopes::kept(row.try_get("scopes")?);
+    let credential = Credential { id: id.to_owned(), secret_sha256: secret_sha256.to_owned(), scopes };
+    found(&row, None, Some(credential)).map(Some)
 }
 
 impl Caller {
@@ -168,6 +203,7 @@ impl Caller {
         Self {
             account_id: String::new(),
             customer_id: String::new(),
+            customer: String::new(),
             name: String::new(),
             role: AccountRole::SecurityAdmin,
             may_issue: false,
@@ -180,6 +216,12 @@ impl Caller {
     /// What requests of this caller are remembered under.
     pub(super) fn key(&self) -> &str {
         &self.account_id
+    }
+
+    /// Its name in the audit log of a customer: another one has names of its own.
+    pub(super) fn name_within(&self, customer_id: &str) -> String {
+        let Self { name, customer, .. } = self;
+        if customer_id == self.customer_id { name.clone() } else { format!("{name}@{customer}") }
     }
 
     pub(super) fn is_owner(&self) -> bool {
@@ -195,6 +237,27 @@ impl Caller {
         let refused =
             Refusal::NotAllowed("this account may not issue licenses; ask the operator of this backend");
         if self.may_issue { Ok(()) } else { Err(refused) }
+    }
+
+    /// Whether the call is made with a session, or with an API credential for this.
+    pub(super) fn must_be_for(&self, scope: ApiScope) -> Result<(), Refusal> {
+        let refused =
+            Refusal::NotAllowed("this API credential is not for this; make one with the scope it takes");
+        let is_for = self.credential.as_ref().is_none_or(|credential| credential.scopes.contain(scope));
+        if is_for { Ok(()) } else { Err(refused) }
+    }
+
+    /// Accounts, their sessions and passwords are not for API credentials: one that leaked would otherwise outlive its
+    /// revocation through what it made.
+    pub(super) fn must_be_session(&self) -> Result<&str, Refusal> {
+        self.session
+            .as_deref()
+            .ok_or(Refusal::NotAllowed("this is not for an API credential; sign in and do it as yourself"))
+    }
+
+    /// Whether it calls with this API credential, or with a session.
+    pub(super) fn may_revoke(&self, credential_id: &str) -> bool {
+        self.credential.as_ref().is_none_or(|credential| credential.id == credential_id)
     }
 
     pub(super) fn deactivating(&self) -> Deactivating<'_> {
@@ -245,15 +308,12 @@ fn read(token: &str) -> Option<Token<'_>> {
     }
 }
 
-fn found(
-    row: &AnyRow,
-    session: Option<String>,
-    credential: Option<(String, String)>,
-) -> Result<Found, StoreError> {
+fn found(row: &AnyRow, session: Option<String>, credential: Option<Credential>) -> Result<Found, StoreError> {
     let flag = |column: &str| row.try_get::<i64, _>(column).map(|flag| flag != 0);
     let caller = Caller {
         account_id: row.try_get("account_id")?,
         customer_id: row.try_get("customer_id")?,
+        customer: row.try_get("customer")?,
         name: row.try_get("name")?,
         role: role(row.try_get("role")?),
         may_issue: flag("may_issue")?,
@@ -261,7 +321,7 @@ fn found(
         session,
         credential,
     };
-    Ok(Found { caller, opens: flag("opens")? })
+    Ok(Found { caller, opens: flag("opens")?, used_at: Instant::BEGINNING })
 }
 
 /// A role as it is kept: the number of the protocol. What is unknown may do the least.

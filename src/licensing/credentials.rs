@@ -11,13 +11,29 @@ use super::{
     change::Change,
     issue::entry,
     refusal::Refusal,
+    scopes::Scopes,
     store::{StoreError, instant, nanos, sought},
     wire,
 };
-use crate::{proto::licensing::ApiCredential, sha256};
+use crate::{
+    domain::{Instant, Span},
+    proto::licensing::ApiCredential,
+    sha256,
+};
 
 const SELECT: &str =
-    "SELECT credential_id, name, created_at, revoked_at FROM api_credentials WHERE account_id = $1 AND ";
+    "SELECT credential_id, name, created_at, revoked_at, scopes, expires_at FROM api_credentials
+     WHERE account_id = $1 AND ";
+
+/// How long one lasts that was made without an end.
+const A_YEAR: Span = Span::days(365);
+
+/// A credential to make.
+pub(super) struct NewCredential {
+    pub(super) name: String,
+    pub(super) scopes: Scopes,
+    pub(super) expires_at: Option<Instant>,
+}
 
 impl Backend {
     /// Makes a credential of the caller within `change`; it, and its token. A credential makes none: one that leaked would
@@ -26,18 +42,24 @@ impl Backend {
         &self,
         change: &mut Change,
         caller: &Caller,
-        name: &str,
+        new: &NewCredential,
     ) -> Result<(ApiCredential, String), Refusal> {
-        must_be_session(caller)?;
+        caller.must_be_session()?;
+        let NewCredential { name, scopes, expires_at } = new;
+        let expires_at = expires_at.unwrap_or(change.at + A_YEAR);
+        if expires_at <= change.at {
+            return Err(Refusal::unreadable("expires_at", "it is past; name an instant to come"));
+        }
         let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
         let insert = sqlx::query(
-            "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at)
-             VALUES ($1, $2, $3, $4, $5)",
+            "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at, scopes, expires_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7)",
         );
         let insert = insert.bind(&id).bind(&caller.account_id).bind(name.to_owned());
         let insert = insert.bind(sha256::hex(secret.as_bytes())).bind(nanos(change.at));
+        let insert = insert.bind(scopes.bits()).bind(nanos(expires_at));
         insert.execute(&mut *change.tx).await?;
-        change.audit(entry(caller, &caller.customer_id, "credential.create", &id, name));
+        change.audit(entry(caller, &caller.customer_id, "credential.create", &id, name.as_str()));
         let token = format!("esac_{id}_{secret}");
         Ok((own(change, caller, &id).await?, token))
     }
@@ -50,6 +72,11 @@ impl Backend {
         id: &str,
     ) -> Result<ApiCredential, Refusal> {
         own(change, caller, id).await?;
+        if !caller.may_revoke(id) {
+            return Err(Refusal::NotAllowed(
+                "an API credential revokes itself alone; sign in to revoke others",
+            ));
+        }
         let update = sqlx::query(
             "UPDATE api_credentials SET revoked_at = $2 WHERE credential_id = $1 AND revoked_at IS NULL",
         );
@@ -72,12 +99,6 @@ impl Backend {
     }
 }
 
-/// A credential makes no other.
-pub(super) fn must_be_session(caller: &Caller) -> Result<(), Refusal> {
-    let refused = Refusal::NotAllowed("an API credential makes no other; sign in and make it as yourself");
-    if caller.session.is_some() { Ok(()) } else { Err(refused) }
-}
-
 async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCredential, Refusal> {
     let sql = sqlx::AssertSqlSafe(format!("{SELECT} credential_id = $2"));
     let row = sqlx::query(sql).bind(&caller.account_id).bind(sought(id));
@@ -87,10 +108,13 @@ async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCreden
 
 fn read(row: &AnyRow) -> Result<ApiCredential, StoreError> {
     let revoked_at: Option<i64> = row.try_get("revoked_at")?;
+    let expires_at: i64 = row.try_get("expires_at")?;
     Ok(ApiCredential {
         credential_id: row.try_get("credential_id")?,
         name: row.try_get("name")?,
         created_at: wire::timestamp(instant(row.try_get("created_at")?)),
         revoked_at: revoked_at.and_then(|at| wire::timestamp(instant(at))),
+        scopes: Scopes::kept(row.try_get("scopes")?).told(),
+        expires_at: Some(expires_at).filter(|at| *at != i64::MAX).and_then(|at| wire::timestamp(instant(at))),
     })
 }

@@ -139,7 +139,7 @@ pub(super) fn entry(
 ) -> Entry {
     Entry {
         customer_id: customer_id.to_owned(),
-        actor: caller.name.clone(),
+        actor: caller.name_within(customer_id),
         action,
         target: target.to_owned(),
         done: true,

@@ -31,6 +31,13 @@ pub(super) fn one_time_password() -> Result<String, Refusal> {
     grouped(4, 4)
 }
 
+/// Whether it is written as one: nobody guesses it.
+pub(super) fn is_one_time(password: &str) -> bool {
+    let groups: Vec<&[u8]> = password.as_bytes().split(|byte| *byte == b'-').collect();
+    groups.len() == 4
+        && groups.iter().all(|group| group.len() == 4 && group.iter().all(|byte| ALPHABET.contains(byte)))
+}
+
 fn grouped(groups: usize, of: usize) -> Result<String, Refusal> {
     let mut bytes = vec![0_u8; groups * of];
     getrandom::fill(&mut bytes).map_err(|error| {
@@ -45,6 +52,17 @@ fn grouped(groups: usize, of: usize) -> Result<String, Refusal> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_one_time_password_is_told_from_what_people_choose() -> Result<(), Refusal> {
+        assert!(is_one_time(&one_time_password()?));
+        for other in
+            ["", "ABCD-EFGH-JKLM", "ABCD-EFGH-JKLM-NPQ1", "abcd-efgh-jklm-npqr", "ABCD-EFGH-JKLM-NPQR-"]
+        {
+            assert!(!is_one_time(other), "{other}");
+        }
+        Ok(())
+    }
 
     #[test]
     fn a_key_is_the_same_however_it_is_typed() -> Result<(), Refusal> {

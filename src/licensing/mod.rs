@@ -18,7 +18,9 @@ mod licenses;
 mod open;
 mod passwords;
 mod refusal;
+mod scopes;
 mod service;
+mod sessions;
 mod sign_in;
 pub mod store;
 mod subscriptions;
@@ -41,6 +43,7 @@ pub use self::{
 use self::{
     attempts::Attempts,
     passwords::Passwords,
+    sign_in::{SignInKey, Throttle},
     store::{Store, StoreError},
     watch::{Hub, Places},
 };
@@ -63,6 +66,8 @@ pub struct Backend {
     keys: Arc<SigningKeys>,
     settings: Arc<config::Backend>,
     passwords: Passwords,
+    throttle: Throttle,
+    sign_in_key: SignInKey,
     attempts: Arc<Attempts>,
     hub: Arc<Hub>,
     places: Arc<Places>,
@@ -86,6 +91,8 @@ impl Backend {
             clock,
             keys,
             passwords: Passwords::new(settings.passwords_at_a_time, settings.passwords_waiting),
+            throttle: Throttle::new(settings.sign_in_attempts, settings.sign_in_lock),
+            sign_in_key: SignInKey::default(),
             attempts: Arc::default(),
             hub: Arc::default(),
             places: Places::new(settings.watches),
@@ -95,13 +102,14 @@ impl Backend {
         }
     }
 
-    /// Does what is to be done without being asked, until it stops: what time changes, what watchers wait for, and what
-    /// was left out of the audit log.
+    /// Does what is to be done without being asked, until it stops: what time changes, what watchers wait for, what was left
+    /// out of the audit log, and which sign-ins failed.
     pub async fn run(self) {
         let stop = self.stop.clone();
         let keys = self.clone().reload_keys(stop.clone());
         let attempts = self.clone().count_attempts(stop.clone());
-        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys, attempts);
+        let failures = self.clone().share_failures(stop.clone());
+        tokio::join!(self.clone().turn(stop.clone()), self.tell_watchers(stop), keys, attempts, failures);
     }
 
     /// Its services.

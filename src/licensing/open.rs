@@ -22,12 +22,17 @@ use crate::{
     signing::{KeyError, SigningKeys},
 };
 
+/// The file with the first owner's one-time password.
+const OWNER_PASSWORD: &str = "owner-password";
+
 /// A backend, and what its first start brought about.
 pub struct Opened {
     /// The backend.
     pub backend: Backend,
-    /// The one-time password of the first owner, if this start made one. It is told nowhere else.
+    /// The one-time password of the first owner, if this start made one.
     pub one_time_password: Option<String>,
+    /// The file it is in, for its owner alone. It is told nowhere else.
+    pub password_file: PathBuf,
     /// Holds the file of SQLite against other processes.
     _lock: Option<Lock>,
 }
@@ -94,8 +99,17 @@ impl Opened {
         let keys = authority::keys(&store, failed, &SigningKeys::folder_in(data_dir), anew.key).await?;
         tracing::info!(%database, "the licensing backend is open");
         let backend = Backend::new(store, clock, Arc::new(keys), settings, stop);
-        let one_time_password = backend.first_owner(anew.owner).await?;
-        Ok(Self { backend, one_time_password, _lock: lock })
+        let password_file = home.join(OWNER_PASSWORD);
+        let put = |password: &str| {
+            folder::replace(&home, OWNER_PASSWORD, format!("{password}\n").as_bytes()).map_err(|error| {
+                let place = password_file.display();
+                Refusal::Precondition(format!(
+                    "the first owner's password cannot be put into `{place}`: {error}"
+                ))
+            })
+        };
+        let one_time_password = backend.first_owner_told(anew.owner, put).await?;
+        Ok(Self { backend, one_time_password, password_file, _lock: lock })
     }
 }
 

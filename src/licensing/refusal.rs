@@ -31,9 +31,15 @@ pub enum Refusal {
     /// Name or password is wrong; which of them is not said.
     #[error("name or password is wrong, or the account is disabled")]
     WrongPassword,
-    /// Too many wrong passwords in a row.
-    #[error("too many wrong passwords for this account; try again in {}", humantime::format_duration(*.0))]
-    Locked(Duration),
+    /// Too many wrong passwords, whether anybody has the name or not.
+    #[error("too many wrong names or passwords; try again in {}", humantime::format_duration(*.0))]
+    TooSoon(Duration),
+    /// The one-time password was right.
+    #[error(
+        "the one-time password is good for one sign-in within 24 hours; ask an owner for another \
+         (`esa-sidecar accounts reset-password NAME`), or whoever runs the backend (`esa-sidecar licensing --reset-owner`)"
+    )]
+    OneTimePasswordEnded,
     /// Only the password can be changed for now.
     #[error(
         "the one-time password has to be changed before anything else: `esa-sidecar accounts change-password`"
@@ -92,12 +98,14 @@ impl Refusal {
     fn code(&self) -> Code {
         match self {
             Self::Unreadable { .. } | Self::RequestIdReused(_) => Code::InvalidArgument,
-            Self::Unauthenticated(_) | Self::WrongPassword => Code::Unauthenticated,
+            Self::Unauthenticated(_) | Self::WrongPassword | Self::OneTimePasswordEnded => {
+                Code::Unauthenticated
+            }
             Self::NotAllowed(_) | Self::PasswordChangeRequired => Code::PermissionDenied,
             Self::NotFound { .. } => Code::NotFound,
             Self::Taken { .. } => Code::AlreadyExists,
             Self::NotActivated { .. } | Self::Precondition(_) => Code::FailedPrecondition,
-            Self::Locked(_) | Self::TooMany(_) => Code::ResourceExhausted,
+            Self::TooSoon(_) | Self::TooMany(_) => Code::ResourceExhausted,
             // The same again may go through once the database is back, and changes nothing twice.
             Self::Deaf | Self::Store(_) => Code::Unavailable,
         }
@@ -108,7 +116,8 @@ impl Refusal {
             Self::Unreadable { .. } => "UNREADABLE",
             Self::Unauthenticated(_) => "UNAUTHENTICATED",
             Self::WrongPassword => "WRONG_PASSWORD",
-            Self::Locked(_) => "ACCOUNT_LOCKED",
+            Self::TooSoon(_) => "TOO_SOON",
+            Self::OneTimePasswordEnded => "ONE_TIME_PASSWORD_ENDED",
             Self::PasswordChangeRequired => "PASSWORD_CHANGE_REQUIRED",
             Self::NotAllowed(_) => "NOT_ALLOWED",
             Self::NotFound { .. } => "NOT_FOUND",
@@ -146,7 +155,7 @@ impl From<Refusal> for Status {
         if let Refusal::Unreadable { field, what } = &refusal {
             details.add_bad_request_violation(field, what);
         }
-        if let Refusal::Locked(wait) = &refusal {
+        if let Refusal::TooSoon(wait) = &refusal {
             details.set_retry_info(Some(*wait));
         }
         let message = if let Refusal::Store(error) = &refusal {

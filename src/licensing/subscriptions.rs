@@ -201,7 +201,7 @@ impl Backend {
                     tracing::warn!("licences that ended were not looked at, tried again: {refusal}");
                 }
                 if purge_at <= tokio::time::Instant::now() {
-                    purge_at = tokio::time::Instant::now() + self.settings.requests_kept;
+                    purge_at = tokio::time::Instant::now() + self.settings.requests_kept.min(PURGED_EVERY);
                     if let Err(error) = self.purge().await {
                         tracing::warn!("old answers and sessions were not forgotten: {error}");
                     }
@@ -231,11 +231,15 @@ impl Backend {
         let mut tx = self.store.begin().await?;
         let requests = sqlx::query("DELETE FROM requests WHERE made_at < $1");
         requests.bind(nanos(now - Span::from(self.settings.requests_kept))).execute(&mut *tx).await?;
-        let sessions = sqlx::query("DELETE FROM sessions WHERE expires_at < $1");
-        sessions.bind(nanos(now)).execute(&mut *tx).await?;
+        let sessions = sqlx::query("DELETE FROM sessions WHERE expires_at < $1 OR last_used_at < $2");
+        let (now, used_after) = self.last_uses();
+        sessions.bind(nanos(now)).bind(nanos(used_after)).execute(&mut *tx).await?;
         Ok(tx.commit().await?)
     }
 }
+
+/// How often what has ended is forgotten.
+const PURGED_EVERY: Duration = Duration::from_hours(1);
 
 /// How often subscriptions are looked for that time has changed.
 const TURNS_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);

@@ -161,6 +161,8 @@ scripted! { LicenseService:
 scripted! { AccountService:
     sign_in SignInRequest SignInResponse;
     sign_out SignOutRequest SignOutResponse;
+    list_sessions ListSessionsRequest ListSessionsResponse;
+    end_session EndSessionRequest EndSessionResponse;
     get_caller GetCallerRequest GetCallerResponse;
     change_password ChangePasswordRequest ChangePasswordResponse;
     list_accounts ListAccountsRequest ListAccountsResponse;

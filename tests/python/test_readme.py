@@ -85,7 +85,8 @@ def test_the_first_steps_of_the_readme_lead_to_a_violation_within_seconds(tmp_pa
     for kind in ("", "probe-", "licensing-"):
         arguments += [f"--{kind}listen", "127.0.0.1:0"]
     with Running(arguments, ["enforcement", "probes", "licensing"], data) as serving:
-        one_time_password = serving.line(r"The owner's account is `owner`, its one-time password (\S+)")[1]
+        file = serving.line(r"The owner's account is `owner`; its one-time password is in `(\S+)`")[1]
+        one_time_password = Path(file).read_text(encoding="utf-8").strip()
         owner = Person(tmp_path / "home", serving.licensing, serving.enforcement)
         owner.signs_in_first("owner", one_time_password, "correct horse battery")
         key = tmp_path / "license.key"

@@ -21,7 +21,7 @@ from sidecar import Running, eventually
 
 TOOL = Path(__file__).parents[1] / "postgres"
 ANY = "127.0.0.1:0"
-OWNER = r"The owner's account is `owner`, its one-time password (\S+)"
+OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
 LICENSE = "3A8-WN7-7TD"
 SECOND = 1.0
 
@@ -41,6 +41,15 @@ def postgres():
             return told.stdout.strip()
 
         yield start
+
+
+def one_time_password(backend):
+    """What the first owner signs in with: in a file for its owner alone, and told nowhere else."""
+    file = Path(backend.line(OWNER)[1])
+    assert file.stat().st_mode & 0o777 == 0o600
+    password = file.read_text(encoding="utf-8").strip()
+    assert password not in backend.log()
+    return password
 
 
 def licensing(data, database):
@@ -96,7 +105,7 @@ def embedded(folder, _):
     with Running(arguments, listeners, data, LICENSING__SUBSCRIPTION=LICENSE) as head:
         backends = [(head, data)]
         with sidecar(folder / "branch", *backends) as branch:
-            yield Office(folder, backends, head, data, branch, folder / "branch", head.line(OWNER)[1])
+            yield Office(folder, backends, head, data, branch, folder / "branch", one_time_password(head))
 
 
 @contextmanager
@@ -108,7 +117,7 @@ def separate(folder, postgres):
         backends = [(backend, backend_data)]
         head = stack.enter_context(sidecar(data, *backends))
         branch = stack.enter_context(sidecar(folder / "branch", *backends))
-        yield Office(folder, backends, head, data, branch, folder / "branch", backend.line(OWNER)[1])
+        yield Office(folder, backends, head, data, branch, folder / "branch", one_time_password(backend))
 
 
 @contextmanager
@@ -124,7 +133,7 @@ def replicas(folder, postgres):
             backends.append((stack.enter_context(licensing(folder / name, database)), folder / name))
         head = stack.enter_context(sidecar(data, *backends))
         branch = stack.enter_context(sidecar(folder / "branch", *reversed(backends)))
-        yield Office(folder, backends, head, data, branch, folder / "branch", backends[0][0].line(OWNER)[1])
+        yield Office(folder, backends, head, data, branch, folder / "branch", one_time_password(backends[0][0]))
 
 
 def owner_of(office):

@@ -26,7 +26,7 @@ use crate::{
 /// the first sign-in.
 #[derive(Args)]
 pub(super) struct Create {
-    /// The name it signs in with
+    /// The name it signs in with, followed by `@` and its customer unless that is the backend's own
     name: String,
     /// What it may do
     #[arg(long, value_name = "ROLE", value_parser = parser::<api::AccountRole>())]

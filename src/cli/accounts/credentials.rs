@@ -2,7 +2,7 @@
 //!
 //! Not here: sessions of people (see `sign_in`).
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::{Args, Subcommand};
 use comfy_table::Cell;
@@ -16,11 +16,12 @@ use crate::{
             caller::Caller,
             day, instant,
             listing::{Listing, Page, Paging},
+            name::{self, parser},
             record::{self, Column, Record, object},
             secret::{self, Place},
         },
     },
-    domain::Instant,
+    domain::{Instant, Span},
     proto::licensing as api,
 };
 
@@ -46,6 +47,12 @@ enum Command {
 struct Create {
     /// Name, for people
     name: String,
+    /// What it is for, separated by commas [default: all of them]; accounts, sessions and passwords are for no credential
+    #[arg(long, value_name = "SCOPE", value_delimiter = ',', value_parser = parser::<api::ApiScope>())]
+    scope: Vec<api::ApiScope>,
+    /// How long it lasts from now on, such as `90d`
+    #[arg(long, value_name = "TIME", default_value = "365d", value_parser = humantime::parse_duration)]
+    expires_in: Duration,
     /// Write the token to this new file, for its owner alone
     #[arg(long, value_name = "FILE")]
     token_output: Option<PathBuf>,
@@ -56,7 +63,7 @@ struct Create {
 /// List API credentials, by ID
 ///
 /// With --format json it is one document, `{"credentials": [...], "next_page_token": ...}`; each credential has
-/// credential_id, name, created_at and revoked_at. CSV has the same as columns.
+/// credential_id, name, created_at, revoked_at, scopes and expires_at. CSV has the same as columns.
 #[derive(Args)]
 struct List {
     #[command(flatten)]
@@ -95,7 +102,13 @@ impl Credentials {
 impl Create {
     fn run(self) -> CommandResult {
         let place = Place::begin(self.token_output.as_deref())?;
-        let request = api::CreateApiCredentialRequest { request_id: backend::request_id(), name: self.name };
+        let expires_at = backend::now() + Span::from(self.expires_in);
+        let request = api::CreateApiCredentialRequest {
+            request_id: backend::request_id(),
+            name: self.name,
+            scopes: name::numbers(&self.scope),
+            expires_at: Some(backend::timestamp(expires_at)?),
+        };
         let answer = client::runtime()?.block_on(async {
             let backend = self.caller.connect().await?;
             backend
@@ -154,26 +167,35 @@ impl Listing for CredentialsListed {
 
 impl Record for CredentialRow {
     const PLURAL: &'static str = "credentials";
-    const COLUMNS: &'static [Column] =
-        &[Column::Whole("credential"), Column::Text("name"), Column::Whole("made"), Column::Whole("revoked")];
+    const COLUMNS: &'static [Column] = &[
+        Column::Whole("credential"),
+        Column::Text("name"),
+        Column::Whole("made"),
+        Column::Whole("ends"),
+        Column::Whole("revoked"),
+    ];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
-        let api::ApiCredential { credential_id, name, created_at, revoked_at } = &self.0;
+        let api::ApiCredential { credential_id, name, created_at, revoked_at, expires_at, .. } = &self.0;
         vec![
             Cell::new(output::tame(credential_id)),
             Cell::new(output::tame(name)),
             Cell::new(day(created_at.as_ref())),
+            Cell::new(day(expires_at.as_ref())),
             Cell::new(day(revoked_at.as_ref())),
         ]
     }
 
     fn json(&self) -> Map<String, Value> {
-        let api::ApiCredential { credential_id, name, created_at, revoked_at } = &self.0;
+        let api::ApiCredential { credential_id, name, created_at, revoked_at, scopes, expires_at } = &self.0;
+        let scopes: Vec<String> = scopes.iter().map(|scope| name::of::<api::ApiScope>(*scope)).collect();
         object(json!({
             "credential_id": credential_id,
             "name": name,
             "created_at": instant(created_at.as_ref()),
             "revoked_at": instant(revoked_at.as_ref()),
+            "scopes": scopes,
+            "expires_at": instant(expires_at.as_ref()),
         }))
     }
 }

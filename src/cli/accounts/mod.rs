@@ -7,6 +7,7 @@ mod credentials;
 mod list;
 mod password;
 mod row;
+mod sessions;
 mod sign_in;
 
 use clap::{Args, Subcommand};
@@ -32,6 +33,7 @@ enum Command {
     Enable(create::Enable),
     ResetPassword(password::ResetPassword),
     Credentials(credentials::Credentials),
+    Sessions(sessions::Sessions),
 }
 
 impl Accounts {
@@ -47,6 +49,7 @@ impl Accounts {
             Command::Enable(command) => command.run(),
             Command::ResetPassword(command) => command.run(),
             Command::Credentials(command) => command.run(),
+            Command::Sessions(command) => command.run(),
         }
     }
 }

@@ -52,10 +52,9 @@ impl ChangePassword {
         let new_password = self.new_password()?;
         client::runtime()?.block_on(async {
             let backend = self.caller.licensing.connect().await?.with_token(&token.text)?;
-            let request = backend.request(api::ChangePasswordRequest { old_password, new_password });
-            // Asked once: after the first time the old password is another.
-            let answer = backend.accounts().change_password(request).await;
-            answer.map_err(|status| backend.failed(&status))
+            let request_id = backend::request_id();
+            let request = api::ChangePasswordRequest { request_id, old_password, new_password };
+            backend.ask(request, async |request| backend.accounts().change_password(request).await).await
         })?;
         output::print("the password is changed; other sessions of the account have ended\n")?;
         Ok(ExitCode::SUCCESS)

@@ -27,7 +27,7 @@ use crate::{
 /// its owner alone, one for each licensing backend.
 #[derive(Args)]
 pub(super) struct SignIn {
-    /// Name of the account
+    /// Name of the account; `NAME@CUSTOMER` unless the customer is the backend's own
     name: String,
     /// File with the password, `-` for standard input; otherwise it is asked for
     #[arg(long, value_name = "FILE")]

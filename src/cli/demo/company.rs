@@ -201,7 +201,7 @@ impl<'a> Company<'a> {
         let request = api::SignInRequest { name: name.to_owned(), password: one_time_password.to_owned() };
         let token = self.backend.sign_in(Request::new(request)).await?.into_inner().token;
         let (old_password, new_password) = (one_time_password.to_owned(), PASSWORD.to_owned());
-        let request = api::ChangePasswordRequest { old_password, new_password };
+        let request = api::ChangePasswordRequest { old_password, new_password, ..Default::default() };
         self.backend.change_password(with(&token, request)?).await?;
         Ok(token)
     }

@@ -64,7 +64,8 @@ async fn serve_company(process: &mut Process, config: Config, folder: &Path) -> 
 async fn found(config: &Config, folder: &Path, now: Instant) -> Result<(), CommandError> {
     let (clock, stop) = (ManualClock::at(now - company::AGE), CancellationToken::new());
     // Nobody of the company signs out in its sixty days.
-    let settings = config::Backend { session_time: Duration::from_hours(24 * 365), ..config.backend.clone() };
+    let year = Duration::from_hours(24 * 365);
+    let settings = config::Backend { session_time: year, session_idle: year, ..config.backend.clone() };
     let opened = Opened::at(folder, settings, Arc::new(clock.clone()), stop, Anew::default()).await?;
     let password = opened.one_time_password.as_deref().unwrap_or_default();
     Company::new(&opened.backend, clock, now, folder).live(password).await?;

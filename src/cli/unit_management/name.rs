@@ -50,6 +50,7 @@ enumerations! {
     LicenseSort "LICENSE_SORT";
     DelegationState "DELEGATION_STATE";
     AccountRole "ACCOUNT_ROLE";
+    ApiScope "API_SCOPE";
     AuditOutcome "AUDIT_OUTCOME";
 }
 

@@ -3,13 +3,17 @@
 use sqlx::AssertSqlSafe;
 use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
+use zeroize::Zeroizing;
 
 use super::{
     once::{Asked, Attempt, Right},
     pages, read,
 };
 use crate::{
-    licensing::{Backend, accounts, caller::Caller, keys, refusal::Refusal, wire as states},
+    licensing::{
+        Backend, accounts, caller::Caller, credentials::NewCredential, keys, passwords::Lane,
+        refusal::Refusal, scopes::Scopes, sign_in::Address, wire as states,
+    },
     proto::licensing::{self as api, account_service_server::AccountService},
     wire,
 };
@@ -20,8 +24,9 @@ impl AccountService for Backend {
         &self,
         request: Request<api::SignInRequest>,
     ) -> Result<Response<api::SignInResponse>, Status> {
-        let api::SignInRequest { name, password } = request.get_ref();
-        let session = self.open_session(name, password).await?;
+        let address = Address::of(&request);
+        let api::SignInRequest { name, password } = request.into_inner();
+        let session = self.open_session(&name, &Zeroizing::new(password), &address).await?;
         Ok(Response::new(api::SignInResponse {
             token: session.token,
             expires_at: states::timestamp(session.expires_at),
@@ -34,8 +39,28 @@ impl AccountService for Backend {
         request: Request<api::SignOutRequest>,
     ) -> Result<Response<api::SignOutResponse>, Status> {
         let caller = self.any_caller(request.metadata()).await?;
-        self.end_session(&caller).await?;
+        self.sign_out_of(&caller).await?;
         Ok(Response::new(api::SignOutResponse {}))
+    }
+
+    async fn list_sessions(
+        &self,
+        request: Request<api::ListSessionsRequest>,
+    ) -> Result<Response<api::ListSessionsResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let sessions = self.ended(&caller, "account.list_sessions", "", self.sessions(&caller).await).await?;
+        Ok(Response::new(api::ListSessionsResponse { sessions }))
+    }
+
+    async fn end_session(
+        &self,
+        request: Request<api::EndSessionRequest>,
+    ) -> Result<Response<api::EndSessionResponse>, Status> {
+        let caller = self.caller(request.metadata()).await?;
+        let session_id = &request.get_ref().session_id;
+        let ended = self.end_session_of(&caller, session_id).await;
+        self.ended(&caller, "account.end_session", session_id, ended).await?;
+        Ok(Response::new(api::EndSessionResponse {}))
     }
 
     async fn get_caller(
@@ -43,7 +68,7 @@ impl AccountService for Backend {
         request: Request<api::GetCallerRequest>,
     ) -> Result<Response<api::GetCallerResponse>, Status> {
         let caller = self.any_caller(request.metadata()).await?;
-        let account = accounts::by_name(self.store.reads(), &caller.name).await.map_err(Refusal::from)?;
+        let account = accounts::by_id(self.store.reads(), &caller.account_id).await.map_err(Refusal::from)?;
         Ok(Response::new(api::GetCallerResponse { account: account.map(|account| account.told()) }))
     }
 
@@ -52,8 +77,9 @@ impl AccountService for Backend {
         request: Request<api::ChangePasswordRequest>,
     ) -> Result<Response<api::ChangePasswordResponse>, Status> {
         let caller = self.any_caller(request.metadata()).await?;
-        let api::ChangePasswordRequest { old_password, new_password } = request.get_ref();
-        self.change_password(&caller, old_password, new_password).await?;
+        let api::ChangePasswordRequest { request_id, old_password, new_password } = request.into_inner();
+        let (old, new) = (Zeroizing::new(old_password), Zeroizing::new(new_password));
+        self.change_password(&caller, &request_id, &old, &new).await?;
         Ok(Response::new(api::ChangePasswordResponse {}))
     }
 
@@ -61,7 +87,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ListAccountsRequest>,
     ) -> Result<Response<api::ListAccountsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         self.ended(&caller, "account.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
@@ -98,7 +124,7 @@ impl AccountService for Backend {
         let once = self.one_time(caller, request).await;
         let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
-            let hash = self.hash_of(once).await?;
+            let hash = self.hash_of(caller, once).await?;
             let account = self.make_account(&mut change, caller, name, role, customer, hash).await?;
             let (account, one_time_password) = (Some(account.told()), once.password.clone());
             Ok((change, api::CreateAccountResponse { account, one_time_password }))
@@ -136,7 +162,7 @@ impl AccountService for Backend {
         let once = self.one_time(caller, request).await;
         let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
-            let hash = self.hash_of(once).await?;
+            let hash = self.hash_of(caller, once).await?;
             self.reset_password(&mut change, caller, &request.name, hash).await?;
             Ok((change, api::ResetPasswordResponse { one_time_password: once.password.clone() }))
         })
@@ -149,10 +175,14 @@ impl AccountService for Backend {
     ) -> Result<Response<api::CreateApiCredentialResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
-        let name = &read::text("name", &request.name, 1, 64)?;
-        let attempt = Attempt { action: "credential.create", target: name, right: Right::Session };
+        let new = &NewCredential {
+            name: read::text("name", &request.name, 1, 64)?,
+            scopes: Scopes::read("scopes", &request.scopes)?,
+            expires_at: read::optional_instant("expires_at", request.expires_at.as_ref())?,
+        };
+        let attempt = Attempt { action: "credential.create", target: &new.name, right: Right::Session };
         self.once(caller, attempt, request, |mut change| async move {
-            let (credential, token) = self.make_credential(&mut change, caller, name).await?;
+            let (credential, token) = self.make_credential(&mut change, caller, new).await?;
             Ok((change, api::CreateApiCredentialResponse { credential: Some(credential), token }))
         })
         .await
@@ -162,7 +192,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ListApiCredentialsRequest>,
     ) -> Result<Response<api::ListApiCredentialsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -202,15 +232,17 @@ impl Backend {
     /// A one-time password for a change the caller may make. To hash it takes long and a place among the few: that is done
     /// before the change holds anything, and not for an answer that is only repeated.
     async fn one_time<Q: Asked>(&self, caller: &Caller, request: &Q) -> Result<OneTime, Refusal> {
+        caller.must_be_session()?;
         caller.must_be_owner()?;
         let once = OneTime { password: keys::one_time_password()?, hash: OnceCell::new() };
         if !self.is_known(caller, request).await? {
-            self.hash_of(&once).await?;
+            self.hash_of(caller, &once).await?;
         }
         Ok(once)
     }
 
-    async fn hash_of<'a>(&self, once: &'a OneTime) -> Result<&'a String, Refusal> {
-        once.hash.get_or_try_init(|| self.passwords.hash(&once.password)).await
+    async fn hash_of<'a>(&self, caller: &Caller, once: &'a OneTime) -> Result<&'a String, Refusal> {
+        let lane = Lane::Account(caller.account_id.clone());
+        once.hash.get_or_try_init(|| self.passwords.hash(lane, &once.password)).await
     }
 }

@@ -14,7 +14,7 @@ impl AuditService for Backend {
         &self,
         request: Request<api::ListAuditEntriesRequest>,
     ) -> Result<Response<api::ListAuditEntriesResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::ReadAudit).await?;
         self.ended(&caller, "audit.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;

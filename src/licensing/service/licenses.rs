@@ -38,7 +38,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::ListLicensesRequest>,
     ) -> Result<Response<api::ListLicensesResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         Ok(Response::new(self.listed(&caller, request.into_inner()).await?))
     }
 
@@ -46,7 +46,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::GetLicenseRequest>,
     ) -> Result<Response<api::GetLicenseResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         let id = &request.get_ref().license_id;
         let license = licenses::seen(self.store.reads(), &caller, Eye::on_licenses(&caller), id).await?;
         let subscription = Subscription::read(self.store.reads(), &license.subscription_id).await;

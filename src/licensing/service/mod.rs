@@ -42,10 +42,11 @@ fn is_audited(refusal: &Refusal) -> bool {
         | Refusal::RequestIdReused(_)
         | Refusal::Deaf
         | Refusal::Store(_)
+        | Refusal::TooSoon(_)
         | Refusal::TooMany(_) => false,
         Refusal::Unauthenticated(_)
         | Refusal::WrongPassword
-        | Refusal::Locked(_)
+        | Refusal::OneTimePasswordEnded
         | Refusal::PasswordChangeRequired
         | Refusal::NotAllowed(_)
         | Refusal::NotFound { .. }

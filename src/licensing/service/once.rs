@@ -15,7 +15,7 @@ use crate::{
         Backend, accounts,
         caller::Caller,
         change::Change,
-        credentials, delegation,
+        delegation,
         licenses::{self, Eye},
         refusal::Refusal,
         store::Store,
@@ -119,6 +119,7 @@ impl Backend {
         F: Future<Output = Made<A>>,
     {
         let Attempt { action, target, right } = attempt;
+        self.ended(caller, action, target, right.must_be_for(caller)).await?;
         let done = Store::retrying(|| self.change(Who::Account(caller), &right, request, &work)).await;
         self.ended(caller, action, target, done).await
     }
@@ -175,6 +176,18 @@ impl Backend {
 }
 
 impl Right<'_> {
+    /// Whether the session or API credential of the call is one for this.
+    fn must_be_for(&self, caller: &Caller) -> Result<(), Refusal> {
+        match self {
+            Self::Own => Ok(()),
+            Self::Session | Self::MakeAccounts(_) | Self::Manage(_) => caller.must_be_session().map(drop),
+            Self::Issue | Self::Edit(_) | Self::Delegate(..) | Self::Accept(_) => {
+                caller.must_be_for(api::ApiScope::ManageLicenses)
+            }
+            Self::Activate(_) | Self::Deactivate => caller.must_be_for(api::ApiScope::ManageUnits),
+        }
+    }
+
     /// The account a change is about beside the caller's.
     fn other_account(&self) -> &str {
         match self {
@@ -198,7 +211,7 @@ impl Right<'_> {
         let Who::Account(caller) = who else { return Ok(()) };
         match self {
             Self::Own | Self::Deactivate | Self::Activate(_) => Ok(()),
-            Self::Session => credentials::must_be_session(caller),
+            Self::Session => caller.must_be_session().map(drop),
             Self::MakeAccounts(customer) => accounts::may_make(change, caller, customer).await.map(drop),
             Self::Manage(name) => accounts::managed(change, caller, name).await.map(drop),
             Self::Issue => caller.must_issue(),

@@ -34,13 +34,21 @@ pub(in crate::licensing) fn text(
     Ok(wire::text(field, text, least, most)?)
 }
 
-/// The name of an account.
+/// The name of a new account. One of before may hold an `@`, which now begins the customer's name.
 pub(super) fn account_name(field: &str, name: &str) -> Result<String, Refusal> {
-    let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_@".contains(character);
+    let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_".contains(character);
+    // What the audit log calls others than accounts.
+    if ["backend", "license", "nobody", "system", "unit"].contains(&name.to_ascii_lowercase().as_str()) {
+        return Err(Refusal::unreadable(
+            field,
+            format!("`{name}` is no name for an account; choose another"),
+        ));
+    }
     if (1..=64).contains(&name.len()) && name.chars().all(allowed) {
         return Ok(name.to_owned());
     }
-    Err(Refusal::unreadable(field, "a name has 1 to 64 letters, digits and `.`, `_`, `-`, `@`"))
+    let what = "a name has 1 to 64 letters, digits and `.`, `_`, `-`; who signs in writes `@` and the customer behind it";
+    Err(Refusal::unreadable(field, what))
 }
 
 /// A count that can be kept.

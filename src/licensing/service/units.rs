@@ -32,7 +32,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::ListUnitsRequest>,
     ) -> Result<Response<api::ListUnitsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -46,7 +46,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::GetUnitRequest>,
     ) -> Result<Response<api::GetUnitResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
         let unit = self.unit(&caller, &request.get_ref().unit_id).await?;
         Ok(Response::new(api::GetUnitResponse { unit: Some(unit) }))
     }

@@ -36,9 +36,16 @@ impl Log<'_> {
         new
     }
 
-    /// Exactly these are new: actor, action, target, outcome and a word of the detail.
+    /// Exactly these are new: actor, action, target, outcome and a word of the detail. A refused sign-in is written down
+    /// after its answer.
     async fn says(&mut self, expected: &[(&str, &str, &str, api::AuditOutcome, &str)]) {
-        let new = self.since().await;
+        let mut new = self.since().await;
+        let waits = async {
+            while new.len() < expected.len() {
+                new.extend(self.since().await);
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(60), waits).await.expect("an entry for each");
         let told: Vec<_> = new
             .iter()
             .map(|entry| {
@@ -141,61 +148,75 @@ async fn every_change_and_every_refused_attempt_leaves_its_entry(office: Office)
     ])
     .await;
 
-    for _ in 0..6 {
-        office.sign_in("anna", "wrong").await.unwrap_err();
-    }
     let tried = |word| ("anna", "account.sign_in", "anna", Refused, word);
-    log.says(&[
-        tried("wrong password"),
-        tried("wrong password"),
-        tried("wrong password"),
-        ("backend", "account.lock", "anna", Done, "3 wrong passwords in a row; nobody signs in before 20"),
-    ])
-    .await;
+    for _ in 0..3 * office.replicas() {
+        office.sign_in("anna", "wrong").await.unwrap_err();
+        log.says(&[tried("wrong password")]).await;
+    }
+    office.sign_in("anna", "wrong").await.unwrap_err();
+    log.says(&[]).await;
     let disable =
         |disabled| api::SetAccountDisabledRequest { request_id: unique(), name: "anna".to_owned(), disabled };
     office.clock.advance(Span::days(1));
     office.accounts(&office.owner).set_account_disabled(disable(true)).await.unwrap();
+    log.says(&[("owner", "account.disable", "anna", Done, "")]).await;
     office.sign_in("anna", PASSWORD).await.unwrap_err();
+    log.says(&[tried("disabled")]).await;
     office.accounts(&office.owner).set_account_disabled(disable(false)).await.unwrap();
     let token = office.sign_in("anna", PASSWORD).await.unwrap();
     office.accounts(&token).sign_out(api::SignOutRequest {}).await.unwrap();
     log.says(&[
-        ("owner", "account.disable", "anna", Done, ""),
-        tried("disabled"),
         ("owner", "account.enable", "anna", Done, ""),
         ("anna", "account.sign_in", "anna", Done, ""),
         ("anna", "account.sign_out", "anna", Done, ""),
     ])
     .await;
     let rows = "SELECT COUNT(*) FROM audit
-        WHERE detail LIKE '%wrong%' AND detail <> 'wrong password' AND action <> 'account.lock'";
+        WHERE detail LIKE '%wrong%' AND detail <> 'wrong password'";
     assert_eq!(office.numbers(rows).await, [0], "a password that was tried is not written down");
 }
 
 async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
     let anna = office.admin("anna").await;
     let session = office.sign_in("anna", PASSWORD).await.unwrap();
-    let request = api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() };
+    let request = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
     let made = office.accounts(&anna).create_api_credential(request).await.unwrap().into_inner();
     let (script, credential_id) = (made.token, made.credential.unwrap().credential_id);
     let mut log = Log { office: &office, seen: 0 };
     log.since().await;
 
     let long = "x".repeat(70);
-    for name in ["nobody", &long, "\0\n", &"y".repeat(2_000)] {
+    // A name nobody has may be a password in the wrong field: the same is told from another, and none is kept.
+    let mut shown = Vec::new();
+    for name in ["my secret password", "MY secret password@default", &long, "\0\n"] {
         office.sign_in(name, "wrong").await.unwrap_err();
+        let waits = async {
+            loop {
+                if let [entry] = log.since().await.as_slice() {
+                    return entry.clone();
+                }
+            }
+        };
+        let entry = tokio::time::timeout(Duration::from_secs(60), waits).await.unwrap();
+        assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("nobody known", "account.sign_in"));
+        assert_eq!((entry.outcome(), entry.detail.as_str()), (Refused, "no account has this name"));
+        shown.push(entry.target);
     }
+    assert_eq!(shown[0], shown[1]);
+    assert_eq!(shown.iter().collect::<BTreeSet<_>>().len(), 3, "{shown:?}");
+    office.sign_in(&"y".repeat(2_000), "wrong").await.unwrap_err();
     office.activate("", "A-KEY-OF-NOBODY", "a device").await.unwrap_err();
-    let tried = |name, word| ("nobody known", "account.sign_in", name, Refused, word);
     log.says(&[
-        tried("nobody", "no account"),
-        tried(&format!("{}…", &long[..64]), "no account"),
-        tried("\u{fffd}\u{fffd}", "no account"),
-        tried(&format!("{}…", "y".repeat(64)), "so long"),
+        ("nobody known", "account.sign_in", "a name that is not kept", Refused, "so long"),
         ("nobody known", "unit.activate", "", Refused, "a device: the license key opens no license"),
     ])
     .await;
+    let everything = office.everything().await;
+    assert!(!everything.contains("secret password") && !everything.contains("SECRET PASSWORD"));
 
     office.accounts(&anna).list_accounts(api::ListAccountsRequest::default()).await.unwrap_err();
     office.audit(&anna).list_audit_entries(api::ListAuditEntriesRequest::default()).await.unwrap_err();
@@ -203,6 +224,7 @@ async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
     office.accounts(&anna).revoke_api_credential(request.clone()).await.unwrap();
     office.accounts(&script).get_caller(api::GetCallerRequest {}).await.unwrap_err();
     let change = |old: &str, new: &str| api::ChangePasswordRequest {
+        request_id: unique(),
         old_password: old.to_owned(),
         new_password: new.to_owned(),
     };
@@ -211,24 +233,20 @@ async fn who_is_turned_away_leaves_an_entry_too(office: Office) {
         .change_password(change(&long.repeat(20), "another password"))
         .await
         .unwrap_err();
-    for _ in 0..4 {
+    for _ in 0..3 * office.replicas() + 1 {
         office.accounts(&session).change_password(change("wrong", "another password")).await.unwrap_err();
     }
     let refused = |action, target, word| ("anna", action, target, Refused, word);
     let wrong = refused("account.change_password", "anna", "wrong password");
-    log.says(&[
+    let mut expected = vec![
         refused("account.list", "", "only an owner"),
         refused("audit.list", "", "only an owner"),
         ("anna", "credential.revoke", &request.credential_id, Done, ""),
         refused("account.authenticate", "anna", &request.credential_id),
         refused("account.change_password", "anna", "so long"),
-        wrong,
-        wrong,
-        wrong,
-        ("backend", "account.lock", "anna", Done, ""),
-        refused("account.change_password", "anna", "too many wrong passwords"),
-    ])
-    .await;
+    ];
+    expected.resize(expected.len() + 3 * office.replicas(), wrong);
+    log.says(&expected).await;
 
     let request = api::ResetPasswordRequest { request_id: unique(), name: "anna".to_owned() };
     let once = office.accounts(&office.owner).reset_password(request).await.unwrap().into_inner();
@@ -273,9 +291,7 @@ async fn of_many_attempts_in_a_minute_a_few_are_written_down_and_the_rest_is_cou
     attempts(1).await;
     log.says(&[one]).await;
     attempts(21).await;
-    office.sign_in("nobody", "wrong").await.unwrap_err();
-    log.says(&[vec![one; 19], vec![("nobody known", "account.sign_in", "nobody", Refused, "")]].concat())
-        .await;
+    log.says(&vec![one; 19]).await;
     office.stop();
     let rest = "SELECT COUNT(*) FROM audit WHERE actor = 'backend' AND detail LIKE '2 more attempts%'";
     let counted = async { while office.numbers(rest).await == [0] {} };
@@ -444,7 +460,7 @@ async fn only_owners_read_it_and_only_about_their_customer(office: Office) {
     let theirs = office.entries(&acme).await;
     let actions: Vec<_> = theirs.iter().map(|entry| (entry.actor.as_str(), entry.action.as_str())).collect();
     let expected = [
-        ("owner", "account.create"),
+        ("owner@default", "account.create"),
         ("acme.owner", "account.sign_in"),
         ("acme.owner", "account.change_password"),
     ];

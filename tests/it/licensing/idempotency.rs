@@ -217,7 +217,11 @@ async fn every_change_is_done_once_however_often_it_is_sent(office: Office) {
         office,
         accounts(&anna).create_api_credential,
         "credential.create",
-        api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() },
+        api::CreateApiCredentialRequest {
+            request_id: unique(),
+            name: "script".to_owned(),
+            ..Default::default()
+        },
         |other: &mut api::CreateApiCredentialRequest| other.name.push('x'),
         |made: &mut api::CreateApiCredentialResponse| std::mem::take(&mut made.token)
     );

@@ -317,7 +317,11 @@ async fn no_secret_is_kept_as_it_was_told(office: Office) {
     let rotated = office.licenses(&office.owner).rotate_license_key(request).await.unwrap().into_inner();
     let request = api::ImportLicensesRequest { request_id: unique(), licenses: vec![a_license()] };
     let imported = office.licenses(&office.owner).import_licenses(request).await.unwrap().into_inner();
-    let request = api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() };
+    let request = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
     let credential =
         office.accounts(&office.owner).create_api_credential(request).await.unwrap().into_inner();
     let request = api::CreateAccountRequest {

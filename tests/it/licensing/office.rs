@@ -22,7 +22,8 @@ use esa_sidecar::{
         store::{Database, Store},
     },
     proto::licensing::{
-        self as api, account_service_client::AccountServiceClient, audit_service_client::AuditServiceClient,
+        self as api, account_service_client::AccountServiceClient,
+        account_service_server::AccountService as _, audit_service_client::AuditServiceClient,
         license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
         unit_service_client::UnitServiceClient,
     },
@@ -36,7 +37,10 @@ use tonic::{
     Request, Status,
     metadata::MetadataValue,
     service::interceptor::InterceptedService,
-    transport::{Channel, Endpoint, Server, server::TcpIncoming},
+    transport::{
+        Channel, Endpoint, Server,
+        server::{TcpConnectInfo, TcpIncoming},
+    },
 };
 use tonic_types::StatusExt as _;
 
@@ -60,6 +64,7 @@ pub(crate) struct Office {
     pub(crate) database: Database,
     pub(crate) keys: Arc<SigningKeys>,
     channels: Vec<Channel>,
+    backends: Vec<Backend>,
     next: AtomicUsize,
     stop: CancellationToken,
     _folder: tempfile::TempDir,
@@ -109,13 +114,14 @@ impl Office {
         let (clock, stop) = (ManualClock::at(START), CancellationToken::new());
         let mut settings = settings();
         set(&mut settings);
-        let mut channels = Vec::new();
+        let (mut channels, mut backends) = (Vec::new(), Vec::new());
         let mut one_time_password = None;
         for _ in 0..replicas {
             let store = Store::open(database.clone(), settings.connections).await.unwrap();
             let (keys, clock) = (Arc::clone(&keys), Arc::new(clock.clone()));
             let backend = Backend::new(store, clock, keys, settings.clone(), stop.clone());
             one_time_password = one_time_password.or(backend.first_owner(false).await.unwrap());
+            backends.push(backend.clone());
             channels.push(serve(backend, stop.clone()).await);
         }
         let one_time_password = one_time_password.expect("the first start makes an owner");
@@ -127,6 +133,7 @@ impl Office {
             database,
             keys,
             channels,
+            backends,
             next: AtomicUsize::new(0),
             stop,
             _folder: folder,
@@ -271,10 +278,26 @@ impl Office {
         Ok(self.accounts("").sign_in(request).await?.into_inner().token)
     }
 
+    /// Signs in from an address that is not this machine's.
+    pub(crate) async fn sign_in_from(
+        &self,
+        address: &str,
+        name: &str,
+        password: &str,
+    ) -> Result<String, Status> {
+        let request = api::SignInRequest { name: name.to_owned(), password: password.to_owned() };
+        let mut request = Request::new(request);
+        let remote_addr = Some(format!("{address}:1").parse().unwrap());
+        request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
+        let backend = &self.backends[self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len()];
+        Ok(backend.sign_in(request).await?.into_inner().token)
+    }
+
     /// Signs in for the first time and chooses `PASSWORD`.
     pub(crate) async fn first_sign_in(&self, name: &str, one_time_password: &str) -> String {
         let token = self.sign_in(name, one_time_password).await.unwrap();
         let change = api::ChangePasswordRequest {
+            request_id: unique(),
             old_password: one_time_password.to_owned(),
             new_password: PASSWORD.to_owned(),
         };
@@ -297,7 +320,8 @@ impl Office {
             customer: customer.to_owned(),
         };
         let made = self.accounts(by).create_account(request).await.unwrap().into_inner();
-        self.first_sign_in(name, &made.one_time_password).await
+        let customer = made.account.unwrap().customer;
+        self.first_sign_in(&format!("{name}@{customer}"), &made.one_time_password).await
     }
 
     /// Makes a security admin of the first customer.
@@ -491,9 +515,12 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 13] = [
+pub(crate) const TABLES: [&str; 16] = [
     "customers",
     "accounts",
+    "sign_in_addresses",
+    "sign_in_failures",
+    "sign_in_key",
     "sessions",
     "api_credentials",
     "subscriptions",
@@ -507,10 +534,12 @@ pub(crate) const TABLES: [&str; 13] = [
     "authority",
 ];
 
-/// A few wrong passwords lock, and nobody's session ends.
+const LONG: Duration = Duration::from_hours(24 * 10_000);
+
+/// A few wrong passwords make the next wait, and nobody's session ends.
 fn settings() -> config::Backend {
     let settings = Config::read(None, Vec::new()).unwrap().backend;
-    config::Backend { sign_in_attempts: 3, session_time: Duration::from_hours(24 * 10_000), ..settings }
+    config::Backend { sign_in_attempts: 3, session_time: LONG, session_idle: LONG, ..settings }
 }
 
 /// A text nobody has used before.

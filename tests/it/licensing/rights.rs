@@ -152,7 +152,7 @@ fn changes<'a>(office: &'a Office, token: &'a str, things: &'a Things) -> Vec<Ca
 async fn state_of(office: &Office) -> Vec<i64> {
     let mut state = Vec::new();
     for (table, column) in [
-        ("accounts", "must_change_password + disabled + failed_sign_ins"),
+        ("accounts", "must_change_password + disabled"),
         ("sessions", "1"),
         ("api_credentials", "COALESCE(revoked_at, 0)"),
         ("licenses", "seats + state + expires_at / 1000"),

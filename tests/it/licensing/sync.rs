@@ -39,7 +39,11 @@ async fn a_unit_proves_itself_with_its_own_secret_and_an_account_is_no_unit(offi
     let (license, key) = office.license(a_license()).await;
     let one = office.activate("", &key, "one").await.unwrap();
     let two = office.activate("", &key, "two").await.unwrap();
-    let made = api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() };
+    let made = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
     let made = office.accounts(&office.owner).create_api_credential(made).await.unwrap().into_inner();
     let hash = esa_sidecar::sha256::hex(secret(&one).as_bytes());
     let nobody = "01900000-0000-7000-8000-000000000000";

@@ -51,7 +51,11 @@ async fn side(office: &Office, customer: &str) -> Side {
     }
     let unit = office.activate("", &key, &format!("{customer}'s device")).await.unwrap();
     office.activate(&admins[0], &license, &format!("{customer}'s other device")).await.unwrap();
-    let request = api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned() };
+    let request = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
     let made = office.accounts(&owner).create_api_credential(request).await.unwrap().into_inner();
     admins.push(made.token.clone());
     let credential = made.credential.unwrap().credential_id;

@@ -2,20 +2,34 @@
 //!
 //! Not here: how one signs in (see `sign_in`).
 
-use sqlx::{Any, Executor, Row as _, any::AnyRow};
+mod customers;
+mod find;
+mod names;
+
+use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
+use self::customers::{make_customer, must_be_without_owner, must_leave_an_owner};
+pub(super) use self::{
+    customers::may_make,
+    find::{by_id, found, held, named, to_sign_in},
+    names::{LONGEST_BYTES, SignInName},
+};
 use super::{
     Backend, caller,
     caller::Caller,
     change::{Change, Entry},
     issue::entry,
     keys,
+    passwords::Lane,
     refusal::Refusal,
-    store::{Store, StoreError, instant, nanos, sought},
+    store::{Store, StoreError, instant, nanos},
     wire,
 };
-use crate::{domain::Instant, proto::licensing as api};
+use crate::{
+    domain::{Instant, Span},
+    proto::licensing as api,
+};
 
 /// An account as it is kept.
 #[derive(Clone, Debug)]
@@ -28,8 +42,11 @@ pub(super) struct Account {
     pub(super) may_issue: bool,
     pub(super) password_hash: String,
     pub(super) must_change_password: bool,
+    /// Whether its one-time password opened a session before.
+    pub(super) one_time_used: bool,
+    /// Until when it may.
+    pub(super) one_time_until: Instant,
     pub(super) disabled: bool,
-    pub(super) locked_until: Instant,
     pub(super) created_at: Instant,
 }
 
@@ -39,16 +56,37 @@ pub(super) const FIRST_CUSTOMER: &str = "default";
 
 /// The columns of an account, with its customer's name.
 pub(super) const SELECT: &str =
-    "SELECT a.account_id, a.customer_id, c.name AS customer, a.name, a.role, a.may_issue,
-    a.password_hash, a.must_change_password, a.disabled, a.locked_until, a.created_at
+    "SELECT a.account_id, a.customer_id, c.name AS customer, a.name, a.sign_in_name, a.role, a.may_issue,
+    a.password_hash, a.must_change_password, a.one_time_until, a.disabled, a.created_at
     FROM accounts a JOIN customers c ON c.customer_id = a.customer_id";
+
+/// `must_change_password` of an account whose one-time password opened its session.
+pub(super) const ONE_TIME_USED: i64 = 2;
+
+/// How long a one-time password may wait for its first and only sign-in.
+const ONE_TIME: Span = Span::days(1);
 
 impl Backend {
     /// Makes the first owner, unless there are accounts; its one-time password if this call made it. With `anew` an
     /// owner whose password was lost gets a new one.
     pub async fn first_owner(&self, anew: bool) -> Result<Option<String>, Refusal> {
+        self.first_owner_told(anew, |_| Ok(())).await
+    }
+
+    /// The same, which tells the password before it counts: one that cannot be told opens nothing.
+    pub(super) async fn first_owner_told(
+        &self,
+        anew: bool,
+        tell: impl FnOnce(&str) -> Result<(), Refusal>,
+    ) -> Result<Option<String>, Refusal> {
+        let any =
+            sqlx::query("SELECT 1 AS one FROM accounts LIMIT 1").fetch_optional(self.store.reads()).await?;
+        if any.is_some() && !anew {
+            return Ok(None);
+        }
         let password = keys::one_time_password()?;
-        let hash = self.passwords.hash(&password).await?;
+        tell(&password)?;
+        let hash = self.passwords.hash(Lane::Own, &password).await?;
         // Replicas that start at once meet here; one of them makes it.
         let made = Store::retrying(|| self.make_first_owner(anew, &hash)).await?;
         Ok(made.then_some(password))
@@ -70,10 +108,12 @@ impl Backend {
             change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT, ""));
         } else if anew {
             let missing = || Refusal::NotFound { what: "account", id: FIRST_ACCOUNT.to_owned() };
-            let owner = by_name(&mut *change.tx, FIRST_ACCOUNT).await?.ok_or_else(missing)?;
+            let owner = SignInName::typed(FIRST_ACCOUNT);
+            let owner = found(&mut *change.tx, &owner).await?.ok_or_else(missing)?;
             // Who may start the backend comes in, whatever was done to the account.
             disable(&mut change, &owner, false).await?;
             replace_password(&mut change, &owner, hash).await?;
+            self.forgive(&mut change, &owner).await?;
             change.audit(backend_entry(&owner.customer_id, "account.reset_password", FIRST_ACCOUNT, ""));
         } else {
             return Ok(false);
@@ -103,8 +143,7 @@ impl Backend {
             must_be_without_owner(change, &customer_id).await?;
             customer_id
         };
-        let taken = sqlx::query("SELECT 1 AS one FROM accounts WHERE name = $1").bind(name.to_owned());
-        if taken.fetch_optional(&mut *change.tx).await?.is_some() {
+        if named(change, &customer_id, name).await.is_ok() {
             return Err(Refusal::Taken { what: "account", id: name.to_owned() });
         }
         let new = NewAccount { name, role, may_issue: false, customer_id: &customer_id };
@@ -146,6 +185,7 @@ impl Backend {
     ) -> Result<(), Refusal> {
         let account = managed(change, caller, name).await?;
         replace_password(change, &account, password_hash).await?;
+        self.forgive(change, &account).await?;
         change.audit(entry(caller, &account.customer_id, "account.reset_password", name, ""));
         Ok(())
     }
@@ -156,24 +196,6 @@ struct NewAccount<'a> {
     role: api::AccountRole,
     may_issue: bool,
     customer_id: &'a str,
-}
-
-/// Whether the accounts of `customer` are those of the caller's own customer; refused if the caller may not make any there.
-pub(super) async fn may_make(change: &mut Change, caller: &Caller, customer: &str) -> Result<bool, Refusal> {
-    caller.must_be_owner()?;
-    let own = sqlx::query("SELECT 1 AS own FROM customers WHERE customer_id = $1 AND name = $2");
-    let own = own.bind(&caller.customer_id).bind(customer.to_owned());
-    let own = customer.is_empty() || own.fetch_optional(&mut *change.tx).await?.is_some();
-    if !own {
-        caller.must_issue()?;
-    }
-    Ok(own)
-}
-
-/// An account of a customer, by its name.
-pub(super) async fn named(change: &mut Change, customer_id: &str, name: &str) -> Result<Account, Refusal> {
-    let account = by_name(&mut *change.tx, name).await?.filter(|account| account.customer_id == customer_id);
-    account.ok_or_else(|| Refusal::NotFound { what: "account", id: name.to_owned() })
 }
 
 /// An account of the caller's customer that it may reset, disable and enable. Whoever gives an account its password can
@@ -188,30 +210,10 @@ pub(super) async fn managed(change: &mut Change, caller: &Caller, name: &str) ->
     Ok(account)
 }
 
-/// An account of any customer: for signing in.
-pub(super) async fn by_name<'e>(
-    from: impl Executor<'e, Database = Any>,
-    name: &str,
-) -> Result<Option<Account>, StoreError> {
-    let sql = sqlx::AssertSqlSafe(format!("{SELECT} WHERE a.name = $1"));
-    let row = sqlx::query(sql).bind(sought(name)).fetch_optional(from).await?;
-    row.as_ref().map(read).transpose()
-}
-
-/// An account as it is now, held for a change.
-pub(super) async fn held(change: &mut Change, name: &str) -> Result<Account, Refusal> {
-    // PostgreSQL holds rows of one table; a customer's name never changes.
-    let held = change.holding("SELECT account_id FROM accounts WHERE name = $1");
-    sqlx::query(held).bind(name.to_owned()).fetch_optional(&mut *change.tx).await?;
-    change.locked();
-    let missing = || Refusal::NotFound { what: "account", id: name.to_owned() };
-    by_name(&mut *change.tx, name).await?.ok_or_else(missing)
-}
-
 /// The caller's account as it is now, held for a change, unless it was shut out after the call came in.
 pub(super) async fn held_by(change: &mut Change, caller: &Caller) -> Result<Account, Refusal> {
     change.admit(caller, "").await?;
-    held(change, &caller.name).await
+    held(change, &caller.account_id).await
 }
 
 pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {
@@ -225,8 +227,9 @@ pub(super) fn read(row: &AnyRow) -> Result<Account, StoreError> {
         may_issue: flag("may_issue")?,
         password_hash: row.try_get("password_hash")?,
         must_change_password: flag("must_change_password")?,
+        one_time_used: row.try_get::<i64, _>("must_change_password")? == ONE_TIME_USED,
+        one_time_until: instant(row.try_get("one_time_until")?),
         disabled: flag("disabled")?,
-        locked_until: instant(row.try_get("locked_until")?),
         created_at: instant(row.try_get("created_at")?),
     })
 }
@@ -247,68 +250,35 @@ impl Account {
     }
 }
 
-/// A customer waits for its first owner, or for one in place of those that are disabled. The others are made by
-/// its owners: whoever issues licences is not let in beside them.
-async fn must_be_without_owner(change: &mut Change, customer_id: &str) -> Result<(), Refusal> {
-    let owner =
-        sqlx::query("SELECT 1 AS one FROM accounts WHERE customer_id = $1 AND role = $2 AND disabled = 0");
-    let owner = owner.bind(customer_id.to_owned()).bind(i64::from(i32::from(api::AccountRole::Owner)));
-    if owner.fetch_optional(&mut *change.tx).await?.is_none() {
-        return Ok(());
-    }
-    Err(Refusal::NotAllowed("this customer has an owner, who makes its accounts"))
-}
-
-/// A customer keeps an owner that is not disabled. Its row is held first: of owners that disable each other at once, one
-/// is looked at after the other, and the last one stays (semantics 7.32).
-async fn must_leave_an_owner(change: &mut Change, account: &Account) -> Result<(), Refusal> {
-    let held = change.holding("SELECT customer_id FROM customers WHERE customer_id = $1");
-    sqlx::query(held).bind(&account.customer_id).fetch_optional(&mut *change.tx).await?;
-    let another = sqlx::query(
-        "SELECT 1 AS one FROM accounts WHERE customer_id = $1 AND role = $2 AND disabled = 0 AND account_id <> $3",
-    );
-    let another = another.bind(&account.customer_id).bind(i64::from(i32::from(api::AccountRole::Owner)));
-    if another.bind(&account.account_id).fetch_optional(&mut *change.tx).await?.is_some() {
-        return Ok(());
-    }
-    Err(Refusal::Precondition(
-        "this is the last owner that is not disabled; make another one first".to_owned(),
-    ))
-}
-
-/// The ID of the customer `name`, which is made if it is new, and held: its first owner is made once.
-async fn make_customer(change: &mut Change, name: &str) -> Result<String, Refusal> {
-    let insert = sqlx::query(
-        "INSERT INTO customers (customer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
-    );
-    let insert = insert.bind(Uuid::now_v7().to_string()).bind(name.to_owned()).bind(nanos(change.at));
-    insert.execute(&mut *change.tx).await?;
-    let row = sqlx::query(change.holding("SELECT customer_id FROM customers WHERE name = $1"));
-    let row = row.bind(name.to_owned()).fetch_one(&mut *change.tx).await?;
-    change.locked();
-    Ok(row.try_get("customer_id")?)
-}
-
 async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) -> Result<(), StoreError> {
     let NewAccount { name, role, may_issue, customer_id } = *new;
+    let customer =
+        sqlx::query("SELECT name FROM customers WHERE customer_id = $1").bind(customer_id.to_owned());
+    let customer: String = customer.fetch_one(&mut *change.tx).await?.try_get("name")?;
     let insert = sqlx::query(
-        "INSERT INTO accounts (account_id, customer_id, name, role, may_issue, password_hash, must_change_password,
-             disabled, failed_sign_ins, locked_until, created_at)
-         VALUES ($1, $2, $3, $4, $5, $6, 1, 0, 0, 0, $7)",
+        "INSERT INTO accounts (account_id, customer_id, name, sign_in_name, role, may_issue, password_hash,
+             must_change_password, one_time_until, disabled, created_at)
+         VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, $9)",
     );
     let insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id.to_owned()).bind(name.to_owned());
-    let insert = insert.bind(i64::from(i32::from(role))).bind(i64::from(may_issue));
-    insert.bind(password_hash.to_owned()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+    let insert =
+        insert.bind(names::key(name, &customer)).bind(i64::from(i32::from(role))).bind(i64::from(may_issue));
+    let insert =
+        insert.bind(password_hash.to_owned()).bind(nanos(change.at + ONE_TIME)).bind(nanos(change.at));
+    insert.execute(&mut *change.tx).await?;
     Ok(())
 }
 
-/// Replaces a password by one that has to be changed, and lifts a lock. What the one before opened opens nothing more.
+/// Replaces a password by one that has to be changed. What the one before opened opens nothing more, and where it was used
+/// from is forgotten: it may have been somebody else.
 async fn replace_password(change: &mut Change, account: &Account, hash: &str) -> Result<(), StoreError> {
     let update = sqlx::query(
-        "UPDATE accounts SET password_hash = $2, must_change_password = 1, failed_sign_ins = 0, locked_until = 0
-         WHERE account_id = $1",
+        "UPDATE accounts SET password_hash = $2, must_change_password = 1, one_time_until = $3 WHERE account_id = $1",
     );
-    update.bind(&account.account_id).bind(hash.to_owned()).execute(&mut *change.tx).await?;
+    let update = update.bind(&account.account_id).bind(hash.to_owned()).bind(nanos(change.at + ONE_TIME));
+    update.execute(&mut *change.tx).await?;
+    let addresses = sqlx::query("DELETE FROM sign_in_addresses WHERE account_id = $1");
+    addresses.bind(&account.account_id).execute(&mut *change.tx).await?;
     shut_out(change, account).await
 }
 

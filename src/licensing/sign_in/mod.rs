@@ -1,0 +1,186 @@
+//! Signing in and out (semantics 7.33 and 7.34).
+//!
+//! A name that somebody has, one that nobody has and one that is disabled are answered after the same work: one look into
+//! the database, one hash, and nothing written before the answer. Not here: how passwords are hashed (see `passwords`), and
+//! what a session opens (see `caller`).
+
+mod change_password;
+mod failures;
+mod origin;
+mod throttle;
+
+use std::{sync::Arc, time::Duration};
+
+use tokio::sync::OnceCell;
+
+use self::origin::{Attempt, Key};
+pub(super) use self::{origin::Address, throttle::Throttle};
+use super::{
+    Backend,
+    accounts::{self, Account, ONE_TIME_USED, SignInName, backend_entry},
+    attempts::NOBODY,
+    audit::refused,
+    caller::Caller,
+    change::{Change, Entry},
+    issue::entry,
+    keys,
+    passwords::{self, Lane},
+    refusal::Refusal,
+    sessions::Session,
+    store::nanos,
+};
+use crate::domain::Span;
+
+/// The key names and addresses are hashed with, once it was read; a clone shares it.
+#[derive(Clone, Default)]
+pub(super) struct SignInKey(Arc<OnceCell<Key>>);
+
+const SIGN_IN: &str = "account.sign_in";
+
+/// Addresses an account is known at: the latest so many, each so long.
+const ADDRESSES: i64 = 64;
+const KNOWN_FOR: Span = Span::days(90);
+
+impl Backend {
+    /// Opens a session.
+    pub(super) async fn open_session(
+        &self,
+        name: &str,
+        password: &str,
+        address: &Address,
+    ) -> Result<Session, Refusal> {
+        // Nobody has a longer name or password; what waits to be hashed is kept in memory until then.
+        if accounts::LONGEST_BYTES < name.len() || passwords::LONGEST_BYTES < password.len() {
+            let why = "nobody has so long a name or password";
+            self.attempted_by_nobody(SIGN_IN, "a name that is not kept", why).await;
+            return Err(Refusal::WrongPassword);
+        }
+        let name = SignInName::typed(name);
+        let attempt = self.sign_in_key().await?.attempt(&name, address);
+        let found = accounts::to_sign_in(self.store.reads(), &name, &attempt.address).await?;
+        let known = found.as_ref().is_some_and(|(_, known)| *known);
+        // Nobody guesses a one-time password: it is looked at however many others failed.
+        let guessable = !keys::is_one_time(password);
+        let guess = self.throttle.begin(attempt.clone(), known, guessable, self.clock.now());
+        let guess = guess.map_err(too_soon)?;
+        let lane = if known { Lane::Known(attempt.pair) } else { Lane::Address(attempt.address.clone()) };
+        let account = found.map(|(account, _)| account);
+        let hash = account.as_ref().map(|account| account.password_hash.clone());
+        let right = self.passwords.verify(lane, password, hash).await?;
+        let usable = account.as_ref().filter(|account| right && !account.disabled);
+        if let Some(account) = usable
+            && let Some(session) = self.opened(account, &attempt.address, address.as_str()).await?
+        {
+            guess.right();
+            return Ok(session);
+        }
+        let is_last = guess.wrong(self.clock.now());
+        tokio::spawn(self.clone().write_down(name, account, is_last));
+        Err(Refusal::WrongPassword)
+    }
+
+    /// The session of an account whose password was right, unless that was replaced or the account disabled meanwhile.
+    async fn opened(&self, before: &Account, address: &str, from: &str) -> Result<Option<Session>, Refusal> {
+        let mut change = Change::begin(self).await?;
+        let account = accounts::held(&mut change, &before.account_id).await?;
+        if account.disabled || account.password_hash != before.password_hash {
+            return Ok(None);
+        }
+        if account.must_change_password && (account.one_time_used || account.one_time_until <= change.at) {
+            return Err(Refusal::OneTimePasswordEnded);
+        }
+        if account.must_change_password {
+            let used = sqlx::query("UPDATE accounts SET must_change_password = $2 WHERE account_id = $1");
+            used.bind(&account.account_id).bind(ONE_TIME_USED).execute(&mut *change.tx).await?;
+        }
+        know(&mut change, &account.account_id, address).await?;
+        change.audit(Entry {
+            customer_id: account.customer_id.clone(),
+            actor: account.name.clone(),
+            action: SIGN_IN,
+            target: account.name.clone(),
+            done: true,
+            detail: String::new(),
+        });
+        let session = self.open_session_of(&mut change, account, from).await?;
+        self.told(change.keep().await?);
+        Ok(Some(session))
+    }
+
+    /// Writes a wrong password down, after the answer.
+    async fn write_down(self, name: SignInName, account: Option<Account>, is_last: bool) {
+        let entry = match account {
+            Some(Account { customer_id, name, disabled, .. }) => {
+                let why = if disabled { "the account is disabled" } else { "wrong password" };
+                Ok(refused(&customer_id, &name, SIGN_IN, &name, why))
+            }
+            None => self.of_nobody(&name).await,
+        };
+        match entry {
+            Ok(entry) => {
+                let Entry { customer_id, target, .. } = entry.clone();
+                self.attempted(entry).await;
+                if is_last {
+                    let detail =
+                        format!("{} wrong passwords within a day; no new address signs in", throttle::A_DAY);
+                    self.write(vec![backend_entry(&customer_id, "account.limit", &target, detail)]).await;
+                }
+            }
+            Err(error) => tracing::error!("a sign-in that failed was not written to the audit log: {error}"),
+        }
+    }
+
+    /// The entry about a name nobody has, which may be a password that was typed into the wrong field.
+    async fn of_nobody(&self, name: &SignInName) -> Result<Entry, Refusal> {
+        let shown = self.sign_in_key().await?.shown(name);
+        Ok(refused(&self.own_customer().await?, NOBODY, SIGN_IN, &shown, "no account has this name"))
+    }
+
+    /// Ends the session of the call.
+    pub(super) async fn sign_out_of(&self, caller: &Caller) -> Result<(), Refusal> {
+        let mut change = Change::begin(self).await?;
+        if let Some(session) = &caller.session {
+            change.admit(caller, "").await?;
+            let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");
+            delete.bind(session.clone()).execute(&mut *change.tx).await?;
+            change.audit(entry(caller, &caller.customer_id, "account.sign_out", &caller.name, ""));
+        }
+        self.told(change.keep().await?);
+        Ok(())
+    }
+
+    async fn sign_in_key(&self) -> Result<&Key, Refusal> {
+        self.sign_in_key.0.get_or_try_init(|| Key::load(&self.store)).await
+    }
+
+    /// Forgets what failed of an account whose password was replaced within `change`, on all replicas.
+    pub(super) async fn forgive(&self, change: &mut Change, account: &Account) -> Result<(), Refusal> {
+        let name = SignInName::typed(&format!("{}@{}", account.name, account.customer));
+        let Attempt { name, .. } = self.sign_in_key().await?.attempt(&name, &Address::default());
+        let none = sqlx::query("UPDATE sign_in_failures SET failures = 0, updated_at = $2 WHERE name = $1");
+        none.bind(name.clone()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+        self.throttle.forgive(&name);
+        Ok(())
+    }
+}
+
+/// From now on the account is known at `address`.
+async fn know(change: &mut Change, account_id: &str, address: &str) -> Result<(), Refusal> {
+    let known = sqlx::query(
+        "INSERT INTO sign_in_addresses (account_id, address, last_at) VALUES ($1, $2, $3)
+         ON CONFLICT (account_id, address) DO UPDATE SET last_at = $3",
+    );
+    let known = known.bind(account_id.to_owned()).bind(address.to_owned()).bind(nanos(change.at));
+    known.execute(&mut *change.tx).await?;
+    let forgotten = sqlx::query(
+        "DELETE FROM sign_in_addresses WHERE account_id = $1 AND (last_at < $2 OR address NOT IN (
+             SELECT address FROM sign_in_addresses WHERE account_id = $1 ORDER BY last_at DESC, address LIMIT $3))",
+    );
+    let forgotten = forgotten.bind(account_id.to_owned()).bind(nanos(change.at - KNOWN_FOR)).bind(ADDRESSES);
+    forgotten.execute(&mut *change.tx).await?;
+    Ok(())
+}
+
+fn too_soon(wait: Duration) -> Refusal {
+    Refusal::TooSoon(wait)
+}

@@ -1,0 +1,109 @@
+//! Who tries, by name and address, as far as a stranger can be told from another. Names and addresses are kept as keyed
+//! hashes: a name may be a password that was typed into the wrong field.
+//!
+//! Not here: what is counted of them (see `throttle`).
+
+use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
+use sqlx::Row as _;
+use tonic::Request;
+
+use crate::{
+    edge::peer::{Origin, Peer},
+    licensing::{
+        accounts::SignInName,
+        refusal::Refusal,
+        store::{Store, StoreError},
+    },
+    sha256,
+};
+
+/// Where a call comes from.
+#[derive(Clone, Debug, Default)]
+pub(in crate::licensing) struct Address(String);
+
+/// A name and an address that were tried together.
+#[derive(Clone, Debug)]
+pub(super) struct Attempt {
+    /// The name, whether anybody has it or not.
+    pub(super) name: String,
+    /// The address.
+    pub(super) address: String,
+    /// Both.
+    pub(super) pair: String,
+}
+
+/// The key of the hashes: one for all replicas.
+#[derive(Clone)]
+pub(super) struct Key(String);
+
+impl Address {
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// Where `request` comes from: an address, as wide as one end commonly has it, or a user of this machine.
+    pub(in crate::licensing) fn of<T>(request: &Request<T>) -> Self {
+        let seen = request.extensions().get::<Peer>().map(Peer::origin);
+        let origin = seen.or_else(|| request.remote_addr().map(|address| Origin::Address(address.ip())));
+        Self(match origin {
+            Some(Origin::Address(ip)) if ip.to_canonical().is_loopback() => "loopback".to_owned(),
+            Some(origin) => origin.neighbourhood().to_string(),
+            None => "nowhere".to_owned(),
+        })
+    }
+}
+
+impl Key {
+    /// The key of the database, which the first who asks makes.
+    pub(super) async fn load(store: &Store) -> Result<Self, Refusal> {
+        if let Some(key) = Self::kept(store).await? {
+            return Ok(key);
+        }
+        let mut bytes = [0_u8; 32];
+        getrandom::fill(&mut bytes).map_err(|error| {
+            Refusal::Precondition(format!("the operating system has no random bytes: {error}"))
+        })?;
+        let mut tx = store.begin().await?;
+        let insert =
+            sqlx::query("INSERT INTO sign_in_key (only_row, secret) VALUES (1, $1) ON CONFLICT DO NOTHING");
+        insert.bind(BASE64.encode(bytes)).execute(&mut *tx).await?;
+        tx.commit().await?;
+        let missing = || StoreError::Unreadable("no key for sign-ins".to_owned());
+        Ok(Self::kept(store).await?.ok_or_else(missing)?)
+    }
+
+    async fn kept(store: &Store) -> Result<Option<Self>, StoreError> {
+        let row = sqlx::query("SELECT secret FROM sign_in_key").fetch_optional(store.reads()).await?;
+        Ok(row.map(|row| row.try_get("secret")).transpose()?.map(Self))
+    }
+
+    pub(super) fn attempt(&self, name: &SignInName, address: &Address) -> Attempt {
+        Attempt {
+            name: self.hash(&["name", name.folded()]),
+            address: self.hash(&["address", &address.0]),
+            pair: self.hash(&["pair", &address.0, name.folded()]),
+        }
+    }
+
+    /// The same for guesses at a password within a session, which no other call shares.
+    pub(super) fn of_session(&self, session: &str) -> Attempt {
+        let hash = self.hash(&["session", session]);
+        Attempt { name: hash.clone(), address: hash.clone(), pair: hash }
+    }
+
+    /// What stands in the audit log for a name nobody has: the same for the same name, and nothing it can be read from.
+    pub(super) fn shown(&self, name: &SignInName) -> String {
+        let hash = self.hash(&["shown", name.folded()]);
+        format!("an unknown name, {}", hash.get(..12).unwrap_or_default())
+    }
+
+    /// Enough of it to tell what is tried apart. The parts' lengths are hashed with them, and the key comes last: nothing
+    /// that is appended makes another's hash.
+    fn hash(&self, parts: &[&str]) -> String {
+        let mut text: String = parts.iter().map(|part| format!("{}:{part}", part.len())).collect();
+        text.push_str(&self.0);
+        let mut hash = sha256::hex(text.as_bytes());
+        hash.truncate(32);
+        hash
+    }
+}
