@@ -128,11 +128,14 @@ impl Backend {
 
     /// A unit, if the caller sees it.
     pub(super) async fn unit(&self, caller: &Caller, id: &str) -> Result<api::Unit, Refusal> {
-        let missing = || Refusal::NotFound { what: "unit", id: id.to_owned() };
-        let unit = by_id(self.store.reads(), id).await?.ok_or_else(missing)?;
+        // What the caller sees comes first: a unit of somebody else's takes the same work as one that does not exist.
         let scope = self.scope(caller).await?;
-        let scope = scope.iter().find(|scope| scope.license.id == unit.license_id).ok_or_else(missing)?;
-        Ok(unit.told(caller, scope.status, self.clock.now()))
+        let unit = by_id(self.store.reads(), id).await?;
+        let seen = unit.and_then(|unit| {
+            let scope = scope.iter().find(|scope| scope.license.id == unit.license_id)?;
+            Some(unit.told(caller, scope.status, self.clock.now()))
+        });
+        seen.ok_or_else(|| Refusal::NotFound { what: "unit", id: id.to_owned() })
     }
 }
 
