@@ -2,9 +2,9 @@
 //!
 //! Not here: how requests read (see `service::licenses`), and delegation.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
     Backend,
@@ -15,6 +15,7 @@ use super::{
     refusal::Refusal,
     store::{StoreError, kept, nanos},
     subscriptions::Subscription,
+    units::list,
 };
 use crate::{
     domain::{
@@ -166,6 +167,42 @@ pub(super) async fn held_license(
     let subscription = held(change, &seen.subscription_id).await?;
     // What was read before it was locked may have changed since.
     Ok((licenses::seen(&mut *change.tx, caller, eye, id).await?, subscription))
+}
+
+/// Locks what the licenses of an import join, in the order in which everybody locks: their customers, and then their
+/// subscriptions. One by one they would be locked in the order of the import, against another one's.
+pub(super) async fn lock_for_all(
+    change: &mut Change,
+    caller: &Caller,
+    licenses: &[New],
+) -> Result<(), Refusal> {
+    caller.must_issue()?;
+    let names: BTreeSet<&str> = licenses.iter().map(|new| new.customer.as_str()).collect();
+    let products: BTreeSet<&str> = licenses.iter().map(|new| new.product.as_str()).collect();
+    let own = if names.contains("") { caller.customer_id.as_str() } else { "" };
+    let sql = format!(
+        "SELECT customer_id FROM customers WHERE customer_id = $1 OR name IN ({}) ORDER BY customer_id",
+        list(2, names.len())
+    );
+    let customers = sqlx::query(change.holding(&sql)).bind(own.to_owned());
+    let customers = names.iter().fold(customers, |query, name| query.bind((*name).to_owned()));
+    let customers = customers.fetch_all(&mut *change.tx).await?;
+    let sql = format!(
+        "SELECT subscription_id, product FROM subscriptions WHERE customer_id IN ({})",
+        list(1, customers.len().max(1))
+    );
+    let ids: Vec<String> =
+        customers.iter().map(|row| row.try_get("customer_id")).collect::<Result<_, _>>()?;
+    let joined = ids.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id));
+    let mut joins = Vec::new();
+    if !customers.is_empty() {
+        for row in joined.fetch_all(&mut *change.tx).await? {
+            if products.contains(row.try_get::<String, _>("product")?.as_str()) {
+                joins.push(row.try_get::<String, _>("subscription_id")?);
+            }
+        }
+    }
+    Subscription::hold_all(change, joins.iter().map(String::as_str)).await.map(drop)
 }
 
 /// The customer's ID; two licences of one customer are not issued at once, so that one does not miss the other.

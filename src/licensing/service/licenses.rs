@@ -17,7 +17,7 @@ use crate::{
         caller::Caller,
         change::Change,
         delegation,
-        issue::{Edit, New},
+        issue::{self, Edit, New},
         licenses::{self, Eye, Kept},
         refusal::Refusal,
         subscriptions::Subscription,
@@ -279,6 +279,7 @@ impl Backend {
         caller: &Caller,
         licenses: &[New],
     ) -> Result<api::ImportLicensesResponse, Refusal> {
+        issue::lock_for_all(change, caller, licenses).await?;
         let mut response = api::ImportLicensesResponse::default();
         for (position, new) in licenses.iter().enumerate() {
             let at = |refusal| fields::in_import(position, refusal);
