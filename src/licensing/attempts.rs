@@ -1,8 +1,9 @@
 //! Refused attempts that are made again as fast as somebody likes: a few a minute are written down one by one, the rest
 //! are counted (semantics 7.23).
 //!
-//! The audit log forgets nothing, so nobody may fill it who has no more than a name, a key or a dead credential to try.
-//! Not here: what was refused to an account that does something (see `audit`).
+//! The audit log forgets nothing, so nobody may fill it with what is refused: neither who has no more than a name, a key or
+//! a dead credential to try, nor an account. Each has its own minutes, so that nobody's attempts hide another's.
+//! Not here: entries of what was done (see `change`).
 
 use std::{
     collections::BTreeMap,
@@ -19,14 +20,15 @@ use crate::domain::{Instant, Span};
 /// Who tried, where no account is known. No account has such a name.
 pub(super) const NOBODY: &str = "nobody known";
 
-/// Written down of one customer and one action in a minute, by one process.
+/// Written down of one actor and one action in a minute, by one process.
 const ROWS: u64 = 20;
 
 const MINUTE: Duration = Duration::from_mins(1);
 
-/// What was tried lately. Customers are known ones and actions a handful: it does not grow with attempts.
+/// What was tried lately, by customer, actor and action. Customers and actors are known ones and actions a handful: it does
+/// not grow with attempts.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(Mutex<BTreeMap<(String, &'static str), Minute>>);
+pub(super) struct Attempts(Mutex<BTreeMap<(String, String, &'static str), Minute>>);
 
 #[derive(Debug)]
 struct Minute {
@@ -36,10 +38,11 @@ struct Minute {
 
 impl Attempts {
     /// Whether this one is written down.
-    fn counts(&self, customer_id: &str, action: &'static str, now: Instant) -> bool {
+    fn counts(&self, entry: &Entry, now: Instant) -> bool {
+        let Entry { customer_id, actor, action, .. } = entry;
         let mut minutes = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         let new = Minute { began: now, tried: 0 };
-        let minute = minutes.entry((customer_id.to_owned(), action)).or_insert(new);
+        let minute = minutes.entry((customer_id.clone(), actor.clone(), action)).or_insert(new);
         minute.tried = minute.tried.saturating_add(1);
         minute.tried <= ROWS
     }
@@ -51,9 +54,10 @@ impl Attempts {
             mem::take(&mut *minutes).into_iter().partition(|(_, minute)| minute.began <= until);
         *minutes = left;
         let ended: BTreeMap<_, Minute> = ended;
-        let left_out = |((customer_id, action), minute): ((String, _), Minute)| {
+        let left_out = |((customer_id, actor, action), minute): ((String, String, _), Minute)| {
             let count = minute.tried.checked_sub(ROWS).filter(|count| 0 < *count)?;
-            let why = format!("{count} more attempts within a minute, not written down one by one");
+            let why =
+                format!("{count} more attempts by {actor} within a minute, not written down one by one");
             Some(refused(&customer_id, "backend", action, "", &why))
         };
         ended.into_iter().filter_map(left_out).collect()
@@ -65,7 +69,7 @@ impl Backend {
     pub(super) async fn attempted(&self, entry: Entry) {
         let now = self.clock.now();
         let mut entries = self.attempts.end(now - Span::from(MINUTE));
-        if self.attempts.counts(&entry.customer_id, entry.action, now) {
+        if self.attempts.counts(&entry, now) {
             entries.push(entry);
         }
         self.write(entries).await;

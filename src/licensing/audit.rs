@@ -6,7 +6,7 @@ use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
 use super::{
     Backend,
-    change::{Change, Entry},
+    change::{Change, Entry, LONGEST_DETAIL},
     refusal::Refusal,
     store::{StoreError, instant, nanos, sought},
     wire,
@@ -64,8 +64,9 @@ impl Backend {
         // No ID sorts after this one, as none sorts before the empty text.
         let first = if *descending { "~" } else { "" };
         let after = if after.is_empty() { first } else { after };
+        // Details were not bounded once.
         let sql = format!(
-            "SELECT entry_id, at, actor, action, target, done, detail FROM audit
+            "SELECT entry_id, at, actor, action, target, done, SUBSTR(detail, 1, {LONGEST_DETAIL}) AS detail FROM audit
              WHERE customer_id = $1 AND entry_id {sign} $2 AND $3 <= at AND at < $4
                AND ($5 = '' OR actor = $5) AND ($6 = '' OR action = $6) AND ($7 = '' OR target = $7)
              ORDER BY entry_id {way} LIMIT $8"

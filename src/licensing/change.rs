@@ -56,6 +56,9 @@ pub(super) struct Entry {
 #[must_use = "watchers have to be told"]
 pub(super) struct Changed(pub(super) BTreeSet<String>);
 
+/// Bytes of the detail of an entry: however much somebody asks for, the log can be read.
+pub(super) const LONGEST_DETAIL: usize = 1_024;
+
 /// Rows of the audit log in one statement.
 const ROWS: usize = 500;
 
@@ -152,6 +155,15 @@ impl Change {
     }
 }
 
+/// The beginning of a detail that is too long to be told.
+fn cut(detail: &str) -> String {
+    if detail.len() <= LONGEST_DETAIL {
+        return detail.to_owned();
+    }
+    let end = detail.floor_char_boundary(LONGEST_DETAIL - '…'.len_utf8());
+    format!("{}…", detail.get(..end).unwrap_or_default())
+}
+
 async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreError> {
     let sql = format!(
         "INSERT INTO audit (entry_id, customer_id, at, actor, action, target, done, detail) VALUES {}",
@@ -162,7 +174,7 @@ async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreE
         // Version 7: IDs grow with time, so the log is read in its order.
         insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at)).bind(actor);
         // A target is what somebody asked for, whatever it is; an index holds no long one.
-        insert = insert.bind(*action).bind(shown(target)).bind(i64::from(*done)).bind(detail);
+        insert = insert.bind(*action).bind(shown(target)).bind(i64::from(*done)).bind(cut(detail));
     }
     insert.execute(&mut **tx).await?;
     Ok(())

@@ -15,6 +15,9 @@ use super::{
 };
 use crate::proto::licensing::{AccountRole, Delegation, DelegationState};
 
+/// Accounts a license is delegated to at a time.
+const MOST_DELEGATIONS: i64 = 500;
+
 impl Backend {
     /// Offers a licence. One that was offered or accepted already stays as it is.
     pub(super) async fn delegate(
@@ -25,6 +28,7 @@ impl Backend {
         account: &str,
     ) -> Result<Delegation, Refusal> {
         let (license, to) = owned(change, caller, license_id, account).await?;
+        must_take_another(change, &license.id, &to).await?;
         let insert = sqlx::query(
             "INSERT INTO delegations (license_id, account_id, accepted) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
         );
@@ -88,6 +92,19 @@ pub(super) async fn owned(
         return Err(Refusal::unreadable("account", what));
     }
     Ok((license, admin.account_id))
+}
+
+/// Each answer about a license tells of all of its delegations.
+async fn must_take_another(change: &mut Change, license_id: &str, account_id: &str) -> Result<(), Refusal> {
+    let others = "SELECT COUNT(*) AS others FROM delegations WHERE license_id = $1 AND account_id <> $2";
+    let others = sqlx::query(others).bind(license_id.to_owned()).bind(account_id.to_owned());
+    if others.fetch_one(&mut *change.tx).await?.try_get::<i64, _>("others")? < MOST_DELEGATIONS {
+        return Ok(());
+    }
+    let what = format!(
+        "license {license_id} is delegated to {MOST_DELEGATIONS} accounts; take it back from one first"
+    );
+    Err(Refusal::Precondition(what))
 }
 
 /// Whom a licence is delegated to.

@@ -25,6 +25,7 @@ mod sign_in;
 pub mod store;
 mod subscriptions;
 mod sync;
+mod turns;
 mod units;
 mod usage;
 mod watch;
@@ -45,6 +46,7 @@ use self::{
     passwords::Passwords,
     sign_in::{SignInKey, Throttle},
     store::{Store, StoreError},
+    turns::Turns,
     watch::{Hub, Places},
 };
 use crate::{
@@ -69,6 +71,7 @@ pub struct Backend {
     throttle: Throttle,
     sign_in_key: SignInKey,
     attempts: Arc<Attempts>,
+    turns: Arc<Turns>,
     hub: Arc<Hub>,
     places: Arc<Places>,
     /// The latest instant this replica signed facts by, as it is kept.
@@ -94,6 +97,7 @@ impl Backend {
             throttle: Throttle::new(settings.sign_in_attempts, settings.sign_in_lock),
             sign_in_key: SignInKey::default(),
             attempts: Arc::default(),
+            turns: Arc::default(),
             hub: Arc::default(),
             places: Places::new(settings.watches),
             newest_signed: Arc::new(AtomicI64::new(i64::MIN)),

@@ -81,6 +81,9 @@ pub enum Refusal {
     /// As many as may be.
     #[error("{0}")]
     TooMany(String),
+    /// More than its share, and when to come again.
+    #[error("{0}; try again in {wait}", wait = humantime::format_duration(*.1))]
+    TooFast(&'static str, Duration),
     /// Changes are not heard of, for the database does not answer.
     #[error("this replica does not reach its database for now; ask another one, or later")]
     Deaf,
@@ -105,7 +108,7 @@ impl Refusal {
             Self::NotFound { .. } => Code::NotFound,
             Self::Taken { .. } => Code::AlreadyExists,
             Self::NotActivated { .. } | Self::Precondition(_) => Code::FailedPrecondition,
-            Self::TooSoon(_) | Self::TooMany(_) => Code::ResourceExhausted,
+            Self::TooSoon(_) | Self::TooMany(_) | Self::TooFast(..) => Code::ResourceExhausted,
             // The same again may go through once the database is back, and changes nothing twice.
             Self::Deaf | Self::Store(_) => Code::Unavailable,
         }
@@ -132,6 +135,7 @@ impl Refusal {
             },
             Self::Precondition(_) => "PRECONDITION",
             Self::TooMany(_) => "TOO_MANY",
+            Self::TooFast(..) => "TOO_FAST",
             Self::Deaf | Self::Store(_) => "DATABASE",
         }
     }
@@ -155,7 +159,7 @@ impl From<Refusal> for Status {
         if let Refusal::Unreadable { field, what } = &refusal {
             details.add_bad_request_violation(field, what);
         }
-        if let Refusal::TooSoon(wait) = &refusal {
+        if let Refusal::TooSoon(wait) | Refusal::TooFast(_, wait) = &refusal {
             details.set_retry_info(Some(*wait));
         }
         let message = if let Refusal::Store(error) = &refusal {

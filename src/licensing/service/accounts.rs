@@ -1,5 +1,6 @@
 //! `AccountService`.
 
+use prost::Message;
 use sqlx::AssertSqlSafe;
 use tokio::sync::OnceCell;
 use tonic::{Request, Response, Status};
@@ -101,7 +102,8 @@ impl AccountService for Backend {
             query.bind(i64::try_from(size + 1).unwrap_or(i64::MAX)).fetch_all(self.store.reads()).await;
         let rows = rows.map_err(Refusal::from)?;
         let found = rows.iter().map(accounts::read).collect::<Result<Vec<_>, _>>().map_err(Refusal::from)?;
-        let (page, place) = pages::cut(found, size, |account| account.name.clone());
+        let bytes = |account: &accounts::Account| account.told().encoded_len();
+        let (page, place) = pages::cut(found, size, bytes, |account| account.name.clone());
         let accounts = page.iter().map(accounts::Account::told).collect();
         Ok(Response::new(api::ListAccountsResponse { accounts, next_page_token: pages::token(place, &list) }))
     }
@@ -200,7 +202,8 @@ impl AccountService for Backend {
         let after: String = pages::place(&token, &list)?.unwrap_or_default();
         let most = i64::try_from(size + 1).unwrap_or(i64::MAX);
         let found = self.credentials(&caller, &after, most).await.map_err(Refusal::from)?;
-        let (credentials, place) = pages::cut(found, size, |credential| credential.credential_id.clone());
+        let (credentials, place) =
+            pages::cut(found, size, Message::encoded_len, |credential| credential.credential_id.clone());
         let next_page_token = pages::token(place, &list);
         Ok(Response::new(api::ListApiCredentialsResponse { credentials, next_page_token }))
     }

@@ -1,5 +1,6 @@
 //! `AuditService`.
 
+use prost::Message;
 use tonic::{Request, Response, Status};
 
 use super::{pages, read};
@@ -32,7 +33,7 @@ impl AuditService for Backend {
             most: i64::try_from(size + 1).unwrap_or(i64::MAX),
         };
         let found = self.entries(&caller.customer_id, &wanted).await?;
-        let (entries, place) = pages::cut(found, size, |entry| entry.entry_id.clone());
+        let (entries, place) = pages::cut(found, size, Message::encoded_len, |entry| entry.entry_id.clone());
         let next_page_token = pages::token(place, &list);
         Ok(Response::new(api::ListAuditEntriesResponse { entries, next_page_token }))
     }

@@ -7,7 +7,7 @@ mod audit;
 mod known;
 mod licenses;
 mod once;
-mod pages;
+pub(super) mod pages;
 pub(super) mod read;
 mod sync;
 mod units;
@@ -29,7 +29,7 @@ impl Backend {
             && is_audited(refusal)
         {
             let (customer_id, actor) = (&caller.customer_id, &caller.name);
-            self.write(vec![refused(customer_id, actor, action, target, &refusal.to_string())]).await;
+            self.attempted(refused(customer_id, actor, action, target, &refusal.to_string())).await;
         }
         Ok(done?)
     }
@@ -43,7 +43,8 @@ fn is_audited(refusal: &Refusal) -> bool {
         | Refusal::Deaf
         | Refusal::Store(_)
         | Refusal::TooSoon(_)
-        | Refusal::TooMany(_) => false,
+        | Refusal::TooMany(_)
+        | Refusal::TooFast(..) => false,
         Refusal::Unauthenticated(_)
         | Refusal::WrongPassword
         | Refusal::OneTimePasswordEnded

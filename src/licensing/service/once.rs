@@ -19,6 +19,7 @@ use crate::{
         licenses::{self, Eye},
         refusal::Refusal,
         store::Store,
+        turns::Whose,
         units::{self, By},
     },
     proto::licensing as api,
@@ -32,9 +33,9 @@ pub(super) trait Asked: Message {
 
 /// The answer to one.
 pub(super) trait Answered: Message + Clone + Default {
-    /// As it is kept, and told to whoever asks the same again.
+    /// As it is kept for whoever asks the same again: without secrets, and without what can be said again.
     #[must_use]
-    fn without_secrets(self) -> Self {
+    fn as_kept(self) -> Self {
         self
     }
 }
@@ -120,6 +121,9 @@ impl Backend {
     {
         let Attempt { action, target, right } = attempt;
         self.ended(caller, action, target, right.must_be_for(caller)).await?;
+        self.turns.spend(&caller.account_id, request.encoded_len())?;
+        let _own = self.turns.wait(Whose::One(&caller.account_id)).await?;
+        let _customer = self.turns.wait(Whose::Customer(&caller.customer_id)).await?;
         let done = Store::retrying(|| self.change(Who::Account(caller), &right, request, &work)).await;
         self.ended(caller, action, target, done).await
     }
@@ -135,6 +139,7 @@ impl Backend {
         F: Future<Output = Made<A>>,
     {
         let (key, right) = (by.key(), Right::Activate(by));
+        let _own = self.turns.wait(Whose::One(&key)).await?;
         let done = Store::retrying(|| self.change(Who::LicenseKey(&key), &right, request, &work)).await?;
         Ok(done.answer)
     }
@@ -170,7 +175,7 @@ impl Backend {
             return Ok(Done { answer, repeated: true });
         }
         let (change, answer) = work(change).await?;
-        self.told(change.answer(&answer.clone().without_secrets()).await?);
+        self.told(change.answer(&answer.clone().as_kept()).await?);
         Ok(Done { answer, repeated: false })
     }
 }
@@ -248,7 +253,7 @@ macro_rules! asked_and_answered_in_secret {
         }
 
         impl Answered for api::$response {
-            fn without_secrets(mut self) -> Self {
+            fn as_kept(mut self) -> Self {
                 self.$secret.clear();
                 self
             }
@@ -258,7 +263,6 @@ macro_rules! asked_and_answered_in_secret {
 
 asked_and_answered! {
     ActivateUnitRequest => ActivateUnitResponse,
-    DeactivateUnitsRequest => DeactivateUnitsResponse,
     UpdateLicenseRequest => UpdateLicenseResponse,
     SuspendLicenseRequest => SuspendLicenseResponse,
     ResumeLicenseRequest => ResumeLicenseResponse,
@@ -278,6 +282,19 @@ asked_and_answered_in_secret! {
     CreateApiCredentialRequest => CreateApiCredentialResponse.token,
 }
 
+impl Asked for api::DeactivateUnitsRequest {
+    fn request_id(&self) -> &str {
+        &self.request_id
+    }
+}
+
+impl Answered for api::DeactivateUnitsResponse {
+    fn as_kept(mut self) -> Self {
+        self.results.iter_mut().for_each(|result| result.message.clear());
+        self
+    }
+}
+
 impl Asked for api::ImportLicensesRequest {
     fn request_id(&self) -> &str {
         &self.request_id
@@ -285,7 +302,7 @@ impl Asked for api::ImportLicensesRequest {
 }
 
 impl Answered for api::ImportLicensesResponse {
-    fn without_secrets(self) -> Self {
-        Self { licenses: self.licenses.into_iter().map(Answered::without_secrets).collect() }
+    fn as_kept(self) -> Self {
+        Self { licenses: self.licenses.into_iter().map(Answered::as_kept).collect() }
     }
 }

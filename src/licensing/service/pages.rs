@@ -13,6 +13,9 @@ use crate::{licensing::refusal::Refusal, sha256};
 const USUAL: usize = 50;
 const MOST: usize = 1_000;
 
+/// Bytes of the messages on a page.
+pub(in crate::licensing) const BYTES: usize = 1 << 20;
+
 #[derive(Deserialize, Serialize)]
 #[serde(deny_unknown_fields)]
 struct Token<P> {
@@ -74,8 +77,24 @@ pub(super) fn token<P: Serialize>(place: Option<P>, list: &str) -> String {
     place.map(|place| URL_SAFE_NO_PAD.encode(written(place))).unwrap_or_default()
 }
 
-/// The first `size` of what was found, and the place to go on from if there was more.
-pub(super) fn cut<T, P>(mut found: Vec<T>, size: usize, place: impl Fn(&T) -> P) -> (Vec<T>, Option<P>) {
+/// How many of these messages a page holds: it ends by their bytes as well, or few large ones would be an answer that no
+/// caller takes. One it holds whatever its size.
+pub(in crate::licensing) fn fitting(bytes: impl Iterator<Item = usize>) -> usize {
+    let fits = bytes.scan(0_usize, |all, bytes| {
+        *all = all.saturating_add(bytes);
+        Some(*all)
+    });
+    fits.take_while(|all| *all <= BYTES).count().max(1)
+}
+
+/// The first `size` of what was found, as far as their `bytes` fit, and the place to go on from if there was more.
+pub(super) fn cut<T, P>(
+    mut found: Vec<T>,
+    size: usize,
+    bytes: impl Fn(&T) -> usize,
+    place: impl Fn(&T) -> P,
+) -> (Vec<T>, Option<P>) {
+    let size = size.min(fitting(found.iter().map(bytes)));
     let more = size < found.len();
     found.truncate(size);
     let place = found.last().filter(|_| more).map(place);

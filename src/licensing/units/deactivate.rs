@@ -16,7 +16,7 @@ use crate::{
         change::{Change, Entry},
         issue::entry,
         licenses,
-        refusal::Refusal,
+        refusal::{Refusal, shown},
         store::{StoreError, nanos, sought},
         subscriptions::Subscription,
         usage, wire,
@@ -26,6 +26,12 @@ use crate::{
 
 /// Units in one call.
 pub(in crate::licensing) const MOST_AT_ONCE: usize = 10_000;
+
+/// IDs in one call that name no unit the caller sees.
+const MOST_NOT_FOUND: usize = 100;
+
+/// Entries of one call about units of which nothing changes, of each kind.
+const ONE_BY_ONE: usize = 20;
 
 /// Units in one statement.
 const CHUNK: usize = 500;
@@ -40,6 +46,7 @@ impl Backend {
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
         let usable = usable_licenses(change, caller).await?;
         let found = units(&mut change.tx, ids, |unit| usable.contains_key(&unit.license_id)).await?;
+        must_be_mostly_found(ids, &found)?;
         let concerned = found.values().map(|unit| unit.subscription_id.as_str());
         let held = Subscription::hold_all(change, concerned).await?;
         let mut held: BTreeMap<_, _> = held.into_iter().map(|held| (held.id.to_string(), held)).collect();
@@ -51,7 +58,8 @@ impl Backend {
         let found = found.await?;
         let mut results = Vec::with_capacity(ids.len());
         let mut deactivated: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
-        let mut seen = BTreeSet::new();
+        let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
+        let mut unchanged: BTreeMap<(bool, &str), Vec<Entry>> = BTreeMap::new();
         for id in ids {
             let unit = found.get(id.as_str());
             results.push(result(caller, id, unit));
@@ -59,17 +67,21 @@ impl Backend {
                 continue;
             }
             let Some(unit) = unit else {
-                let missing =
-                    entry(caller, &caller.customer_id, "unit.deactivate", id, "no unit the caller sees");
-                change.audit(Entry { done: false, ..missing });
+                missing.push(id.as_str());
                 continue;
             };
             let customer_id = usable.get(&unit.license_id).map(String::as_str).unwrap_or_default();
             let (audited, goes) = audited(caller, customer_id, unit);
-            change.audit(audited);
             if goes {
+                change.audit(audited);
                 deactivated.entry(&unit.subscription_id).or_default().push(unit);
+            } else {
+                unchanged.entry((!audited.done, customer_id)).or_default().push(audited);
             }
+        }
+        unchanged.into_values().flat_map(few).for_each(|entry| change.audit(entry));
+        if !missing.is_empty() {
+            change.audit(not_found(caller, &missing));
         }
         for (id, units) in deactivated {
             if let Some(subscription) = held.get_mut(id) {
@@ -79,19 +91,25 @@ impl Backend {
         Ok(results)
     }
 
-    /// Results of before as they are repeated: of a unit that the caller sees no more it hears no more.
+    /// Results of before as they are repeated, with what is said of each, which is not kept: of a unit that the caller sees
+    /// no more it hears no more.
     pub(in crate::licensing) async fn still_seen(
         &self,
         caller: &Caller,
         results: Vec<api::DeactivatedUnit>,
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
+        let was_found = |done: &api::DeactivatedUnit| done.refusal() != api::DeactivationRefusal::NotFound;
         let usable = licenses::usable(self.store.reads(), caller).await?;
         let usable: HashSet<_> = usable.into_iter().map(|license| license.id).collect();
         let ids: Vec<_> = results.iter().map(|result| result.unit_id.clone()).collect();
         let mut connection = self.store.reads().acquire().await?;
         let seen = units(&mut connection, &ids, |unit| usable.contains(&unit.license_id)).await?;
-        let again = |done: api::DeactivatedUnit| {
-            if seen.contains_key(&done.unit_id) { done } else { result(caller, &done.unit_id, None) }
+        let again = |done: api::DeactivatedUnit| match seen.get(&done.unit_id).filter(|_| was_found(&done)) {
+            Some(unit) => {
+                let message = result(caller, &done.unit_id, Some(unit)).message;
+                api::DeactivatedUnit { message, ..done }
+            }
+            None => result(caller, &done.unit_id, None),
         };
         Ok(results.into_iter().map(again).collect())
     }
@@ -127,6 +145,43 @@ async fn units(
     Ok(found)
 }
 
+/// Many IDs that name nothing are a mistake or an attack: neither is gone through to its end.
+fn must_be_mostly_found(ids: &[String], found: &HashMap<String, Unit>) -> Result<(), Refusal> {
+    let missing = ids.iter().filter(|id| !found.contains_key(*id));
+    let missing: BTreeSet<_> = missing.collect();
+    match missing.first() {
+        Some(first) if MOST_NOT_FOUND < missing.len() => Err(Refusal::Precondition(format!(
+            "more than {MOST_NOT_FOUND} of the IDs name no unit that you see, `{}` for one; nothing was deactivated, look \
+             for the right ones with `esa-sidecar units list`",
+            shown(first)
+        ))),
+        Some(_) | None => Ok(()),
+    }
+}
+
+/// Of entries about what changed nothing, the first ones, and how many more there were.
+fn few(mut entries: Vec<Entry>) -> Vec<Entry> {
+    let more = entries.len().saturating_sub(ONE_BY_ONE);
+    entries.truncate(ONE_BY_ONE + 1);
+    if let Some(last) = entries.get_mut(ONE_BY_ONE) {
+        last.target.clear();
+        last.detail = format!("{more} more units of this call alike, not written down one by one");
+    }
+    entries
+}
+
+/// One entry for all units that the caller does not see.
+fn not_found(caller: &Caller, ids: &[&str]) -> Entry {
+    let (target, detail) = match ids {
+        [id] => (*id, "no unit the caller sees".to_owned()),
+        ids => {
+            let names: Vec<_> = ids.iter().map(|id| shown(id)).collect();
+            ("", format!("{} units the caller does not see: {}", ids.len(), names.join(", ")))
+        }
+    };
+    Entry { done: false, ..entry(caller, &caller.customer_id, "unit.deactivate", target, detail) }
+}
+
 fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUnit {
     use api::DeactivationRefusal as Told;
     let refused = |refusal: Told, message: String| api::DeactivatedUnit {
@@ -149,12 +204,16 @@ fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUni
             Told::OtherAccount,
             format!(
                 "{} was activated with the account `{}`; that account or the license owner deactivates it",
-                unit.device_name, unit.activated_by_name
+                shown(&unit.device_name),
+                unit.activated_by_name
             ),
         ),
         Err(DeactivationRefusal::LicenseKey) => refused(
             Told::LicenseKey,
-            format!("{} was activated by license key; the license owner deactivates it", unit.device_name),
+            format!(
+                "{} was activated by license key; the license owner deactivates it",
+                shown(&unit.device_name)
+            ),
         ),
     }
 }

@@ -3,6 +3,7 @@
 mod accounts;
 mod audit;
 mod authority;
+mod bounds;
 mod delegation;
 mod idempotency;
 mod licenses;

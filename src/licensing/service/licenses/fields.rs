@@ -2,7 +2,7 @@
 //!
 //! Not here: the calls.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use crate::{
     domain::{
@@ -146,7 +146,9 @@ pub(super) fn edit(request: &api::UpdateLicenseRequest) -> Result<(Edit, String)
     let mask = request.update_mask.as_ref().ok_or_else(|| missing("update_mask"))?;
     let mut edit = Edit::default();
     let mut detail = Vec::new();
-    for path in &mask.paths {
+    let mut named = BTreeSet::new();
+    // However often one is named, it is changed once.
+    for path in mask.paths.iter().filter(|path| named.insert(path.as_str())) {
         let field = format!("license.{path}");
         match path.as_str() {
             "name" => edit.name = Some(read::text(&field, &license.name, 0, 255)?),

@@ -4,6 +4,7 @@
 
 use std::collections::HashMap;
 
+use prost::Message as _;
 use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Row as _};
 
@@ -53,7 +54,8 @@ impl Backend {
         let mut place: Option<Place> = pages::place(&token, &list)?;
         let mut subscriptions = HashMap::new();
         let mut found = Vec::new();
-        while found.len() <= size {
+        let mut bytes = 0;
+        while found.len() <= size && bytes <= pages::BYTES {
             let chunk = self.chunk(caller, column, asked.descending, place.as_ref()).await?;
             let ended = chunk.len() < CHUNK;
             place = chunk.last().map(|(_, place)| place.clone());
@@ -62,17 +64,18 @@ impl Backend {
                 let Some(subscription) = subscription else { continue };
                 let status = license.status(&subscription.facts, self.clock.now());
                 if statuses.is_empty() || statuses.contains(&status) {
-                    found.push((
-                        self.license(self.store.reads(), caller, &license, Some(subscription)).await?,
-                        place,
-                    ));
+                    let from = self.store.reads();
+                    let license = self.license(from, caller, &license, Some(subscription)).await?;
+                    bytes += license.encoded_len();
+                    found.push((license, place));
                 }
             }
             if ended {
                 break;
             }
         }
-        let (page, place) = pages::cut(found, size, |(_, place)| place.clone());
+        let bytes = |(license, _): &(api::License, _)| license.encoded_len();
+        let (page, place) = pages::cut(found, size, bytes, |(_, place): &(_, Place)| place.clone());
         let licenses = page.into_iter().map(|(license, _)| license).collect();
         Ok(api::ListLicensesResponse { licenses, next_page_token: pages::token(place, &list) })
     }

@@ -10,6 +10,7 @@ mod statement;
 
 use std::collections::{BTreeSet, HashSet};
 
+use prost::Message;
 use sqlx::{AssertSqlSafe, Row as _, any::AnyRow};
 
 use self::statement::{Few, Statement, Value};
@@ -20,7 +21,7 @@ use crate::{
         license::LicenseStatus,
         unit::{Connection, UnitState},
     },
-    licensing::{Backend, caller::Caller, refusal::Refusal, store::StoreError, wire},
+    licensing::{Backend, caller::Caller, refusal::Refusal, service::pages, store::StoreError, wire},
     proto::licensing as api,
 };
 
@@ -95,18 +96,19 @@ impl Backend {
         });
         let few = self.few(caller, listing, &scope, t).await?;
         let leading = self.leading(caller, listing, &scope, t, few).await?;
-        let mut found = match listing.sort {
+        let found = match listing.sort {
             Sort::Text(_) | Sort::Number(_) => self.merged(caller, listing, &leading, t, few).await?,
             Sort::License | Sort::Status => self.by_license(caller, listing, leading, t, few).await?,
         };
-        let more = listing.size < found.len();
-        found.truncate(listing.size);
-        let place = found.last().filter(|_| more).map(|(_, place)| place.clone());
         let status = |unit: &Unit| {
             let scope = scope.iter().find(|scope| scope.license.id == unit.license_id);
             scope.map_or(LicenseStatus::Attention, |scope| scope.status)
         };
-        Ok((found.iter().map(|(unit, _)| unit.told(caller, status(unit), t)).collect(), place))
+        let mut units: Vec<_> = found.iter().map(|(unit, _)| unit.told(caller, status(unit), t)).collect();
+        let size = listing.size.min(pages::fitting(units.iter().map(Message::encoded_len)));
+        units.truncate(size);
+        let last = size.checked_sub(1).and_then(|last| found.get(last)).filter(|_| size < found.len());
+        Ok((units, last.map(|(_, place)| place.clone())))
     }
 
     /// Sorted by an attribute of the units: the first of each licence, merged.

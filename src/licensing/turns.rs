@@ -1,0 +1,214 @@
+//! Whose turn it is to change something, and how often somebody may: nobody's many changes hold up everybody else's.
+//!
+//! SQLite has one writer and PostgreSQL few connections. Whoever comes waits in a line of its own, of which few are at the
+//! database at a time; a line that is full, or an account that asks for more than it may, is told when to come again. What
+//! counts here is the work of this process, so it is measured by its own monotonic clock.
+//! Not here: what is changed, and refused attempts (see `attempts`).
+
+use std::{
+    collections::HashMap,
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use tokio::{
+    sync::{OwnedSemaphorePermit, Semaphore},
+    time::Instant,
+};
+
+use super::refusal::Refusal;
+
+/// Lines of changes that wait, and what accounts have changed lately.
+#[derive(Debug, Default)]
+pub(super) struct Turns {
+    lines: Mutex<HashMap<String, Line>>,
+    changed: Mutex<HashMap<String, Spent>>,
+}
+
+#[derive(Debug)]
+struct Line {
+    turns: Arc<Semaphore>,
+    /// Those that wait and those whose turn it is.
+    length: usize,
+}
+
+/// How much of its budget somebody has spent, as of an instant.
+#[derive(Clone, Copy, Debug)]
+struct Spent {
+    amount: f64,
+    at: Instant,
+}
+
+/// It is somebody's turn until this is dropped.
+#[derive(Debug)]
+pub(super) struct Turn {
+    _permit: OwnedSemaphorePermit,
+    _place: Place,
+}
+
+/// A place in a line.
+#[derive(Debug)]
+struct Place {
+    turns: Arc<Turns>,
+    whose: String,
+}
+
+/// Who waits in one line, and how many of them are at the database at a time.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Whose<'a> {
+    /// An account, a license key or a unit: its changes are made one after the other.
+    One(&'a str),
+    /// All of a customer.
+    Customer(&'a str),
+}
+
+/// What an account may change at once, after a while without changes.
+const BUDGET: f64 = 2_000.0;
+
+/// What comes back of it in a second.
+const PER_SECOND: f64 = 20.0;
+
+/// Bytes of a request that count like a change.
+const BYTES: f64 = 10_000.0;
+
+/// Accounts remembered before those are forgotten that have their whole budget again.
+const REMEMBERED: usize = 10_000;
+
+/// When to come again to a line that was full.
+const LINE_MOVES: Duration = Duration::from_secs(1);
+
+impl Whose<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::One(id) => format!("one {id}"),
+            Self::Customer(id) => format!("customer {id}"),
+        }
+    }
+
+    const fn at_once(self) -> usize {
+        match self {
+            Self::One(_) => 1,
+            Self::Customer(_) => 4,
+        }
+    }
+
+    const fn longest(self) -> usize {
+        match self {
+            Self::One(_) => 256,
+            Self::Customer(_) => 1_024,
+        }
+    }
+}
+
+impl Turns {
+    /// Waits until it is `whose` turn; refused while too many wait in the same line.
+    pub(super) async fn wait(self: &Arc<Self>, whose: Whose<'_>) -> Result<Turn, Refusal> {
+        let name = whose.name();
+        let turns = {
+            let mut lines = self.lines.lock().unwrap_or_else(PoisonError::into_inner);
+            let new = || Line { turns: Arc::new(Semaphore::new(whose.at_once())), length: 0 };
+            let line = lines.entry(name.clone()).or_insert_with(new);
+            if whose.longest() <= line.length {
+                return Err(Refusal::TooFast("too many changes wait already", LINE_MOVES));
+            }
+            line.length += 1;
+            Arc::clone(&line.turns)
+        };
+        let place = Place { turns: Arc::clone(self), whose: name };
+        // Nobody closes it.
+        let closed = |_| Refusal::TooFast("the backend stops", LINE_MOVES);
+        Ok(Turn { _permit: turns.acquire_owned().await.map_err(closed)?, _place: place })
+    }
+
+    /// Takes a change of so many bytes from the budget of an account; refused while that is spent.
+    pub(super) fn spend(&self, account_id: &str, bytes: usize) -> Result<(), Refusal> {
+        self.spend_at(account_id, bytes, Instant::now())
+    }
+
+    fn spend_at(&self, account_id: &str, bytes: usize, now: Instant) -> Result<(), Refusal> {
+        let cost = (1.0 + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES).min(BUDGET);
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        if REMEMBERED < changed.len() {
+            changed.retain(|_, spent| 0.0 < spent.left_at(now));
+        }
+        let spent = changed.entry(account_id.to_owned()).or_insert(Spent { amount: 0.0, at: now });
+        let amount = spent.left_at(now);
+        let wait = (amount + cost - BUDGET) / PER_SECOND;
+        if 0.0 < wait {
+            let wait = Duration::from_secs_f64(wait.ceil());
+            return Err(Refusal::TooFast("this account has changed too much in too short a time", wait));
+        }
+        *spent = Spent { amount: amount + cost, at: now };
+        Ok(())
+    }
+}
+
+impl Spent {
+    /// What is spent of the budget still.
+    fn left_at(self, now: Instant) -> f64 {
+        (self.amount - PER_SECOND * now.saturating_duration_since(self.at).as_secs_f64()).max(0.0)
+    }
+}
+
+impl Drop for Place {
+    fn drop(&mut self) {
+        let mut lines = self.turns.lines.lock().unwrap_or_else(PoisonError::into_inner);
+        if let Some(line) = lines.get_mut(&self.whose) {
+            line.length -= 1;
+            if line.length == 0 {
+                lines.remove(&self.whose);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn a_line_that_is_full_refuses_the_next_one_and_keeps_nobody_else_waiting() {
+        let turns = Arc::new(Turns::default());
+        let first = turns.wait(Whose::One("anna")).await.unwrap();
+        let mut waiting = Vec::new();
+        for _ in 0..255 {
+            let turns = Arc::clone(&turns);
+            waiting.push(tokio::spawn(async move { turns.wait(Whose::One("anna")).await.map(drop) }));
+        }
+        while turns.lines.lock().unwrap().get("one anna").unwrap().length < 256 {
+            tokio::task::yield_now().await;
+        }
+        let refused = turns.wait(Whose::One("anna")).await.unwrap_err();
+        assert!(matches!(refused, Refusal::TooFast(..)), "{refused}");
+        turns.wait(Whose::One("ben")).await.unwrap();
+        turns.wait(Whose::Customer("anna")).await.unwrap();
+        // Whoever gives up leaves the line.
+        waiting.pop().unwrap().abort();
+        while turns.lines.lock().unwrap().get("one anna").unwrap().length == 256 {
+            tokio::task::yield_now().await;
+        }
+        drop(first);
+        for waiting in waiting {
+            waiting.await.unwrap().unwrap();
+        }
+        assert!(turns.lines.lock().unwrap().is_empty(), "nothing is kept of who came and went");
+    }
+
+    #[test]
+    fn what_an_account_changes_is_bounded_and_comes_back_with_time() {
+        let (turns, start) = (Turns::default(), Instant::now());
+        for _ in 0..2_000 {
+            turns.spend_at("anna", 0, start).unwrap();
+        }
+        let Refusal::TooFast(_, wait) = turns.spend_at("anna", 0, start).unwrap_err() else { panic!() };
+        assert_eq!(wait, Duration::from_secs(1));
+        turns.spend_at("ben", 100 << 20, start).unwrap();
+        turns.spend_at("ben", 0, start).unwrap_err();
+        let later = start + Duration::from_secs(1);
+        for _ in 0..20 {
+            turns.spend_at("anna", 0, later).unwrap();
+        }
+        turns.spend_at("anna", 0, later).unwrap_err();
+        turns.spend_at("anna", 15_000_000, start + Duration::from_secs(200)).unwrap();
+    }
+}

@@ -1,0 +1,188 @@
+//! What a small call makes of rows and bytes is bounded, and what is kept can be read.
+
+use std::{collections::BTreeMap, time::Duration};
+
+use esa_sidecar::{domain::Span, licensing::store::Database, proto::licensing as api};
+use prost::Message as _;
+use tonic::{Code, Status};
+use tonic_types::StatusExt as _;
+
+use super::{
+    office::{Office, On, a_license, reason, unique},
+    on_every_store,
+};
+
+on_every_store!(
+    ids_that_name_no_unit_are_one_entry_and_many_of_them_are_refused,
+    units_of_which_nothing_changes_are_written_down_in_part,
+    refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others,
+    an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_past,
+    a_page_ends_by_its_bytes,
+);
+
+async fn rows(office: &Office, table: &str) -> i64 {
+    office.numbers(&format!("SELECT COUNT(*) FROM {table}")).await[0]
+}
+
+async fn deactivate(office: &Office, token: &str, ids: Vec<String>) -> Result<usize, Status> {
+    let request = api::DeactivateUnitsRequest { request_id: unique(), unit_ids: ids };
+    Ok(office.units(token).deactivate_units(request).await?.into_inner().results.len())
+}
+
+async fn ids_that_name_no_unit_are_one_entry_and_many_of_them_are_refused(office: Office) {
+    let anna = office.admin("anna").await;
+    let made_up = |count: usize| (0..count).map(|number| number.to_string()).collect::<Vec<_>>();
+    let (audit, requests) = (rows(&office, "audit").await, rows(&office, "requests").await);
+    assert_eq!(deactivate(&office, &anna, made_up(100)).await.unwrap(), 100, "each has its answer");
+    assert_eq!(rows(&office, "audit").await, audit + 1);
+    let entry = office.entries(&office.owner).await.pop().unwrap();
+    assert_eq!((entry.action.as_str(), entry.outcome()), ("unit.deactivate", api::AuditOutcome::Refused));
+    assert!(entry.detail.starts_with("100 units the caller does not see: 0, 1, 2, "), "{entry:?}");
+    // Each replica writes down twenty.
+    for _ in 0..30 * office.replicas() {
+        let refused = deactivate(&office, &anna, made_up(10_000)).await.unwrap_err();
+        assert_eq!(refused.code(), Code::FailedPrecondition);
+        assert!(refused.message().contains("nothing was deactivated"), "{}", refused.message());
+    }
+    let most = 20 * i64::try_from(office.replicas()).unwrap();
+    assert_eq!(rows(&office, "audit").await, audit + 1 + most);
+    assert_eq!(rows(&office, "requests").await, requests + 1);
+}
+
+async fn units_of_which_nothing_changes_are_written_down_in_part(office: Office) {
+    let (license, key) = office.license(a_license()).await;
+    let anna = office.admin("anna").await;
+    office.delegate(&license, "anna", &anna).await;
+    let mut ids = Vec::new();
+    for _ in 0..30 {
+        ids.push(office.activate("", &key, &"wide".repeat(60)).await.unwrap().id);
+    }
+    let before = rows(&office, "audit").await;
+    deactivate(&office, &anna, ids.clone()).await.unwrap();
+    assert_eq!(rows(&office, "audit").await, before + 21, "refused");
+    let last = office.entries(&office.owner).await.pop().unwrap();
+    assert!(last.detail.starts_with("10 more units of this call"), "{last:?}");
+    deactivate(&office, &office.owner, ids.clone()).await.unwrap();
+    assert_eq!(rows(&office, "audit").await, before + 21 + 30, "each that changes has its own");
+    deactivate(&office, &office.owner, ids).await.unwrap();
+    assert_eq!(rows(&office, "audit").await, before + 21 + 30 + 21, "asked again");
+    let kept = "SELECT CAST(MAX(LENGTH(response)) AS BIGINT) FROM requests WHERE request_id = (
+        SELECT MAX(request_id) FROM requests)";
+    assert!(office.numbers(kept).await[0] < 30 * 80, "what is kept of an answer is short");
+}
+
+async fn refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others(office: Office) {
+    let anna = office.admin("anna").await;
+    let ben = office.admin("ben").await;
+    let before = rows(&office, "audit").await;
+    let list = async |token: &str| {
+        office.accounts(token).list_accounts(api::ListAccountsRequest::default()).await.unwrap_err();
+    };
+    for _ in 0..40 {
+        // Each replica writes down twenty.
+        for _ in 0..office.replicas() {
+            list(&anna).await;
+        }
+    }
+    let most = 20 * i64::try_from(office.replicas()).unwrap();
+    assert_eq!(rows(&office, "audit").await, before + most);
+    list(&ben).await;
+    let entry = office.entries(&office.owner).await.pop().unwrap();
+    assert_eq!((entry.actor.as_str(), entry.action.as_str()), ("ben", "account.list"));
+    office.clock.advance(Span::from(Duration::from_mins(1)));
+    for _ in 0..office.replicas() {
+        list(&ben).await;
+    }
+    let entries = office.entries(&office.owner).await;
+    let counted = entries.iter().filter(|entry| entry.detail.starts_with("20 more attempts by anna within"));
+    assert_eq!(counted.count(), office.replicas());
+}
+
+async fn an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_past(office: Office) {
+    let (id, _) = office.license(a_license()).await;
+    let paths = vec!["seats"; 100_000];
+    let told = office.update(&id, api::NewLicense { seats: 7, ..a_license() }, &paths).await.unwrap();
+    assert_eq!(told.seats, 7);
+    let entry = office.entries(&office.owner).await.pop().unwrap();
+    assert_eq!(entry.detail, "seats 7");
+    let device = "€".repeat(255);
+    let (_, key) = office.license(api::NewLicense { product: "€".repeat(255), ..a_license() }).await;
+    office.activate("", &key, &device).await.unwrap();
+    let longest = "SELECT CAST(MAX(LENGTH(CAST(detail AS BYTEA))) AS BIGINT) FROM audit";
+    let longest = match office.database {
+        Database::Sqlite(_) => longest.replace("BYTEA", "BLOB"),
+        Database::Postgres(_) => longest.replace("CAST(detail AS BYTEA)", "CONVERT_TO(detail, 'UTF8')"),
+    };
+    assert!((700..=1_024).contains(&office.numbers(&longest).await[0]));
+
+    // As entries were once.
+    let wide = format!(
+        "INSERT INTO audit SELECT '0' || entry_id, customer_id, at, actor, action, target, done, '{}' FROM audit",
+        "x".repeat(1 << 20)
+    );
+    office.execute(&wide).await.unwrap();
+    let entries = office.entries(&office.owner).await;
+    assert_eq!(i64::try_from(entries.len()).unwrap(), rows(&office, "audit").await);
+    assert!(entries.iter().all(|entry| entry.detail.len() <= 1_024));
+    // Large requests are charged for.
+    let mut refused = None;
+    for _ in 0..12 * office.replicas() {
+        let paths = vec!["seats"; 500_000];
+        match office.update(&id, a_license(), &paths).await {
+            Ok(_) => {}
+            Err(status) => refused = refused.or(Some(status)),
+        }
+    }
+    let refused = refused.expect("an account changes only so much at once");
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_FAST"));
+    assert!(refused.get_details_retry_info().and_then(|info| info.retry_delay).is_some(), "{refused:?}");
+}
+
+async fn a_page_ends_by_its_bytes(office: Office) {
+    let attributes: BTreeMap<_, _> =
+        (0..32).map(|number| (format!("attribute {number}"), "€".repeat(255))).collect();
+    let new = api::NewLicense { attributes, ..a_license() };
+    for _ in 0..2 {
+        let request = api::ImportLicensesRequest { request_id: unique(), licenses: vec![new.clone(); 60] };
+        office.licenses(&office.owner).import_licenses(request).await.unwrap();
+    }
+    let mut request = api::ListLicensesRequest { page_size: 1_000, ..Default::default() };
+    let (mut told, mut pages) = (Vec::new(), 0);
+    loop {
+        let page = office.licenses(&office.owner).list_licenses(request.clone()).await.unwrap().into_inner();
+        assert!(page.encoded_len() < 1_100_000, "{} bytes", page.encoded_len());
+        told.extend(page.licenses.into_iter().map(|license| license.license_id));
+        pages += 1;
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        request.page_token = page.next_page_token;
+    }
+    assert!(3 <= pages, "{pages} pages");
+    assert_eq!(told.len(), 120);
+    assert!(told.is_sorted());
+    told.dedup();
+    assert_eq!(told.len(), 120, "none is told twice");
+}
+
+/// What one customer has waiting keeps another one's change no longer than a change takes.
+#[tokio::test(flavor = "multi_thread")]
+async fn many_changes_of_one_account_do_not_hold_up_another_customer() {
+    let office = Office::open(On::Sqlite).await;
+    let (mine, _) = office.license(a_license()).await;
+    let acme = office.customer("acme", "acme.owner").await;
+    let (theirs, _) = office.license(api::NewLicense { customer: "acme".to_owned(), ..a_license() }).await;
+    let resumed = "SELECT COUNT(*) FROM audit WHERE action = 'license.resume'";
+    let many = async {
+        let calls = (0..150).map(|_| office.resume(&mine));
+        futures_util::future::join_all(calls).await
+    };
+    let one = async {
+        while office.numbers(resumed).await == [0] {}
+        office.activate(&acme, &theirs, "theirs").await.unwrap();
+        office.numbers(resumed).await[0]
+    };
+    let (many, before_it) = tokio::join!(many, one);
+    assert!(many.iter().all(Result::is_ok));
+    assert!(before_it < 100, "{before_it} of 150 changes came first");
+}
