@@ -176,4 +176,5 @@ scripted! { AccountService:
 
 scripted! { AuditService:
     list_audit_entries ListAuditEntriesRequest ListAuditEntriesResponse;
+    archive_audit_entries ArchiveAuditEntriesRequest ArchiveAuditEntriesResponse;
 }

@@ -6,12 +6,14 @@ read off `status --watch`, and has to be seen within a second of the command tha
 
 import csv
 import io
+import json
 import shutil
 import subprocess
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -256,6 +258,7 @@ def test_seats_follow_the_units_from_activation_to_deactivation(deployment, tmp_
         eventually(lambda: len(owner.all(*deactivated)) == 2)
         audit_tells_all(owner, branch_unit, head_unit)
         exports_agree(owner)
+        the_log_goes_into_a_file(owner)
 
 
 def audit_tells_all(owner, branch_unit, head_unit):
@@ -297,6 +300,23 @@ def exports_agree(owner):
     for row, record in zip(rows, records, strict=True):
         written = {key: as_in_a_sheet(value) for key, value in record.items()}
         assert row == written
+
+
+def the_log_goes_into_a_file(owner):
+    """An archive has every entry there was, and leaves the one about itself."""
+    entries = owner.all("audit")
+    file = owner.home / "audit.json"
+    command = ["audit", "archive", "--before", datetime.now(UTC).isoformat(), "--output", file, "--format", "json"]
+    owner.does(*command)
+    assert json.loads(file.read_text(encoding="utf-8")) == entries
+    assert file.stat().st_mode & 0o777 == 0o600
+    (left,) = owner.all("audit")
+    assert (left["actor"], left["action"]) == ("owner", "audit.archive"), left
+    assert f"{len(entries)} entries" in left["detail"], left
+    again = owner.types(*command)
+    assert again.status == 2, again
+    assert "exists already" in again.err, again
+    assert owner.all("audit") == [left]
 
 
 def as_in_a_sheet(value):

@@ -3,11 +3,17 @@
 use prost::Message;
 use tonic::{Request, Response, Status};
 
-use super::{pages, read};
+use super::{
+    once::{Attempt, Right},
+    pages, read,
+};
 use crate::{
-    licensing::{Backend, audit::Wanted},
+    licensing::{Backend, archive::Exported, audit::Wanted, refusal::Refusal},
     proto::licensing::{self as api, audit_service_server::AuditService},
 };
+
+/// Entries archived in one call.
+const MOST_ARCHIVED: u32 = 10_000;
 
 #[tonic::async_trait]
 impl AuditService for Backend {
@@ -36,5 +42,29 @@ impl AuditService for Backend {
         let (entries, place) = pages::cut(found, size, Message::encoded_len, |entry| entry.entry_id.clone());
         let next_page_token = pages::token(place, &list);
         Ok(Response::new(api::ListAuditEntriesResponse { entries, next_page_token }))
+    }
+
+    async fn archive_audit_entries(
+        &self,
+        request: Request<api::ArchiveAuditEntriesRequest>,
+    ) -> Result<Response<api::ArchiveAuditEntriesResponse>, Status> {
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let entries = request.entries;
+        if !(1..=MOST_ARCHIVED).contains(&entries) {
+            let what = format!("{entries}; 1 to {MOST_ARCHIVED} are archived in one call");
+            return Err(Refusal::unreadable("entries", what).into());
+        }
+        let exported = &Exported {
+            before: read::kept_instant("before", request.before.as_ref())?,
+            last_entry_id: read::text("last_entry_id", &request.last_entry_id, 1, 64)?,
+            entries: i64::from(entries),
+        };
+        let attempt = Attempt { action: "audit.archive", target: "", right: Right::Archive };
+        self.once(caller, attempt, request, |mut change| async move {
+            self.archive(&mut change, caller, exported).await?;
+            Ok((change, api::ArchiveAuditEntriesResponse {}))
+        })
+        .await
     }
 }

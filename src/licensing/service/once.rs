@@ -12,7 +12,7 @@ use tonic::{Response, Status};
 use super::read;
 use crate::{
     licensing::{
-        Backend, accounts,
+        Backend, accounts, archive,
         caller::Caller,
         change::Change,
         delegation,
@@ -73,6 +73,8 @@ pub(super) enum Right<'a> {
     Activate(&'a By),
     /// To deactivate units: of each it is looked at by itself.
     Deactivate,
+    /// To archive the audit log.
+    Archive,
 }
 
 /// Who asks for a change.
@@ -185,7 +187,9 @@ impl Right<'_> {
     fn must_be_for(&self, caller: &Caller) -> Result<(), Refusal> {
         match self {
             Self::Own => Ok(()),
-            Self::Session | Self::MakeAccounts(_) | Self::Manage(_) => caller.must_be_session().map(drop),
+            Self::Session | Self::MakeAccounts(_) | Self::Manage(_) | Self::Archive => {
+                caller.must_be_session().map(drop)
+            }
             Self::Issue | Self::Edit(_) | Self::Delegate(..) | Self::Accept(_) => {
                 caller.must_be_for(api::ApiScope::ManageLicenses)
             }
@@ -204,7 +208,8 @@ impl Right<'_> {
             | Self::Edit(_)
             | Self::Accept(_)
             | Self::Activate(_)
-            | Self::Deactivate => "",
+            | Self::Deactivate
+            | Self::Archive => "",
         }
     }
 
@@ -217,6 +222,7 @@ impl Right<'_> {
         match self {
             Self::Own | Self::Deactivate | Self::Activate(_) => Ok(()),
             Self::Session => caller.must_be_session().map(drop),
+            Self::Archive => archive::may_archive(caller),
             Self::MakeAccounts(customer) => accounts::may_make(change, caller, customer).await.map(drop),
             Self::Manage(name) => accounts::managed(change, caller, name).await.map(drop),
             Self::Issue => caller.must_issue(),
@@ -272,6 +278,7 @@ asked_and_answered! {
     RevokeLicenseRequest => RevokeLicenseResponse,
     SetAccountDisabledRequest => SetAccountDisabledResponse,
     RevokeApiCredentialRequest => RevokeApiCredentialResponse,
+    ArchiveAuditEntriesRequest => ArchiveAuditEntriesResponse,
 }
 
 asked_and_answered_in_secret! {

@@ -1,4 +1,4 @@
-//! What a small call makes of rows and bytes is bounded, and what is kept can be read.
+//! What a small call makes of rows and bytes is bounded, and what is kept can be read and archived.
 
 use std::{collections::BTreeMap, time::Duration};
 
@@ -8,7 +8,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    office::{Office, On, a_license, reason, unique},
+    office::{Office, On, a_license, reason, timestamp, unique},
     on_every_store,
 };
 
@@ -18,6 +18,8 @@ on_every_store!(
     refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others,
     an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_past,
     a_page_ends_by_its_bytes,
+    an_archive_deletes_what_was_exported_and_nothing_else,
+    an_entry_is_not_replaced_either,
 );
 
 async fn rows(office: &Office, table: &str) -> i64 {
@@ -163,6 +165,99 @@ async fn a_page_ends_by_its_bytes(office: Office) {
     assert!(told.is_sorted());
     told.dedup();
     assert_eq!(told.len(), 120, "none is told twice");
+}
+
+fn is_archive(entry: &api::AuditEntry) -> bool {
+    entry.action == "audit.archive" && entry.outcome() == api::AuditOutcome::Done
+}
+
+async fn archive(
+    office: &Office,
+    token: &str,
+    exported: &[api::AuditEntry],
+    more: u32,
+) -> Result<(), Status> {
+    let stay = exported.iter().filter(|entry| is_archive(entry)).count();
+    let request = api::ArchiveAuditEntriesRequest {
+        request_id: unique(),
+        before: timestamp(office.now()),
+        last_entry_id: exported.last().unwrap().entry_id.clone(),
+        entries: u32::try_from(exported.len() - stay).unwrap() + more,
+    };
+    office.audit(token).archive_audit_entries(request).await.map(drop)
+}
+
+async fn an_archive_deletes_what_was_exported_and_nothing_else(office: Office) {
+    let acme = office.customer("acme", "acme.owner").await;
+    let anna = office.admin("anna").await;
+    let request = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
+    let script = office.accounts(&office.owner).create_api_credential(request).await.unwrap().into_inner();
+    office.clock.advance(Span::SECOND);
+    let exported = office.entries(&office.owner).await;
+    let theirs = office.entries(&acme).await;
+    office.license(a_license()).await;
+
+    for (token, more, code) in [
+        (anna.as_str(), 0, Code::PermissionDenied),
+        (&script.token, 0, Code::PermissionDenied),
+        (&acme, 0, Code::FailedPrecondition),
+        (&office.owner, 1, Code::FailedPrecondition),
+    ] {
+        let refused = archive(&office, token, &exported, more).await.unwrap_err();
+        assert_eq!(refused.code(), code, "{refused:?}");
+    }
+    let refused = archive(&office, &office.owner, &exported[1..], 0).await.unwrap_err();
+    assert_eq!(refused.code(), Code::FailedPrecondition, "one of them was not exported");
+    let before = office.entries(&office.owner).await;
+    archive(&office, &office.owner, &exported, 0).await.unwrap();
+    let after = office.entries(&office.owner).await;
+    assert_eq!(after[..after.len() - 1], before[exported.len()..], "what is newer stays");
+    let archived = after.last().unwrap();
+    assert_eq!((archived.actor.as_str(), archived.action.as_str()), ("owner", "audit.archive"));
+    assert!(archived.detail.starts_with(&format!("{} entries from before", exported.len())), "{archived:?}");
+    let theirs_now = office.entries(&acme).await;
+    assert_eq!(theirs_now[..theirs.len()], theirs);
+
+    // Nothing is open after it, and what is said of archives is not archived.
+    office.execute("DELETE FROM audit").await.unwrap_err();
+    office.execute("DELETE FROM audit_archives").await.unwrap_err();
+    office.execute("UPDATE audit_archives SET is_open = 1").await.unwrap_err();
+    office.execute("UPDATE audit_archives SET entries = 1").await.unwrap_err();
+    office.clock.advance(Span::SECOND);
+    let exported = office.entries(&office.owner).await;
+    archive(&office, &office.owner, &exported, 0).await.unwrap();
+    let after = office.entries(&office.owner).await;
+    assert_eq!(after.iter().map(|entry| entry.action.as_str()).collect::<Vec<_>>(), ["audit.archive"; 2]);
+    assert_eq!(&after[0], exported.iter().find(|entry| is_archive(entry)).unwrap());
+    let open = "INSERT INTO audit_archives SELECT 'x', customer_id, 9223372036854775807, 'z', 1, 1 FROM customers WHERE name = 'default'";
+    office.execute(open).await.unwrap();
+    office.execute("DELETE FROM audit").await.unwrap_err();
+}
+
+async fn an_entry_is_not_replaced_either(office: Office) {
+    office.license(a_license()).await;
+    let before = office.entries(&office.owner).await;
+    let statements: &[&str] = match office.database {
+        Database::Sqlite(_) => &[
+            "INSERT OR REPLACE INTO audit SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit",
+            "REPLACE INTO audit (rowid, entry_id, customer_id, at, actor, action, target, done, detail)
+             SELECT rowid, 'new ' || entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit",
+            "UPDATE OR REPLACE audit SET entry_id = (SELECT MIN(entry_id) FROM audit)",
+        ],
+        Database::Postgres(_) => &[
+            "INSERT INTO audit SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit
+             ON CONFLICT (entry_id) DO UPDATE SET actor = 'x'",
+            "TRUNCATE audit CASCADE",
+        ],
+    };
+    for sql in statements {
+        office.execute(sql).await.unwrap_err();
+    }
+    assert_eq!(office.entries(&office.owner).await, before);
 }
 
 /// What one customer has waiting keeps another one's change no longer than a change takes.

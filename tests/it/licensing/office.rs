@@ -515,7 +515,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 16] = [
+pub(crate) const TABLES: [&str; 17] = [
     "customers",
     "accounts",
     "sign_in_addresses",
@@ -531,6 +531,7 @@ pub(crate) const TABLES: [&str; 16] = [
     "sms_sent",
     "requests",
     "audit",
+    "audit_archives",
     "authority",
 ];
 

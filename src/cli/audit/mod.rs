@@ -2,11 +2,14 @@
 //!
 //! Not here: any way to change an entry; there is none.
 
+mod archive;
+
 use clap::{Args, Subcommand};
 use comfy_table::{Cell, Color};
 use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
+use self::archive::Archive;
 use super::{
     CommandError, CommandResult, client, instant, output,
     status::values,
@@ -33,6 +36,7 @@ pub(super) struct Audit {
 enum Command {
     List(List),
     Export(Export),
+    Archive(Archive),
 }
 
 /// List entries, oldest first
@@ -98,6 +102,7 @@ impl Audit {
             Command::List(List { filter, paging, caller }) => {
                 runtime.block_on(async { paging.show(filter.listed(&caller).await?).await })
             }
+            Command::Archive(archive) => runtime.block_on(archive.run()),
             Command::Export(Export { filter, writing, caller }) => {
                 runtime.block_on(async { writing.write(filter.listed(&caller).await?).await })
             }
