@@ -23,6 +23,9 @@ use crate::{
     },
 };
 
+/// Bytes of a unit's ID in a request.
+const LONGEST_UNIT_ID: usize = 64;
+
 /// Licences a list is narrowed down to.
 const MOST_LICENSES: usize = 1_000;
 
@@ -84,6 +87,11 @@ impl UnitService for Backend {
         if !(1..=MOST_AT_ONCE).contains(&count) {
             let what = format!("{count} given; 1 to {MOST_AT_ONCE} are taken in one call");
             return Err(Refusal::unreadable("unit_ids", what).into());
+        }
+        // Each is told again in the answer, which is kept.
+        if let Some(position) = request.unit_ids.iter().position(|id| LONGEST_UNIT_ID < id.len()) {
+            let what = format!("longer than {LONGEST_UNIT_ID} bytes, which no unit's ID is");
+            return Err(Refusal::unreadable(format!("unit_ids[{position}]"), what).into());
         }
         let attempt = Attempt { action: "unit.deactivate", target: "", right: Right::Deactivate };
         let done = self.once_or_again(caller, attempt, request, |mut change| async move {
