@@ -27,7 +27,10 @@ use crate::{
         ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
     },
     source::units::{Activating, Purpose, Unit, UnitsFile, version_or_own},
-    wire::usage::{Installation, ProductVersion},
+    wire::{
+        self,
+        usage::{Installation, ProductVersion},
+    },
 };
 
 /// Activate this server with a license
@@ -264,14 +267,24 @@ fn read(
     installation: String,
     product_version: String,
 ) -> Result<Unit, CommandError> {
-    let ApiUnit { unit_id, subscription_id, .. } = unit;
+    let ApiUnit { unit_id, subscription_id, activated_at, .. } = unit;
+    let secret_since = activated_at.as_ref().and_then(|at| wire::instant(at, "activated_at").ok());
     let subscription_id = subscription_id.parse().map_err(|_| {
         CommandError::new(format!(
             "the licensing backend names `{subscription_id}`, which is no public license ID"
         ))
     })?;
     let Activating { purpose, secret, .. } = begun;
-    Ok(Unit { unit_id: unit_id.clone(), secret, subscription_id, installation, purpose, product_version })
+    Ok(Unit {
+        unit_id: unit_id.clone(),
+        secret,
+        secret_since,
+        next_secret: None,
+        subscription_id,
+        installation,
+        purpose,
+        product_version,
+    })
 }
 
 fn license_id(text: &str) -> Result<SubscriptionId, String> {

@@ -43,6 +43,15 @@ pub struct Backend {
     pub requests_kept: Duration,
     /// `backend.watches`: units that watch at a time, default 20,000.
     pub watches: usize,
+    /// `backend.sms_credits`: credits that one SMS costs at most, default 100; SMS that cost more are deferred.
+    pub sms_credits: u32,
+    /// `backend.sms_per_day`: SMS of one unit that count in a day, default 50,000; further ones are deferred.
+    pub sms_per_day: u32,
+    /// `backend.sms_kept`: SMS are known again until their unit has synced for so long since, default `7d`.
+    pub sms_kept: Duration,
+    /// `backend.units_per_license`: units that may ever be activated with one license, beside ten for each seat, default
+    /// 10,000.
+    pub units_per_license: u32,
     /// `backend.request_bytes`: bytes in one message, default 4 MiB.
     pub request_bytes: usize,
 }
@@ -65,6 +74,10 @@ impl Backend {
             passwords_waiting: reader.number("backend.passwords_waiting", 64, 1..=1_000_000),
             requests_kept: reader.duration("backend.requests_kept", Duration::from_hours(7 * 24)),
             watches: reader.number("backend.watches", 20_000, 1..=1_000_000),
+            sms_credits: reader.number("backend.sms_credits", 100, 1..=10_000),
+            sms_per_day: reader.number("backend.sms_per_day", 50_000, 1..=1_000_000_000),
+            sms_kept: reader.duration("backend.sms_kept", Duration::from_hours(7 * 24)),
+            units_per_license: reader.number("backend.units_per_license", 10_000, 1..=1_000_000_000),
             request_bytes: reader.number("backend.request_bytes", 4 << 20, 1 << 10..=64 << 20),
         }
     }

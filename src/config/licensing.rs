@@ -39,6 +39,8 @@ pub struct Licensing {
     pub usage_delay: Duration,
     /// `licensing.sms_delay`: the same for reports of SMS alone, which are subtracted here at once, default `1m`.
     pub sms_delay: Duration,
+    /// `licensing.secret_age`: after which this server's secret is renewed, default `30d`.
+    pub secret_age: Duration,
 }
 
 impl Licensing {
@@ -72,6 +74,7 @@ impl Licensing {
             keepalive: reader.duration("licensing.keepalive", Duration::from_secs(20)),
             usage_delay: reader.duration("licensing.usage_delay", Duration::from_millis(200)),
             sms_delay: reader.duration("licensing.sms_delay", Duration::from_mins(1)),
+            secret_age: reader.duration("licensing.secret_age", Duration::from_hours(30 * 24)),
         }
     }
 }

@@ -23,6 +23,7 @@ mod scopes;
 mod service;
 mod sessions;
 mod sign_in;
+mod sms;
 pub mod store;
 mod subscriptions;
 mod sync;

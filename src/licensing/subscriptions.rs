@@ -192,6 +192,7 @@ impl Backend {
         let mut agreement = Agreement::default();
         // By a clock that is not set back: one that once was far ahead must not keep answers for so long.
         let mut purge_at = tokio::time::Instant::now();
+        let mut sms_at = purge_at;
         loop {
             let due = async {
                 if let Err(error) = self.agree(&mut agreement).await {
@@ -204,6 +205,17 @@ impl Backend {
                     purge_at = tokio::time::Instant::now() + self.settings.requests_kept.min(PURGED_EVERY);
                     if let Err(error) = self.purge().await {
                         tracing::warn!("old answers and sessions were not forgotten: {error}");
+                    }
+                }
+                if sms_at <= tokio::time::Instant::now() {
+                    sms_at = tokio::time::Instant::now() + SMS_LOOKED_AT_EVERY;
+                    if let Err(error) = self.forget_sms().await {
+                        tracing::warn!("old SMS were not forgotten, tried again: {error}");
+                    }
+                    if let Err(refusal) = Store::retrying(|| self.sum_sms()).await {
+                        tracing::warn!(
+                            "sums of SMS were not written to the audit log, tried again: {refusal}"
+                        );
                     }
                 }
                 tokio::time::sleep(TURNS_LOOKED_AT_EVERY).await;
@@ -240,6 +252,9 @@ impl Backend {
 
 /// How often what has ended is forgotten.
 const PURGED_EVERY: Duration = Duration::from_hours(1);
+
+/// How often old SMS are forgotten, and sums are written.
+const SMS_LOOKED_AT_EVERY: Duration = Duration::from_mins(10);
 
 /// How often subscriptions are looked for that time has changed.
 const TURNS_LOOKED_AT_EVERY: Duration = Duration::from_millis(500);

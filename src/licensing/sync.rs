@@ -8,13 +8,17 @@ use prost::Message as _;
 
 use super::{
     Backend,
-    change::{Change, Entry},
+    change::Change,
     issue::held,
     refusal::Refusal,
+    sms::{self, Deferred, Sms},
     store::{Store, kept, nanos},
     subscriptions::Subscription,
-    units::{self, Unit},
-    usage::{self, Counts, Sms},
+    units::{
+        self, Unit,
+        syncs::{Syncs, entry},
+    },
+    usage::{self, Counts},
     wire,
 };
 use crate::{
@@ -23,15 +27,26 @@ use crate::{
         license::{Used, pool},
         unit::UnitState,
     },
-    proto::licensing::{SignedFacts, SubscriptionFacts},
+    proto::{
+        enforcement as api,
+        licensing::{SignedFacts, SubscriptionFacts},
+    },
     wire::usage::{Installation, ProductVersion},
 };
 
 /// What a unit says of itself.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Syncing {
+    /// The hash of the secret it comes with.
+    pub(super) secret_sha256: String,
+    /// The hash of the secret it is about to use; empty if none.
+    pub(super) next_secret_sha256: String,
     pub(super) product_version: ProductVersion,
     pub(super) subunits: Option<u64>,
+    /// Where it runs; empty if it does not say.
+    pub(super) instance: String,
+    /// The number of the facts it holds; 0 if it does not say.
+    pub(super) held_sequence: i64,
     pub(super) usage: Option<Usage>,
 }
 
@@ -43,73 +58,147 @@ pub(super) struct Usage {
     pub(super) sms_sent: Vec<Sms>,
 }
 
+/// A sync that was taken.
+pub(super) struct Synced {
+    pub(super) facts: SignedFacts,
+    /// SMS that do not count for now.
+    pub(super) deferred: Vec<Deferred>,
+    /// Why SMS will never count, if they will not.
+    pub(super) sms_refused: Option<&'static str>,
+}
+
+/// What was taken of a sync.
+struct Taken {
+    unit: Unit,
+    subscription: Subscription,
+    deferred: Vec<Deferred>,
+    sms_refused: Option<&'static str>,
+}
+
 /// A unit that connects more often than this is not written down each time.
 const CONNECTED: Span = Span::from_nanos(60 * Span::SECOND.nanos());
 
+/// For so long after its deactivation a unit that has not heard of it may still hand over what it sent before.
+const PENDING: Span = Span::days(1);
+
+/// Why SMS of a deactivated unit do not count.
+const DEACTIVATED: &str = "the unit was deactivated: what it reports does not count";
+
+/// What whoever comes with a secret that opens nothing is told.
+pub(super) const REVOKED: &str = "the unit's credential opens nothing: activate this server again";
+
 impl Backend {
-    /// The unit with this ID and secret.
+    /// The unit with this ID and secret, or with the secret it said it is about to use.
     pub(super) async fn proven(&self, id: &str, secret_sha256: &str) -> Result<Unit, Refusal> {
-        let unit = units::by_id(self.store.reads(), id).await?;
+        let refused = || Refusal::Unauthenticated(REVOKED);
+        let unit = units::by_id(self.store.reads(), id).await?.ok_or_else(refused)?;
         // Both are hashes: how much of them is alike tells nothing of the secret.
-        unit.filter(|unit| unit.secret_sha256 == secret_sha256).ok_or(Refusal::Unauthenticated(
-            "the unit's credential opens nothing: activate this server again",
-        ))
+        if unit.secret_sha256 == secret_sha256 {
+            return Ok(unit);
+        }
+        let syncs = Syncs::of(self.store.reads(), &unit.id).await?;
+        if syncs.next_secret_sha256 == secret_sha256 { Ok(unit) } else { Err(refused()) }
+    }
+
+    /// Makes the next secret of a unit its only one, if that is what it comes with.
+    pub(super) async fn uses(&self, unit: Unit, secret_sha256: &str) -> Result<Unit, Refusal> {
+        if unit.secret_sha256 == secret_sha256 {
+            return Ok(unit);
+        }
+        let secret = secret_sha256.to_owned();
+        let syncing = Syncing { secret_sha256: secret, ..Syncing::default() };
+        Ok(Store::retrying(|| self.taken(&unit, &syncing)).await?.unit)
     }
 
     /// Takes what a unit tells and answers with the facts as they are then.
-    pub(super) async fn sync(
-        &self,
-        unit: Unit,
-        syncing: &Syncing,
-        nonce: &[u8],
-    ) -> Result<SignedFacts, Refusal> {
-        let (unit, subscription) = Store::retrying(|| self.taken(&unit, syncing)).await?;
-        let facts = for_unit(subscription.facts, &unit);
-        self.signed(subscription.sequence, facts, &unit.id, nonce)
+    pub(super) async fn sync(&self, unit: Unit, syncing: &Syncing, nonce: &[u8]) -> Result<Synced, Refusal> {
+        let taken = Store::retrying(|| self.taken(&unit, syncing)).await?;
+        let Taken { unit, subscription, deferred, sms_refused } = taken;
+        let facts = for_unit(&subscription.facts, &unit);
+        let facts = self.signed(subscription.sequence, facts, &unit.id, nonce)?;
+        Ok(Synced { facts, deferred, sms_refused })
     }
 
     /// The facts for a server that is not activated: that it is not, and nothing else.
     pub(super) fn not_activated(&self, id: SubscriptionId, nonce: &[u8]) -> Result<SignedFacts, Refusal> {
         let facts = pool(id, &[], Used::default(), None, self.clock.now());
-        self.signed(0, facts, "", nonce)
+        self.signed(0, (&facts).into(), "", nonce)
     }
 
-    async fn taken(&self, unit: &Unit, syncing: &Syncing) -> Result<(Unit, Subscription), Refusal> {
+    async fn taken(&self, unit: &Unit, syncing: &Syncing) -> Result<Taken, Refusal> {
         let at = self.clock.now();
-        let Syncing { product_version, subunits, usage } = syncing;
-        let version = product_version.as_str();
-        let is_news = (!version.is_empty() && version != unit.product_version)
-            || subunits.is_some_and(|subunits| subunits != unit.subunits);
-        let is_due = unit.last_connected_at + CONNECTED <= at;
-        if usage.is_none() && unit.state != UnitState::DeactivationPending && !is_news && !is_due {
-            let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
-            let missing = || Refusal::NotFound { what: "subscription", id: unit.subscription_id.clone() };
-            let subscription = subscription.ok_or_else(missing)?;
-            // Read after the subscription: a number is told with what it stands for, so a unit that was deactivated
-            // meanwhile must not be active under the number of its deactivation.
-            let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or_else(|| unit.clone());
-            // What time has changed by now is told by now, whoever looks first.
-            if at < subscription.turns_at && unit.state != UnitState::DeactivationPending {
-                return Ok((unit, subscription));
-            }
+        if let Some(taken) = self.read_only(unit, syncing, at).await? {
+            return Ok(taken);
         }
         let mut change = Change::begin(self).await?;
         let mut subscription = held(&mut change, &unit.subscription_id).await?;
         // What was read before it was held may have changed since.
         let unit = units::by_id(&mut *change.tx, &unit.id).await?.unwrap_or_else(|| unit.clone());
-        let unit = connected(&mut change, unit, syncing, &subscription.customer_id).await?;
-        if let Some(usage) = usage {
+        let syncs = Syncs::of(&mut *change.tx, &unit.id).await?;
+        let mut syncs_now = syncs.clone();
+        let customer_id = subscription.customer_id.clone();
+        let unit = renewed(&mut change, unit, &mut syncs_now, syncing, &customer_id).await?;
+        noted(&mut change, &unit, &mut syncs_now, syncing, &customer_id);
+        let before = unit.state;
+        let unit = connected(&mut change, unit, syncing, &customer_id).await?;
+        let sms = syncing.usage.iter().flat_map(|usage| usage.sms_sent.iter());
+        let mut sms_refused = sms.clone().next().map(|_| DEACTIVATED);
+        let mut deferred = Vec::new();
+        if let Some(usage) = &syncing.usage {
+            if counts_for(before, &unit, change.at) {
+                let sent = &usage.sms_sent;
+                deferred =
+                    sms::spend(&mut change, &subscription, &unit, &mut syncs_now, sent, &self.settings)
+                        .await?;
+                sms_refused = None;
+            }
             take(&mut change, &mut subscription, &unit, usage).await?;
         }
+        if syncs_now != syncs {
+            syncs_now.write(&mut change, &unit.id).await?;
+        }
         self.told(change.keep().await?);
-        Ok((unit, subscription))
+        Ok(Taken { unit, subscription, deferred, sms_refused })
+    }
+
+    /// What a sync comes to that changes nothing; none if it may change something.
+    async fn read_only(&self, unit: &Unit, syncing: &Syncing, at: Instant) -> Result<Option<Taken>, Refusal> {
+        let Syncing { secret_sha256, next_secret_sha256, product_version, subunits, usage, .. } = syncing;
+        let version = product_version.as_str();
+        // What a deactivated unit says is of no use: it must not keep others waiting.
+        let is_gone = unit.state == UnitState::Deactivated;
+        let is_news = (!version.is_empty() && version != unit.product_version)
+            || subunits.is_some_and(|subunits| subunits != unit.subunits)
+            || usage.is_some();
+        let is_due = unit.last_connected_at + CONNECTED <= at;
+        let is_renewed = *secret_sha256 != unit.secret_sha256 || !next_secret_sha256.is_empty();
+        if (is_news && !is_gone) || is_due || is_renewed || unit.state == UnitState::DeactivationPending {
+            return Ok(None);
+        }
+        let syncs = Syncs::of(self.store.reads(), &unit.id).await?;
+        if !is_gone && syncs.differs(&syncing.instance, syncing.held_sequence) {
+            return Ok(None);
+        }
+        let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
+        let missing = || Refusal::NotFound { what: "subscription", id: unit.subscription_id.clone() };
+        let subscription = subscription.ok_or_else(missing)?;
+        // Read after the subscription: a number is told with what it stands for, so a unit that was deactivated
+        // meanwhile must not be active under the number of its deactivation.
+        let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or_else(|| unit.clone());
+        // What time has changed by now is told by now, whoever looks first.
+        if subscription.turns_at <= at || unit.state == UnitState::DeactivationPending {
+            return Ok(None);
+        }
+        let has_sms = usage.as_ref().is_some_and(|usage| !usage.sms_sent.is_empty());
+        let sms_refused = has_sms.then_some(DEACTIVATED);
+        Ok(Some(Taken { unit, subscription, deferred: Vec::new(), sms_refused }))
     }
 
     /// Signs facts for a unit.
     pub(super) fn signed(
         &self,
         sequence: i64,
-        facts: Facts,
+        facts: api::SubscriptionFacts,
         unit_id: &str,
         nonce: &[u8],
     ) -> Result<SignedFacts, Refusal> {
@@ -120,25 +209,86 @@ impl Backend {
             issued_at: wire::timestamp(issued_at),
             nonce: nonce.to_vec(),
             unit_id: unit_id.to_owned(),
-            facts: Some((&facts).into()),
+            facts: Some(facts),
         };
         Ok(self.keys.sign(payload.encode_to_vec()))
     }
 }
 
-/// What a subscription's facts are to a unit: one that was deactivated is told so.
-pub(super) fn for_unit(facts: Facts, unit: &Unit) -> Facts {
+/// What a subscription's facts are to a unit: one that was deactivated is told so, and nothing else.
+pub(super) fn for_unit(facts: &Facts, unit: &Unit) -> api::SubscriptionFacts {
     match unit.state {
-        UnitState::Active => facts,
+        UnitState::Active => facts.into(),
         UnitState::DeactivationPending | UnitState::Deactivated => {
             deactivated(facts, unit.deactivated_at.unwrap_or(unit.activated_at))
         }
     }
 }
 
-/// Facts as a unit hears them that was deactivated at `since`.
-pub(super) fn deactivated(facts: Facts, since: Instant) -> Facts {
-    Facts { activation: Activation::Deactivated { since }, ..facts }
+/// What a unit hears that was deactivated at `since`.
+pub(super) fn deactivated(facts: &Facts, since: Instant) -> api::SubscriptionFacts {
+    let activation = Facts { activation: Activation::Deactivated { since }, ..facts.clone() };
+    let api::SubscriptionFacts { subscription_id, activation, .. } = (&activation).into();
+    api::SubscriptionFacts { subscription_id, activation, ..api::SubscriptionFacts::default() }
+}
+
+/// Whether SMS of a unit count that was in the state `before`, and hears now of what it is in.
+fn counts_for(before: UnitState, unit: &Unit, at: Instant) -> bool {
+    match before {
+        UnitState::Active => true,
+        UnitState::DeactivationPending => unit.deactivated_at.is_some_and(|since| at < since + PENDING),
+        UnitState::Deactivated => false,
+    }
+}
+
+/// The secret a unit comes with, if it is the next one, is its only one from now on; and it may name another.
+async fn renewed(
+    change: &mut Change,
+    unit: Unit,
+    syncs: &mut Syncs,
+    syncing: &Syncing,
+    customer_id: &str,
+) -> Result<Unit, Refusal> {
+    let Syncing { secret_sha256, next_secret_sha256, .. } = syncing;
+    let mut unit = unit;
+    if unit.secret_sha256 != *secret_sha256 {
+        // It was revoked meanwhile, or another copy of the unit was sooner.
+        if syncs.next_secret_sha256.is_empty() || syncs.next_secret_sha256 != *secret_sha256 {
+            return Err(Refusal::Unauthenticated(REVOKED));
+        }
+        unit.secret_sha256 = std::mem::take(&mut syncs.next_secret_sha256);
+        let update = sqlx::query("UPDATE units SET secret_sha256 = $2 WHERE unit_id = $1");
+        update.bind(unit.id.clone()).bind(unit.secret_sha256.clone()).execute(&mut *change.tx).await?;
+        let detail = format!("{} renewed its secret", unit.device_name);
+        change.audit(entry(customer_id, &unit.id, "unit.renew_secret", true, detail));
+    }
+    if !next_secret_sha256.is_empty() && *next_secret_sha256 != unit.secret_sha256 {
+        syncs.next_secret_sha256.clone_from(next_secret_sha256);
+    }
+    Ok(unit)
+}
+
+/// Notes where a unit syncs from and what it holds. What is wrong with it is an entry, one a day at the most.
+fn noted(change: &mut Change, unit: &Unit, syncs: &mut Syncs, syncing: &Syncing, customer_id: &str) {
+    let at = change.at;
+    let day = |last: Instant| last + Span::days(1) <= at || at < last;
+    let told = syncs.two_places_at;
+    if syncs.seen_at(&syncing.instance, at) && told.is_none_or(day) {
+        let detail = format!("{} runs in two places at once with one credential", unit.device_name);
+        change.audit(entry(customer_id, &unit.id, "unit.two_places", false, detail));
+    } else if told.is_some_and(|told| !day(told)) {
+        // The instant is that of the entry: it must not move on with each sync, or no other entry would follow.
+        syncs.two_places_at = told;
+    }
+    let (before, held) = (syncs.held_sequence, syncing.held_sequence);
+    if 0 < held {
+        syncs.held_sequence = held;
+        if held < before && day(syncs.went_back_at) {
+            syncs.went_back_at = at;
+            let detail = format!("{} held facts of number {before}, and now of {held}", unit.device_name);
+            change.audit(entry(customer_id, &unit.id, "unit.facts_went_back", false, detail));
+        }
+    }
 }
 
 /// Notes that a unit connected. One whose deactivation is pending is told by this very sync (semantics 6.6).
@@ -160,14 +310,8 @@ async fn connected(
     let update = update.bind(&unit.id).bind(nanos(change.at)).bind(&version).bind(kept(subunits));
     update.bind(wire::unit_state_kept(state)).execute(&mut *change.tx).await?;
     if state != unit.state {
-        change.audit(Entry {
-            customer_id: customer_id.to_owned(),
-            actor: format!("unit {}", unit.id),
-            action: "unit.deactivated",
-            target: unit.id.clone(),
-            done: true,
-            detail: format!("{} was told at its sync", unit.device_name),
-        });
+        let detail = format!("{} was told at its sync", unit.device_name);
+        change.audit(entry(customer_id, &unit.id, "unit.deactivated", true, detail));
     }
     Ok(Unit { state, product_version: version, subunits, last_connected_at: change.at, ..unit })
 }
@@ -178,16 +322,12 @@ async fn take(
     unit: &Unit,
     usage: &Usage,
 ) -> Result<(), Refusal> {
-    let Usage { installation, counts, sms_sent } = usage;
+    let Usage { installation, counts, sms_sent: _ } = usage;
     // What a unit counts that takes no seat does not count.
     if let Some(counts) = counts.filter(|_| unit.state == UnitState::Active) {
         let installation = Some(installation.as_str()).filter(|name| !name.is_empty());
         let installation = installation.unwrap_or(&unit.installation);
         usage::report(change, subscription, unit, installation, counts).await?;
-    }
-    // SMS were sent, whatever became of the unit since.
-    if !sms_sent.is_empty() {
-        usage::spend(change, subscription, unit, sms_sent).await?;
     }
     subscription.settle(change, false).await
 }

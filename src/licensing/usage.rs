@@ -1,6 +1,6 @@
-//! Usage: what authentication servers count, summed over installations, and SMS, each counted once (semantics 6.8, 6.9).
+//! Usage: what authentication servers count, summed over installations (semantics 6.8).
 //!
-//! Sums are kept up with each report, so that facts are read in one row. Not here: the rest of a sync.
+//! Sums are kept up with each report, so that facts are read in one row. Not here: SMS (see `sms`), and the rest of a sync.
 
 use std::collections::BTreeSet;
 
@@ -8,16 +8,12 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
     change::Change,
-    licenses,
     refusal::Refusal,
-    store::{StoreError, kept, nanos, placeholders},
+    store::{StoreError, kept, nanos},
     subscriptions::{Subscription, Totals},
     units::{Unit, list},
 };
-use crate::{
-    domain::{Instant, facts::SmsCredits, license},
-    wire::usage::{Count, SmsCost, SmsId},
-};
+use crate::{domain::Instant, wire::usage::Count};
 
 /// What an authentication server counted; nothing where it did not count.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -26,13 +22,6 @@ pub(super) struct Counts {
     pub(super) all_users: Option<Count>,
     pub(super) components: Option<Count>,
     pub(super) counted_at: Option<Instant>,
-}
-
-/// An SMS that was sent.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Sms {
-    pub(super) id: SmsId,
-    pub(super) cost: SmsCost,
 }
 
 /// What an installation counted.
@@ -160,44 +149,4 @@ async fn sums(
         all_users: sum("all_users")?,
         components: sum("components")?,
     })
-}
-
-/// Subtracts SMS from the pool of the subscription, each ID once; the pool never goes below zero.
-pub(super) async fn spend(
-    change: &mut Change,
-    subscription: &Subscription,
-    unit: &Unit,
-    sent: &[Sms],
-) -> Result<(), Refusal> {
-    let mut spent = 0_i64;
-    for chunk in sent.chunks(500) {
-        let sql = format!(
-            "INSERT INTO sms_sent (subscription_id, sms_id, credits, unit_id, counted_at) VALUES {}
-             ON CONFLICT DO NOTHING RETURNING credits",
-            placeholders(1, chunk.len(), 5)
-        );
-        let insert = chunk.iter().fold(sqlx::query(AssertSqlSafe(sql)), |insert, Sms { id, cost }| {
-            let insert = insert.bind(subscription.id.to_string()).bind(id.to_string());
-            let insert = insert.bind(i64::from(cost.credits()));
-            insert.bind(unit.id.clone()).bind(nanos(change.at))
-        });
-        for row in insert.fetch_all(&mut *change.tx).await? {
-            spent = spent.saturating_add(row.try_get("credits")?);
-        }
-    }
-    let mut licenses = licenses::by_id(change, &subscription.id).await?;
-    let last_end = license::last_end(licenses.iter().map(|(_, license)| license));
-    licenses.retain(|(_, license)| license.counts(last_end, change.at));
-    // Of those that count, what expires first is used up first; the others owe nothing.
-    licenses.sort_by_key(|(_, license)| license.expires_at);
-    for (id, license) in licenses {
-        let taken = spent.min(license.sms_credits.map_or(0, |SmsCredits(left)| kept(left)));
-        if 0 < taken {
-            let update =
-                sqlx::query("UPDATE licenses SET sms_credits = sms_credits - $2 WHERE license_id = $1");
-            update.bind(id).bind(taken).execute(&mut *change.tx).await?;
-            spent -= taken;
-        }
-    }
-    Ok(())
 }

@@ -40,12 +40,15 @@ struct Watching {
     unit: Unit,
     nonce: Vec<u8>,
     state: watch::Receiver<State>,
-    told: Option<(Arc<Facts>, Option<Instant>)>,
+    told: Option<News>,
     hearing: CancellationToken,
     ended: bool,
     place: Place,
     _topic: Arc<Topic>,
 }
+
+/// What a unit is told: the facts, since when it is deactivated if it is, and to which sequence it was raised.
+type News = (Arc<Facts>, Option<Instant>, i64);
 
 /// Subscriptions in one statement.
 const CHUNK: usize = 500;
@@ -85,6 +88,9 @@ impl Backend {
         topic.refresh(&self.store).await?;
         // Read once the topic is joined: from here on nothing that happens to the unit is missed.
         let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or(unit);
+        if unit.secret_sha256.is_empty() {
+            return Err(Refusal::Unauthenticated(sync::REVOKED));
+        }
         let watching = Watching {
             backend: self.clone(),
             unit,
@@ -203,11 +209,18 @@ impl Watching {
                 self.ended = true;
                 return Some(Err(Refusal::Deaf.into()));
             }
-            let State { sequence, facts, gone } = self.state.borrow_and_update().clone();
+            let State { sequence, raised_in, facts, gone, revoked } = self.state.borrow_and_update().clone();
+            if revoked.contains(&self.unit.id) {
+                self.ended = true;
+                return Some(Err(Refusal::Unauthenticated(sync::REVOKED).into()));
+            }
             let since = gone.get(&self.unit.id).copied().or(self.unit.deactivated_at);
-            let news = (facts, since);
-            let is_old =
-                self.told.as_ref().is_some_and(|told| Arc::ptr_eq(&told.0, &news.0) && told.1 == news.1);
+            let news: News = (facts, since, raised_in);
+            // Facts are nothing that a deactivated unit is told.
+            let is_old = self.told.as_ref().is_some_and(|told| {
+                let same = since.is_some() || Arc::ptr_eq(&told.0, &news.0);
+                same && told.1 == news.1 && told.2 == news.2
+            });
             if !is_old {
                 let told = self.signed(sequence, &news.0, since);
                 self.told = Some(news);
@@ -223,7 +236,7 @@ impl Watching {
     }
 
     fn signed(&self, sequence: i64, facts: &Facts, since: Option<Instant>) -> Result<SignedFacts, Refusal> {
-        let facts = since.map_or_else(|| facts.clone(), |since| sync::deactivated(facts.clone(), since));
+        let facts = since.map_or_else(|| facts.into(), |since| sync::deactivated(facts, since));
         self.backend.signed(sequence, facts, &self.unit.id, &self.nonce)
     }
 }

@@ -37,10 +37,7 @@ use crate::{
     clock::Clock,
     config,
     domain::{Instant, SubscriptionId},
-    source::{
-        Answer, Ask, FactsSource, Fetched, Occasion, SourceError,
-        usage::{UsageAnswer, UsageBySubscription},
-    },
+    source::{Answer, Ask, FactsSource, Fetched, Occasion, SourceError, usage::UsageAnswer},
 };
 
 /// Keeps the cache as fresh as its source.
@@ -236,10 +233,12 @@ impl<S: FactsSource> Refresher<S> {
     async fn fetch(&self, occasion: Occasion) -> Answer {
         let within = self.settings.timeout;
         let usage = match occasion {
-            Occasion::Changed => UsageBySubscription::new(),
+            // It goes to a unit that was deactivated: later it counts for nothing. Others' waits for its time.
+            Occasion::Changed => self.outbox.waiting(),
             Occasion::Due => self.outbox.hand_over(),
         };
-        let ask = Ask { occasion, usage };
+        let held = self.book.lock().await.numbers();
+        let ask = Ask { occasion, usage, held };
         tokio::time::timeout(within, self.source.fetch(ask)).await.unwrap_or_else(|_| {
             let what = format!("{} did not answer within {within:?}", self.source.identity());
             Err(SourceError::Unreachable(what)).into()

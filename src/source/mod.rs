@@ -105,6 +105,8 @@ pub struct Ask {
     pub occasion: Occasion,
     /// What was counted and nobody has taken yet.
     pub usage: UsageBySubscription,
+    /// The numbers of the facts that are held.
+    pub held: BTreeMap<SubscriptionId, u64>,
 }
 
 /// Why a source is asked.

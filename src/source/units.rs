@@ -7,8 +7,11 @@ use std::{fmt, io, path::PathBuf};
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
-use super::facts_json::{self, IdJson, Object};
-use crate::{domain::SubscriptionId, folder, sha256};
+use super::facts_json::{self, IdJson, InstantJson, Object};
+use crate::{
+    domain::{Instant, SubscriptionId},
+    folder, sha256,
+};
 
 /// The file of a data folder that holds the units. Only its owner may read it: who has the secret is the unit.
 #[derive(Clone, Debug)]
@@ -32,6 +35,10 @@ pub struct Unit {
     pub unit_id: String,
     /// What it proves itself with.
     pub secret: Secret,
+    /// Since when; none where nobody knows, and then it is not renewed.
+    pub secret_since: Option<Instant>,
+    /// What it is about to prove itself with in its place.
+    pub next_secret: Option<Secret>,
     /// The subscription its license belongs to.
     pub subscription_id: SubscriptionId,
     /// The installation it belongs to; empty = it is one by itself.
@@ -103,6 +110,10 @@ struct FileJson {
 struct UnitJson {
     unit_id: String,
     secret: Secret,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    secret_since: Option<InstantJson>,
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    next_secret: Option<Secret>,
     subscription_id: IdJson,
     installation: String,
     purpose: Purpose,
@@ -211,6 +222,30 @@ impl Units {
     }
 }
 
+impl Unit {
+    /// Chooses another secret.
+    pub fn begin_renewal(&mut self) -> Result<(), getrandom::Error> {
+        self.next_secret = Some(Secret(random_text()?));
+        Ok(())
+    }
+
+    /// The same with its next secret, if it has one.
+    #[must_use]
+    pub fn renewed(&self) -> Option<Self> {
+        let secret = self.next_secret.clone()?;
+        Some(Self { secret, next_secret: None, ..self.clone() })
+    }
+
+    /// Lets go of the secret before `secret`; whether that was its next one.
+    pub fn finish_renewal(&mut self, secret: &Secret, since: Option<Instant>) -> bool {
+        let is_next = self.next_secret.as_ref() == Some(secret);
+        if is_next {
+            (self.secret, self.next_secret, self.secret_since) = (secret.clone(), None, since);
+        }
+        is_next
+    }
+}
+
 impl Purpose {
     /// To activate with `license`, a key or a public license ID, on `device` for `installation`.
     #[must_use]
@@ -274,17 +309,38 @@ impl From<Units> for FileJson {
 
 impl From<UnitJson> for Unit {
     fn from(unit: UnitJson) -> Self {
-        let UnitJson { unit_id, secret, subscription_id, installation, purpose, product_version } = unit;
-        let IdJson(subscription_id) = subscription_id;
-        Self { unit_id, secret, subscription_id, installation, purpose, product_version }
+        let UnitJson { unit_id, secret, secret_since, next_secret, subscription_id, installation, .. } = unit;
+        let UnitJson { purpose, product_version, .. } = unit;
+        let (IdJson(subscription_id), secret_since) =
+            (subscription_id, secret_since.map(|InstantJson(at)| at));
+        Self {
+            unit_id,
+            secret,
+            secret_since,
+            next_secret,
+            subscription_id,
+            installation,
+            purpose,
+            product_version,
+        }
     }
 }
 
 impl From<Unit> for UnitJson {
     fn from(unit: Unit) -> Self {
-        let Unit { unit_id, secret, subscription_id, installation, purpose, product_version } = unit;
-        let subscription_id = IdJson(subscription_id);
-        Self { unit_id, secret, subscription_id, installation, purpose, product_version }
+        let Unit { unit_id, secret, secret_since, next_secret, subscription_id, installation, .. } = unit;
+        let Unit { purpose, product_version, .. } = unit;
+        let (subscription_id, secret_since) = (IdJson(subscription_id), secret_since.map(InstantJson));
+        Self {
+            unit_id,
+            secret,
+            secret_since,
+            next_secret,
+            subscription_id,
+            installation,
+            purpose,
+            product_version,
+        }
     }
 }
 

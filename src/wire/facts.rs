@@ -11,6 +11,7 @@ use crate::{
         },
     },
     proto::enforcement as api,
+    rfc3339,
 };
 
 /// Facts of the protocol; `path` is where they stand in the message.
@@ -27,16 +28,25 @@ pub fn facts(facts: &api::SubscriptionFacts, path: &str) -> Result<Facts, Unread
     } = facts;
     let at = |field: &str| format!("{path}.{field}");
     let missing = |field: &str| Unreadable::new(at(field), "missing");
-    let users = users.as_ref().ok_or_else(|| missing("users"))?;
+    let activation = activation.as_ref().ok_or_else(|| missing("activation"))?;
+    let activation = read_activation(activation, &at("activation"))?;
+    let (nobody, nothing) = (api::Users::default(), api::FairUse::default());
+    // A unit that was deactivated is told so and nothing else (semantics 7.27): no other fact decides anything then.
+    let is_alone = matches!(activation, Activation::Deactivated { .. });
+    let users = users.as_ref().or(is_alone.then_some(&nobody)).ok_or_else(|| missing("users"))?;
+    let all_users = all_users.as_ref().or(is_alone.then_some(&nothing));
+    let components = components.as_ref().or(is_alone.then_some(&nothing));
+    let expires_at = match expires_at {
+        Some(expires_at) => instant(expires_at, &at("expires_at"))?,
+        None if is_alone => rfc3339::LAST,
+        None => return Err(missing("expires_at")),
+    };
     Ok(Facts {
         subscription_id: subscription_id(id)
             .map_err(|unreadable| Unreadable::new(at("subscription_id"), unreadable.what))?
             .ok_or_else(|| missing("subscription_id"))?,
-        activation: read_activation(
-            activation.as_ref().ok_or_else(|| missing("activation"))?,
-            &at("activation"),
-        )?,
-        expires_at: instant(expires_at.as_ref().ok_or_else(|| missing("expires_at"))?, &at("expires_at"))?,
+        activation,
+        expires_at,
         disabled_by_licensing: disabled_by_licensing
             .as_ref()
             .map(|disabled| read_disabled_by_licensing(disabled, &at("disabled_by_licensing")))
@@ -50,8 +60,8 @@ pub fn facts(facts: &api::SubscriptionFacts, path: &str) -> Result<Facts, Unread
                 .map(|since| instant(since, &at("users.overused_since")))
                 .transpose()?,
         },
-        all_users: fair_use(all_users.as_ref().ok_or_else(|| missing("all_users"))?),
-        components: fair_use(components.as_ref().ok_or_else(|| missing("components"))?),
+        all_users: fair_use(all_users.ok_or_else(|| missing("all_users"))?),
+        components: fair_use(components.ok_or_else(|| missing("components"))?),
         sms_credits: sms_credits.map(SmsCredits),
     })
 }

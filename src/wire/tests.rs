@@ -9,6 +9,8 @@ use crate::{
     proto::enforcement as api,
 };
 
+const ACTIVE: Option<api::Activation> = Some(api::Activation { state: 2, since: None });
+
 const T: Instant = Instant::from_unix_nanos(1_800_000_000_000_000_001);
 
 fn everything() -> Facts {
@@ -53,7 +55,7 @@ fn facts_that_do_not_read_are_refused_with_the_field() {
     check(|facts| facts.activation.as_mut().unwrap().since = None, "facts.activation.since");
     check(|facts| facts.activation.as_mut().unwrap().state = 2, "facts.activation.since");
     check(|facts| facts.activation.as_mut().unwrap().state = 9, "facts.activation.state");
-    check(|facts| facts.expires_at = None, "facts.expires_at");
+    check(|facts| (facts.expires_at, facts.activation) = (None, ACTIVE), "facts.expires_at");
     check(|facts| facts.expires_at.as_mut().unwrap().nanos = 1_000_000_000, "facts.expires_at");
     check(|facts| facts.expires_at.as_mut().unwrap().nanos = -1, "facts.expires_at");
     check(|facts| facts.expires_at.as_mut().unwrap().seconds = i64::MAX, "facts.expires_at");
@@ -65,9 +67,18 @@ fn facts_that_do_not_read_are_refused_with_the_field() {
         |facts| facts.disabled_by_licensing.as_mut().unwrap().since = None,
         "facts.disabled_by_licensing.since",
     );
-    check(|facts| facts.users = None, "facts.users");
-    check(|facts| facts.all_users = None, "facts.all_users");
-    check(|facts| facts.components = None, "facts.components");
+    check(|facts| (facts.users, facts.activation) = (None, ACTIVE), "facts.users");
+    check(|facts| (facts.all_users, facts.activation) = (None, ACTIVE), "facts.all_users");
+    check(|facts| (facts.components, facts.activation) = (None, ACTIVE), "facts.components");
+}
+
+#[test]
+fn a_unit_that_was_deactivated_need_not_be_told_any_other_fact() {
+    let api::SubscriptionFacts { subscription_id, activation, .. } = (&everything()).into();
+    let alone = api::SubscriptionFacts { subscription_id, activation, ..Default::default() };
+    let read = facts(&alone, "facts").unwrap();
+    assert_eq!(read.activation, everything().activation);
+    assert_eq!((read.users.active.0, read.users.licensed.0, read.sms_credits), (0, 0, None));
 }
 
 #[test]

@@ -136,6 +136,8 @@ impl Backend {
                 units.finish(Unit {
                     unit_id,
                     secret,
+                    secret_since: None,
+                    next_secret: None,
                     subscription_id,
                     installation,
                     purpose,
@@ -382,6 +384,13 @@ impl UnitService for Backend {
         &self,
         _request: Request<api::DeactivateUnitsRequest>,
     ) -> Result<Response<api::DeactivateUnitsResponse>, Status> {
+        Err(Status::unimplemented("nobody asks"))
+    }
+
+    async fn revoke_unit_secret(
+        &self,
+        _request: Request<api::RevokeUnitSecretRequest>,
+    ) -> Result<Response<api::RevokeUnitSecretResponse>, Status> {
         Err(Status::unimplemented("nobody asks"))
     }
 }

@@ -141,6 +141,7 @@ scripted! { UnitService:
     get_unit GetUnitRequest GetUnitResponse;
     activate_unit ActivateUnitRequest ActivateUnitResponse;
     deactivate_units DeactivateUnitsRequest DeactivateUnitsResponse;
+    revoke_unit_secret RevokeUnitSecretRequest RevokeUnitSecretResponse;
 }
 
 scripted! { LicenseService:

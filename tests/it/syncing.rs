@@ -1,6 +1,7 @@
 //! A sidecar and its licensing backend: syncs, pushes, what is refused, and usage that is never lost.
 
 use std::{
+    collections::BTreeMap,
     fs,
     io::{BufRead as _, BufReader},
     os::unix::fs::PermissionsExt as _,
@@ -331,7 +332,7 @@ async fn a_replica_that_refuses_is_passed_over_for_one_that_answers() {
     let knows_nothing_at = knows_nothing.address.to_string();
     let config = configured(&[&empty.address, &knows_nothing_at, &replica.address], "");
     let source = remote_source(&config, backend.trusted(), folder.path());
-    let all = Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() };
+    let all = Ask { occasion: Occasion::Due, usage: UsageBySubscription::new(), held: BTreeMap::new() };
     let answer = source.fetch(all.clone()).await;
     assert!(answer.fetched.is_ok(), "{answer:?}");
     replica.kill();
@@ -437,7 +438,8 @@ async fn usage_that_was_not_given_is_not_said_to_be_taken() {
     let config = configured(&[&replica.address], "");
     let source = remote_source(&config, backend.trusted(), folder.path());
     for occasion in [Occasion::Due, Occasion::Changed] {
-        let answer = source.fetch(Ask { occasion, usage: UsageBySubscription::new() }).await;
+        let answer =
+            source.fetch(Ask { occasion, usage: UsageBySubscription::new(), held: BTreeMap::new() }).await;
         assert!(answer.fetched.is_ok() && answer.usage_taken.is_empty(), "{answer:?}");
         // The units change, so that all of them sync.
         backend.activated(folder.path());
@@ -595,7 +597,9 @@ async fn a_unit_tells_the_version_it_was_activated_with_or_else_this_sidecar_s()
         assert_eq!(backend.state().activations[0].product_version, version);
         let config = configured(&[&replica.address], "");
         let source = remote_source(&config, backend.trusted(), folder.path());
-        let answer = source.fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() }).await;
+        let answer = source
+            .fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new(), held: BTreeMap::new() })
+            .await;
         assert!(answer.fetched.is_ok(), "{answer:?}");
         assert_eq!(backend.state().syncs[0].unit.as_ref().unwrap().product_version, version);
     }

@@ -28,7 +28,7 @@ class Office:
         self.data = folder / "data"
         self.folder = folder
         self.is_open = False
-        self.settings = {"LICENSING__SUBSCRIPTION": LICENSE, "REFRESH__AT_MOST_EVERY": "10ms"} | settings
+        self.settings = {"LICENSING__SUBSCRIPTION": LICENSE, "REFRESH__AT_MOST_EVERY": "10ms", "LICENSING__SMS_DELAY": "10ms"} | settings
 
     @contextmanager
     def runs(self):
@@ -118,3 +118,109 @@ def test_a_journal_with_what_nobody_takes_stops_nothing_and_says_what_it_held(tm
     told = [json.loads(line) for line in lines]
     assert [item.get("sms_id", item.get("count")) for item in told] == ["a\nb", "", "dear", "x" * 65, "active_users"]
     assert all(item["reason"] and item["subscription_id"] == LICENSE for item in told)
+
+
+def units_file(office):
+    """The units of this server, as they are kept."""
+    return json.loads((office.data / "units.json").read_text(encoding="utf-8"))
+
+
+def syncs(protocol, office, unit, secret=None, **request):
+    """A sync as whoever has the credential of a unit can make it: what is signed, and what was refused."""
+    messages = protocol.licensing
+    request = {"unit": {"unit_id": unit["unit_id"]}, "nonce": "AAAAAAAAAAAAAAAAAAAAAA=="} | request
+    bearer = [("authorization", f"Bearer esau_{unit['unit_id']}_{secret or unit['secret']}")]
+    with grpc.insecure_channel(office.running.licensing) as channel:
+        stub = messages.stub("sync", channel)
+        answer = stub.Sync(ParseDict(request, messages.SyncRequest()), metadata=bearer)
+    return messages.SubscriptionFacts.FromString(answer.facts.payload).facts, answer.refused
+
+
+def test_whoever_has_the_credential_of_a_deactivated_unit_spends_and_hears_nothing(tmp_path, protocol):
+    office = Office(tmp_path, REFRESH__INTERVAL="1h")
+    drain = {"usage": {"sms_sent": [{"id": str(number), "credits": 100} for number in range(1000)]}}
+    with office.runs():
+        office.is_founded()
+        office.owner.does("report-usage", "--active-users", 5, "--sms", "before")
+        eventually(lambda: office.at_backend() == 999)
+        [unit] = units_file(office)["units"]
+        told, _ = syncs(protocol, office, unit)
+        assert (told.users.active, told.users.licensed, told.sms_credits) == (5, 100, 999)
+        office.owner.does("units", "deactivate", unit["unit_id"])
+        eventually(lambda: office.owner.all("units", "--state", "deactivated"))
+        told, refused = syncs(protocol, office, unit, **drain)
+        assert [(item.sms_position, item.sms_count, item.HasField("retry_after")) for item in refused] == [(0, 1000, False)]
+        assert office.at_backend() == 999
+        assert told.activation.HasField("since")
+        facts = [field.name for field, _ in told.ListFields()]
+        assert facts == ["subscription_id", "activation"]
+        # The sidecar reads that, and an administrator may still turn 2FA off.
+        assert eventually(lambda: office.status()["state"] == "disabled")
+        asked = office.owner.types("authorize", "disable_users", "--actor", "administrator", "--json")
+        assert (asked.status, asked.json["reason"]) == (0, "administrator_exception")
+        office.owner.does("units", "revoke-secret", unit["unit_id"])
+        with pytest.raises(grpc.RpcError) as refused:
+            syncs(protocol, office, unit)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        told = [(entry["action"], entry["outcome"]) for entry in office.owner.all("audit")]
+        assert ("unit.sms_sent", "done") in told
+        assert ("unit.revoke_secret", "done") in told
+
+
+def test_more_sms_than_a_unit_can_send_wait_at_the_sidecar_and_everything_else_counts(tmp_path):
+    office = Office(tmp_path, BACKEND__SMS_CREDITS="5")
+    with office.runs():
+        office.is_founded()
+        office.owner.does("report-usage", "--sms", "dear=600", "--sms", "cheap=5")
+        eventually(lambda: office.at_backend() == 995)
+        told = eventually(lambda: (told := office.status())["usage"]["sms_credits"] == 395 and told)
+        pending = told["pending_usage"]
+        assert (pending["sms_waiting"], pending["sms_deferred"], pending["set_aside"]) == (1, 1, 0)
+        assert "backend.sms_credits" in pending["reason"]
+        office.owner.does("report-usage", "--active-users", 8, "--sms", "another=4")
+        eventually(lambda: office.at_backend() == 991)
+        eventually(lambda: office.status()["facts"]["users"]["active"] == 8)
+        assert office.status()["provenance"]["last_failure"] is None
+    office.settings |= {"BACKEND__SMS_CREDITS": "600"}
+    with office.runs():
+        eventually(lambda: office.at_backend() == 391)
+        eventually(lambda: office.status()["pending_usage"] is None)
+
+
+def test_a_server_renews_its_secret_and_a_crash_on_the_way_leaves_one_that_opens(tmp_path, protocol):
+    office = Office(tmp_path, LICENSING__SECRET_AGE="1ms")
+    with office.runs():
+        office.is_founded()
+        first = units_file(office)["units"][0]
+        office.owner.does("report-usage", "--active-users", 3)
+        renewed = eventually(
+            lambda: (unit := units_file(office)["units"][0])["secret"] != first["secret"] and "next_secret" not in unit and unit
+        )
+        assert renewed["unit_id"] == first["unit_id"]
+        with pytest.raises(grpc.RpcError) as refused:
+            syncs(protocol, office, first)
+        assert refused.value.code() == grpc.StatusCode.UNAUTHENTICATED
+        eventually(lambda: office.status()["facts"]["users"]["active"] == 3)
+    office.settings |= {"LICENSING__SECRET_AGE": "30d"}
+    last = units_file(office)
+    # Before the backend heard of the next one; after it did; and after it was used, with the old one still on disk.
+    unknown, known = "next-that-nobody-was-told-of-012345678901234", "next-that-was-told-01234567890123456789012345"
+    for step in ("not told", "told", "used"):
+        unit = last["units"][0]
+        present, following = unit["secret"], known if step != "not told" else unknown
+        with office.runs():
+            if step != "not told":
+                digest = hashlib.sha256(following.encode()).hexdigest()
+                syncs(protocol, office, unit, next_secret_sha256=digest)
+            if step == "used":
+                syncs(protocol, office, unit, secret=following)
+        unit |= {"secret": present, "next_secret": following}
+        (office.data / "units.json").write_text(json.dumps(last), encoding="utf-8")
+        with office.runs():
+            done = eventually(lambda: (units := units_file(office))["units"][0]["secret"] != present and units)
+            assert done["units"][0]["secret"] == following, step
+            assert "next_secret" not in done["units"][0]
+            office.owner.does("report-usage", "--sms", f"after {step}")
+            assert office.status()["provenance"]["last_failure"] is None
+        last = done
+        known += step.replace(" ", "")

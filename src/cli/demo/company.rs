@@ -282,6 +282,8 @@ impl<'a> Company<'a> {
         let unit = Unit {
             unit_id: activated.id.clone(),
             secret: activated.secret.clone(),
+            secret_since: None,
+            next_secret: None,
             subscription_id: site
                 .subscription
                 .parse()
@@ -356,6 +358,7 @@ impl<'a> Company<'a> {
             usage,
             nonce: vec![0; 16],
             subscription_id: String::new(),
+            ..Default::default()
         };
         self.backend.sync(with(&unit.token, request)?).await?;
         Ok(())

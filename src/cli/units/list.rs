@@ -26,7 +26,7 @@ use crate::{
 /// With --format json it is one document, `{"units": [...], "next_page_token": ...}`; each unit has unit_id,
 /// device_name, product, product_version, activated_at, last_connected_at, connection, subunits, activated_by (null:
 /// by license key), from_remote_management, state, deactivated_at, license_id, subscription_id, status, distributions,
-/// installation, active_users and may_deactivate. CSV has the same as columns.
+/// installation, active_users, may_deactivate, two_places_at and secret_revoked. CSV has the same as columns.
 #[derive(Args)]
 pub(super) struct List {
     #[command(flatten)]

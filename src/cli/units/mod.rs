@@ -8,6 +8,7 @@ mod distributions;
 mod filter;
 mod get;
 mod list;
+mod revoke_secret;
 pub(super) mod row;
 
 use clap::{Args, Subcommand};
@@ -27,6 +28,7 @@ enum Command {
     Get(get::Get),
     Deactivate(deactivate::Deactivate),
     Activate(activate::Activate),
+    RevokeSecret(revoke_secret::RevokeSecret),
     Export(list::Export),
 }
 
@@ -37,6 +39,7 @@ impl Units {
             Command::Get(command) => command.run(),
             Command::Deactivate(command) => command.run(),
             Command::Activate(command) => command.run(),
+            Command::RevokeSecret(command) => command.run(),
             Command::Export(command) => command.run(),
         }
     }

@@ -76,6 +76,8 @@ impl Record for UnitRow {
             active_users,
             may_deactivate,
             subscription_id,
+            two_places_at,
+            secret_revoked,
         } = &self.unit;
         object(json!({
             "unit_id": unit_id,
@@ -97,6 +99,8 @@ impl Record for UnitRow {
             "installation": told(installation),
             "active_users": active_users,
             "may_deactivate": may_deactivate,
+            "two_places_at": instant(two_places_at.as_ref()),
+            "secret_revoked": secret_revoked,
         }))
     }
 }

@@ -269,6 +269,7 @@ macro_rules! asked_and_answered_in_secret {
 
 asked_and_answered! {
     ActivateUnitRequest => ActivateUnitResponse,
+    RevokeUnitSecretRequest => RevokeUnitSecretResponse,
     UpdateLicenseRequest => UpdateLicenseResponse,
     SuspendLicenseRequest => SuspendLicenseResponse,
     ResumeLicenseRequest => ResumeLicenseResponse,

@@ -77,6 +77,14 @@ pub(super) fn optional_instant(
     timestamp.map(|timestamp| Ok(wire::instant(timestamp, field)?)).transpose()
 }
 
+/// What a hash is.
+pub(super) const SHA256: &str = "64 hexadecimal digits in lower case, the SHA-256 of the unit's secret";
+
+/// Whether this is a hash.
+pub(super) fn is_sha256(text: &str) -> bool {
+    text.len() == 64 && text.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte))
+}
+
 /// A nonce.
 pub(super) fn nonce(nonce: &[u8]) -> Result<&[u8], Refusal> {
     let what = || format!("{} bytes; a nonce has 16 to 64", nonce.len());

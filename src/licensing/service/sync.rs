@@ -10,8 +10,9 @@ use crate::{
     licensing::{
         Backend, caller,
         refusal::Refusal,
-        sync::{Syncing, Usage},
-        usage::{Counts, Sms},
+        sms::{Deferred, Sms},
+        sync::{Synced, Syncing, Usage},
+        usage::Counts,
     },
     proto::licensing::{self as api, sync_service_server::SyncService},
     wire::{
@@ -34,8 +35,16 @@ impl SyncService for Backend {
         } else {
             let (id, secret) = caller::unit(request.metadata())?;
             let unit = self.proven(id, &secret).await?;
-            let (syncing, refused) = syncing(asked, id)?;
-            (self.sync(unit, &syncing, nonce).await?, refused)
+            let (mut syncing, mut refused) = syncing(asked, id)?;
+            syncing.secret_sha256 = secret;
+            let Synced { facts, deferred, sms_refused } = self.sync(unit, &syncing, nonce).await?;
+            if let Some(why) = sms_refused {
+                let all = asked.usage.as_ref().map_or(0, |usage| usage.sms_sent.len());
+                refused.retain(|refused| refused.sms_position.is_none());
+                refused.push(of_sms("usage.sms_sent", 0, all, why, None));
+            }
+            refused.extend(grouped(deferred));
+            (facts, refused)
         };
         Ok(Response::new(api::SyncResponse { facts: Some(facts), refused }))
     }
@@ -51,20 +60,35 @@ impl SyncService for Backend {
         same_unit("unit_id", unit_id, id)?;
         let nonce = read::nonce(nonce)?.to_vec();
         let unit = self.proven(id, &secret).await?;
+        let unit = self.uses(unit, &secret).await?;
         Ok(Response::new(Box::pin(self.watch(unit, nonce).await?)))
     }
 }
 
 /// What a unit says, and what of it is not taken: a part that does not read keeps nothing else back.
 fn syncing(asked: &api::SyncRequest, id: &str) -> Result<(Syncing, Vec<api::RefusedUsage>), Refusal> {
-    let api::SyncRequest { unit, usage, nonce: _, subscription_id: _ } = asked;
+    let api::SyncRequest { unit, usage, nonce: _, subscription_id: _, next_secret_sha256, held_sequence } =
+        asked;
     let unit = unit.as_ref().ok_or_else(|| Refusal::unreadable("unit", "missing"))?;
-    let api::SyncingUnit { unit_id, product_version, subunits } = unit;
+    let api::SyncingUnit { unit_id, product_version, subunits, instance } = unit;
     same_unit("unit.unit_id", unit_id, id)?;
     let mut refused = Refused::default();
     let version = ProductVersion::new(product_version);
     let subunits = subunits.and_then(|subunits| refused.unless("unit.subunits", Count::new(subunits)));
+    let is_instance = instance.is_empty()
+        || ((16..=64).contains(&instance.len()) && instance.bytes().all(|byte| byte.is_ascii_alphanumeric()));
+    if !is_instance {
+        refused.0.push(self::refused("unit.instance", "it has 16 to 64 letters and digits"));
+    }
+    let is_hash = next_secret_sha256.is_empty() || read::is_sha256(next_secret_sha256);
+    if !is_hash {
+        refused.0.push(self::refused("next_secret_sha256", read::SHA256));
+    }
     let syncing = Syncing {
+        secret_sha256: String::new(),
+        next_secret_sha256: Some(next_secret_sha256).filter(|_| is_hash).cloned().unwrap_or_default(),
+        instance: Some(instance).filter(|_| is_instance).cloned().unwrap_or_default(),
+        held_sequence: i64::try_from(*held_sequence).unwrap_or(i64::MAX),
         product_version: refused.unless("unit.product_version", version).unwrap_or_default(),
         subunits: subunits.map(Count::get),
         usage: usage.as_ref().map(|usage| refused.usage(usage)).filter(Usage::is_any),
@@ -98,7 +122,8 @@ impl Refused {
         for (position, api::SmsSent { id, credits }) in sms_sent.iter().enumerate().take(MOST_SMS) {
             let at = |field: &str| format!("usage.sms_sent[{position}].{field}");
             let read = SmsId::new(id).map_err(|invalid| (at("id"), invalid)).and_then(|id| {
-                Ok(Sms { id, cost: SmsCost::new(*credits).map_err(|invalid| (at("credits"), invalid))? })
+                let cost = SmsCost::new(*credits).map_err(|invalid| (at("credits"), invalid))?;
+                Ok(Sms { id, cost, position })
             });
             match read {
                 Ok(read) => sms.push(read),
@@ -129,14 +154,41 @@ impl Refused {
     }
 
     fn sms(&mut self, field: &str, first: usize, count: usize, why: &str, retry_after: Option<Duration>) {
-        let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
-        self.0.push(api::RefusedUsage {
-            sms_position: Some(number(first)),
-            sms_count: number(count),
-            retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
-            ..refused(field, why)
-        });
+        self.0.push(of_sms(field, first, count, why, retry_after));
     }
+}
+
+fn of_sms(
+    field: &str,
+    first: usize,
+    count: usize,
+    why: &str,
+    retry_after: Option<Duration>,
+) -> api::RefusedUsage {
+    let number = |number: usize| u32::try_from(number).unwrap_or(u32::MAX);
+    api::RefusedUsage {
+        sms_position: Some(number(first)),
+        sms_count: number(count),
+        retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
+        ..refused(field, why)
+    }
+}
+
+/// What is deferred for one reason and follows one another, as one.
+fn grouped(deferred: Vec<Deferred>) -> Vec<api::RefusedUsage> {
+    let mut groups: Vec<(usize, usize, Deferred)> = Vec::new();
+    for next in deferred {
+        match groups.last_mut() {
+            Some((first, count, last)) if *first + *count == next.position && last.why == next.why => {
+                *count += 1
+            }
+            _ => groups.push((next.position, 1, next)),
+        }
+    }
+    let told = |(first, count, Deferred { why, retry_after, .. }): (usize, usize, Deferred)| {
+        of_sms("usage.sms_sent", first, count, &why, Some(retry_after))
+    };
+    groups.into_iter().map(told).collect()
 }
 
 /// What is too much for one sync.

@@ -105,6 +105,23 @@ impl UnitService for Backend {
         }
         Ok(Response::new(answer))
     }
+
+    async fn revoke_unit_secret(
+        &self,
+        request: Request<api::RevokeUnitSecretRequest>,
+    ) -> Result<Response<api::RevokeUnitSecretResponse>, Status> {
+        let caller = &self.caller(request.metadata()).await?;
+        let request = &request.into_inner();
+        let (target, right) = (&request.unit_id, Right::Deactivate);
+        let attempt = Attempt { action: "unit.revoke_secret", target, right };
+        let revoked = self.once(caller, attempt, request, |mut change| async move {
+            self.revoke_secret(&mut change, caller, &request.unit_id).await?;
+            Ok((change, api::RevokeUnitSecretResponse::default()))
+        });
+        revoked.await?;
+        let unit = Some(self.unit(caller, &request.unit_id).await?);
+        Ok(Response::new(api::RevokeUnitSecretResponse { unit }))
+    }
 }
 
 impl Backend {
@@ -211,11 +228,8 @@ fn activating(asked: &api::ActivateUnitRequest, caller: Option<Caller>) -> Resul
         Some(caller) => By::Account(Box::new(caller), license_id.clone()),
         None => By::LicenseKey(license_key.clone()),
     };
-    let is_hash = secret_sha256.len() == 64
-        && secret_sha256.bytes().all(|byte| byte.is_ascii_digit() || (b'a'..=b'f').contains(&byte));
-    if !is_hash {
-        let what = "64 hexadecimal digits in lower case, the SHA-256 of the unit's secret";
-        return Err(Refusal::unreadable("secret_sha256", what));
+    if !read::is_sha256(secret_sha256) {
+        return Err(Refusal::unreadable("secret_sha256", read::SHA256));
     }
     Ok(Activating {
         by,

@@ -2,7 +2,7 @@
 //!
 //! Not here: whether a licence takes another unit (see `domain::license`).
 
-use sqlx::AssertSqlSafe;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{Unit, read};
@@ -16,7 +16,7 @@ use crate::{
         keys,
         licenses::{self, Eye, Kept},
         refusal::Refusal,
-        store::{StoreError, kept, nanos},
+        store::{StoreError, count, kept, nanos},
         units::COLUMNS,
         wire,
     },
@@ -67,9 +67,12 @@ impl Backend {
         let license = license_of(change, &activating.by).await?;
         license::may_activate(&license.grants, &subscription.facts, change.at)
             .map_err(|refusal| Refusal::NotActivated { license_id: license.id.clone(), refusal })?;
+        self.may_have_another(change, &license).await?;
         let id = Uuid::now_v7().to_string();
         insert(change, &id, &license, activating).await?;
-        let update = sqlx::query("UPDATE licenses SET active_units = active_units + 1 WHERE license_id = $1");
+        let update = sqlx::query(
+            "UPDATE licenses SET active_units = active_units + 1, units_ever = units_ever + 1 WHERE license_id = $1",
+        );
         update.bind(&license.id).execute(&mut *change.tx).await?;
         subscription.totals.active_units += 1;
         subscription.settle(change, false).await?;
@@ -87,6 +90,25 @@ impl Backend {
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id = $1"));
         let unit = sqlx::query(sql).bind(id).fetch_one(&mut *change.tx).await?;
         Ok((read(&unit)?, license))
+    }
+}
+
+impl Backend {
+    /// Units are never deleted: a key makes no more of them than a customer can need.
+    async fn may_have_another(&self, change: &mut Change, license: &Kept) -> Result<(), Refusal> {
+        let ever =
+            sqlx::query("SELECT units_ever FROM licenses WHERE license_id = $1").bind(license.id.clone());
+        let ever: i64 = ever.fetch_one(&mut *change.tx).await?.try_get("units_ever")?;
+        let seats = license.grants.seats.0.saturating_mul(10);
+        let most = seats.saturating_add(u64::from(self.settings.units_per_license));
+        if count(ever) < most {
+            return Ok(());
+        }
+        Err(Refusal::TooMany(format!(
+            "{ever} units were activated with license {} so far, and no more than {most} may be; issue another license, or \
+             raise `backend.units_per_license`",
+            license.id
+        )))
     }
 }
 

@@ -5,6 +5,8 @@
 mod activate;
 mod deactivate;
 mod list;
+mod revoke;
+pub(super) mod syncs;
 
 use std::collections::HashMap;
 
@@ -63,6 +65,9 @@ pub(super) const COLUMNS: &str = "unit_id, license_id, subscription_id, device_n
     activated_at, last_connected_at, subunits, activated_by, activated_by_name, from_remote, state, deactivated_at,
     secret_sha256, installation, counted_at, active_users, all_users, components";
 
+/// Units in one statement.
+const CHUNK: usize = 500;
+
 /// A licence the caller may use, with what is the same for all of its units.
 #[derive(Clone, Debug)]
 pub(super) struct Scope {
@@ -104,6 +109,9 @@ impl Unit {
                 .unwrap_or_default(),
             active_users: self.counted_at.map(|_| count(self.active_users)),
             may_deactivate: may_deactivate(caller.deactivating(), self.activated_by()).is_ok(),
+            // Told of those that are shown (see `with_places`).
+            two_places_at: None,
+            secret_revoked: self.secret_sha256.is_empty(),
         }
     }
 }
@@ -135,7 +143,32 @@ impl Backend {
             let scope = scope.iter().find(|scope| scope.license.id == unit.license_id)?;
             Some(unit.told(caller, scope.status, self.clock.now()))
         });
-        seen.ok_or_else(|| Refusal::NotFound { what: "unit", id: id.to_owned() })
+        let unit = seen.ok_or_else(|| Refusal::NotFound { what: "unit", id: id.to_owned() })?;
+        let mut units = [unit];
+        self.with_places(&mut units).await?;
+        let [unit] = units;
+        Ok(unit)
+    }
+
+    /// Adds which of these units were seen in two places at once.
+    pub(super) async fn with_places(&self, units: &mut [api::Unit]) -> Result<(), StoreError> {
+        for units in units.chunks_mut(CHUNK) {
+            let sql = format!(
+                "SELECT unit_id, two_places_at FROM unit_syncs WHERE two_places_at IS NOT NULL AND unit_id IN ({})",
+                list(1, units.len())
+            );
+            let query = sqlx::query(AssertSqlSafe(sql));
+            let query = units.iter().fold(query, |query, unit| query.bind(unit.unit_id.clone()));
+            let mut seen: HashMap<String, i64> = HashMap::new();
+            for row in query.fetch_all(self.store.reads()).await? {
+                seen.insert(row.try_get("unit_id")?, row.try_get("two_places_at")?);
+            }
+            for unit in units {
+                let at = seen.get(&unit.unit_id).copied();
+                unit.two_places_at = at.map(instant).and_then(wire::timestamp);
+            }
+        }
+        Ok(())
     }
 }
 

@@ -3,11 +3,11 @@
 //! A hub holds only what it can read again. Not here: who watches, and how changes are heard of (see the parent).
 
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeSet, HashMap, HashSet},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
-use sqlx::{Row as _, any::AnyRow};
+use sqlx::Row as _;
 use tokio::sync::{Notify, OnceCell, watch};
 use tokio_util::sync::CancellationToken;
 
@@ -40,9 +40,13 @@ pub(super) struct Topic {
 #[derive(Clone, Debug)]
 pub(super) struct State {
     pub(super) sequence: i64,
+    /// The sequence it was raised to last.
+    pub(super) raised_in: i64,
     pub(super) facts: Arc<Facts>,
     /// Units that were deactivated since somebody watches.
     pub(super) gone: Arc<HashMap<String, Instant>>,
+    /// Units whose secret was revoked since somebody watches.
+    pub(super) revoked: Arc<HashSet<String>>,
 }
 
 impl Hub {
@@ -100,8 +104,9 @@ impl Topic {
     pub(super) async fn state(&self, store: &Store) -> Result<&watch::Sender<State>, StoreError> {
         self.state
             .get_or_try_init(|| async {
-                let Subscription { sequence, facts, .. } = self.read(store).await?;
-                Ok(watch::Sender::new(State { sequence, facts: Arc::new(facts), gone: Arc::default() }))
+                let Subscription { sequence, raised_in, facts, .. } = self.read(store).await?;
+                let (facts, gone, revoked) = (Arc::new(facts), Arc::default(), Arc::default());
+                Ok(watch::Sender::new(State { sequence, raised_in, facts, gone, revoked }))
             })
             .await
     }
@@ -119,20 +124,26 @@ impl Topic {
             return Ok(());
         }
         let changed = sqlx::query(
-            "SELECT unit_id, deactivated_at FROM units
-             WHERE subscription_id = $1 AND $2 < changed_in AND deactivated_at IS NOT NULL",
+            "SELECT unit_id, deactivated_at, CASE WHEN secret_sha256 = '' THEN 1 ELSE 0 END AS revoked FROM units
+             WHERE subscription_id = $1 AND $2 < changed_in AND (deactivated_at IS NOT NULL OR secret_sha256 = '')",
         );
         let changed = changed.bind(&self.id).bind(before).fetch_all(store.reads()).await?;
-        let left = |row: &AnyRow| -> Result<(String, Instant), StoreError> {
-            Ok((row.try_get("unit_id")?, instant(row.try_get("deactivated_at")?)))
-        };
-        let left = changed.iter().map(left).collect::<Result<Vec<_>, _>>()?;
+        let (mut left, mut revoked) = (Vec::new(), Vec::new());
+        for row in &changed {
+            let unit_id: String = row.try_get("unit_id")?;
+            if row.try_get::<i64, _>("revoked")? != 0 {
+                revoked.push(unit_id.clone());
+            }
+            if let Some(since) = row.try_get::<Option<i64>, _>("deactivated_at")? {
+                left.push((unit_id, instant(since)));
+            }
+        }
         told.send_if_modified(|state| {
             // Somebody who read at the same time may have told more already.
             if sequence <= state.sequence {
                 return false;
             }
-            state.sequence = sequence;
+            (state.sequence, state.raised_in) = (sequence, raised_in);
             // Facts that are the same are shared, so that a watcher sees at a glance that nothing concerns it.
             // What was raised concerns everybody.
             if before < raised_in || facts != *state.facts {
@@ -140,6 +151,9 @@ impl Topic {
             }
             if !left.is_empty() {
                 Arc::make_mut(&mut state.gone).extend(left);
+            }
+            if !revoked.is_empty() {
+                Arc::make_mut(&mut state.revoked).extend(revoked);
             }
             true
         });

@@ -227,6 +227,13 @@ impl Book {
         Ok(record.published.facts.sms_credits.map(|SmsCredits(remaining)| remaining))
     }
 
+    /// The numbers of facts that are held signed.
+    #[must_use]
+    pub fn numbers(&self) -> BTreeMap<SubscriptionId, u64> {
+        let number = |record: &Record| record.told.proof.as_ref().map(|proof| proof.sequence);
+        self.records.iter().filter_map(|(id, record)| Some((*id, number(record)?))).collect()
+    }
+
     /// How many subscriptions are held, and the last number given to facts.
     #[must_use]
     pub fn size(&self) -> (usize, u64) {

@@ -191,6 +191,12 @@ impl Outbox {
         self.0.state().hand_over(Tick::now())
     }
 
+    /// The same, and it stays due: it may be that nobody takes it now.
+    #[must_use]
+    pub fn waiting(&self) -> UsageBySubscription {
+        self.0.state().hand_over(Tick::now())
+    }
+
     /// What was handed over of a subscription last was answered at `at`; facts that know of what was taken are about to be
     /// published.
     pub fn take(&self, id: SubscriptionId, answer: &UsageAnswer, at: Instant) {

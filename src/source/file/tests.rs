@@ -1,12 +1,15 @@
 //! A file that is read, edited, replaced, broken and mended.
 
-use std::{fs, os::unix::fs::symlink};
+use std::{collections::BTreeMap, fs, os::unix::fs::symlink};
 
 use super::*;
 use crate::source::{Occasion, usage::UsageBySubscription};
 
 async fn fetch(source: &FileSource) -> Result<Fetched, SourceError> {
-    source.fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new() }).await.fetched
+    source
+        .fetch(Ask { occasion: Occasion::Due, usage: UsageBySubscription::new(), held: BTreeMap::new() })
+        .await
+        .fetched
 }
 
 const POLL: Duration = Duration::from_millis(5);

@@ -37,6 +37,8 @@ pub(super) struct Failure {
     pub(super) error: SourceError,
     /// A replica does not take something that was said.
     pub(super) unacceptable: Option<Unacceptable>,
+    /// A replica does not take the secret.
+    pub(super) unauthenticated: bool,
 }
 
 impl Shared {
@@ -49,7 +51,7 @@ impl Shared {
         asker: &Asker,
     ) -> Result<Synced, Failure> {
         let held = self.memory().newest(&asker.unit_id);
-        let (mut failure, mut unacceptable) = (None, None);
+        let (mut failure, mut unacceptable, mut unauthenticated) = (None, None, false);
         for replica in self.replicas.in_order() {
             match self.ask_replica(replica, request.clone(), unit, asker, held).await {
                 Ok(synced) => {
@@ -62,13 +64,14 @@ impl Shared {
                     {
                         unacceptable = Some(what.clone());
                     }
+                    unauthenticated |= matches!(trouble, Trouble::Unauthenticated(_));
                     failure = Some(joined(failure, trouble.into()));
                 }
             }
         }
         let error =
             failure.unwrap_or_else(|| SourceError::Refused("no licensing backend is named".to_owned()));
-        Err(Failure { error, unacceptable })
+        Err(Failure { error, unacceptable, unauthenticated })
     }
 
     async fn ask_replica(
@@ -129,7 +132,9 @@ impl From<Trouble> for SourceError {
     fn from(trouble: Trouble) -> Self {
         match trouble {
             Trouble::Unreachable(what) => Self::Unreachable(what),
-            Trouble::Untrusted(what) | Trouble::Refused(what) => Self::Refused(what),
+            Trouble::Untrusted(what) | Trouble::Refused(what) | Trouble::Unauthenticated(what) => {
+                Self::Refused(what)
+            }
             Trouble::Unacceptable(Unacceptable { what, for_good: true, .. }) => Self::Refused(what),
             Trouble::Unacceptable(Unacceptable { what, for_good: false, .. }) => Self::Unreachable(what),
         }

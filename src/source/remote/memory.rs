@@ -43,7 +43,10 @@ impl Memory {
         let mut before = std::mem::take(&mut self.units);
         let mut changed = false;
         for unit in units {
-            let known = before.remove(&unit.unit_id).filter(|known| known.unit == unit);
+            let known = before.remove(&unit.unit_id);
+            // With another secret it watches anew.
+            known.iter().filter(|known| known.unit != unit).for_each(Known::end_watch);
+            let known = known.filter(|known| known.unit == unit);
             changed |= known.is_none();
             self.units.insert(unit.unit_id.clone(), known.unwrap_or_else(|| Known::of(unit)));
         }

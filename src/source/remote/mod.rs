@@ -5,6 +5,7 @@
 
 mod ask;
 mod memory;
+mod renewal;
 mod replicas;
 mod sync;
 mod usage;
@@ -63,6 +64,8 @@ pub struct Settings {
     pub poll_interval: Duration,
     /// How long usage waits for company.
     pub usage_delay: UsageDelay,
+    /// After which a unit renews its secret.
+    pub secret_age: Duration,
 }
 
 struct Shared {
@@ -70,6 +73,8 @@ struct Shared {
     trusted: Trusted,
     units_file: UnitsFile,
     settings: Settings,
+    /// What tells this process from another one with the same units.
+    instance: String,
     memory: Mutex<Memory>,
     changed: Notify,
     end: CancellationToken,
@@ -92,7 +97,18 @@ impl RemoteSource {
         }
         let memory = Mutex::new(memory);
         let changed = Notify::new();
-        let shared = Shared { replicas, trusted, units_file, settings, memory, changed, end: end.clone() };
+        let instance = instance();
+        let end_of_watches = end.clone();
+        let shared = Shared {
+            replicas,
+            trusted,
+            units_file,
+            settings,
+            instance,
+            memory,
+            changed,
+            end: end_of_watches,
+        };
         Ok(Self { shared: Arc::new(shared), _watches_end: end.drop_guard() })
     }
 }
@@ -103,6 +119,7 @@ impl Settings {
     pub fn of(config: &config::Config) -> Self {
         let config::Licensing { subscription, timeout, keepalive, usage_delay, sms_delay, .. } =
             config.licensing;
+        let secret_age = config.licensing.secret_age;
         Self {
             subscription,
             trust: config.licensing.trust.clone(),
@@ -112,6 +129,7 @@ impl Settings {
             retry_most: config.refresh.retry_most,
             poll_interval: config.file.poll_interval,
             usage_delay: UsageDelay { counts: usage_delay, sms: sms_delay },
+            secret_age,
         }
     }
 }
@@ -132,9 +150,9 @@ impl FactsSource for RemoteSource {
         let answer = match shared.read_units().await {
             Err(error) => Err(error).into(),
             Ok(false) if ask.occasion == Occasion::Changed && !shared.trusts_others().await => {
-                shared.catch_up().await
+                shared.catch_up(&ask).await
             }
-            Ok(_) => shared.sync_all(&ask.usage).await,
+            Ok(_) => shared.sync_all(&ask).await,
         };
         for (unit, stop) in shared.memory().unwatched(&shared.end) {
             tokio::spawn(watch::watch(Arc::clone(shared), unit, stop));
@@ -159,6 +177,15 @@ impl FactsSource for RemoteSource {
     fn usage_delay(&self, subscription_id: SubscriptionId) -> Option<UsageDelay> {
         // Facts that are deactivated do not say whether the unit was or its licence: what counts of it, the backend knows.
         self.shared.memory().has_unit_of(subscription_id).then_some(self.shared.settings.usage_delay)
+    }
+}
+
+/// 32 random hexadecimal digits; nothing where there are no random bytes, which a sync then fails for.
+fn instance() -> String {
+    let mut bytes = [0; 16];
+    match getrandom::fill(&mut bytes) {
+        Ok(()) => bytes.iter().map(|byte| format!("{byte:02x}")).collect(),
+        Err(_) => String::new(),
     }
 }
 

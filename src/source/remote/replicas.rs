@@ -51,6 +51,8 @@ pub(super) enum Trouble {
     Untrusted(String),
     /// It refuses who asks, or what is asked.
     Refused(String),
+    /// It does not take the secret of who asks.
+    Unauthenticated(String),
     /// It does not take something that is said.
     Unacceptable(Unacceptable),
 }
@@ -133,7 +135,7 @@ impl Replica {
         let said = cause(status).unwrap_or_else(|| status.message().to_owned());
         let unreachable = || Trouble::Unreachable(format!("licensing backend {address}: {said}"));
         match status.code() {
-            Code::Unauthenticated => Trouble::Refused(format!(
+            Code::Unauthenticated => Trouble::Unauthenticated(format!(
                 "the licensing backend does not take the credential of {who}: {said}; if the unit is gone, activate \
                  this server anew with `esa-sidecar activate`"
             )),

@@ -9,16 +9,11 @@ use futures_util::{StreamExt as _, stream};
 use super::{
     Shared,
     ask::{Asker, joined},
-    usage,
 };
 use crate::{
     domain::SubscriptionId,
     proto::licensing::SyncRequest,
-    source::{
-        Answer, Fetched, SourceError, Told,
-        units::Unit,
-        usage::{UsageAnswer, UsageBySubscription},
-    },
+    source::{Answer, Ask, Fetched, SourceError, Told, units::Unit, usage::UsageAnswer},
 };
 
 /// What became of several syncs.
@@ -34,17 +29,16 @@ const SYNCS_AT_A_TIME: usize = 16;
 
 impl Shared {
     /// Hands on what was pushed; only a unit that was told it is deactivated, or is new, syncs.
-    pub(super) async fn catch_up(&self) -> Answer {
+    pub(super) async fn catch_up(&self, ask: &Ask) -> Answer {
         let wanted = self.memory().take_sync_wanted();
-        let nothing = UsageBySubscription::new();
-        let synced = self.sync_each(wanted, &nothing).await;
-        let AllSynced { mut told, failure, .. } = synced;
+        let synced = self.sync_each(wanted, ask).await;
+        let AllSynced { mut told, failure, usage_taken } = synced;
         told.extend(self.memory().take_pushed());
-        Ok(Fetched::Some { told, failure }).into()
+        Answer { fetched: Ok(Fetched::Some { told, failure }), usage_taken }
     }
 
     /// Every unit syncs; a server without any asks what there is to say of its subscription.
-    pub(super) async fn sync_all(&self, usage: &UsageBySubscription) -> Answer {
+    pub(super) async fn sync_all(&self, ask: &Ask) -> Answer {
         self.memory().refused_by = None;
         let units = self.memory().units();
         if units.is_empty() {
@@ -53,7 +47,7 @@ impl Shared {
         drop(self.memory().take_sync_wanted());
         let meant_for = self.settings.subscription;
         let is_activated = units.iter().any(|unit| Some(unit.subscription_id) == meant_for);
-        let AllSynced { mut told, mut failure, usage_taken } = self.sync_each(units, usage).await;
+        let AllSynced { mut told, mut failure, usage_taken } = self.sync_each(units, ask).await;
         if meant_for.is_some() && !is_activated {
             match self.sync_unactivated().await {
                 Ok(not_activated) => told.push(not_activated),
@@ -70,9 +64,9 @@ impl Shared {
         Answer { fetched, usage_taken }
     }
 
-    async fn sync_each(&self, units: Vec<Unit>, usage: &UsageBySubscription) -> AllSynced {
+    async fn sync_each(&self, units: Vec<Unit>, ask: &Ask) -> AllSynced {
         let syncs = units.into_iter().map(async |unit| {
-            let synced = usage::sync(self, &unit, usage.get(&unit.subscription_id)).await;
+            let synced = self.sync_renewed(&unit, ask).await;
             (unit.subscription_id, synced)
         });
         let mut syncs = stream::iter(syncs).buffer_unordered(SYNCS_AT_A_TIME);
@@ -82,7 +76,7 @@ impl Shared {
                 Ok((told, answer)) => {
                     all.told.push(told);
                     // Only what it was given: what was handed over before may not have come through.
-                    if usage.contains_key(&id) {
+                    if ask.usage.contains_key(&id) {
                         all.usage_taken.insert(id, answer);
                     }
                 }

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     proto::licensing::{self as api, RefusedUsage, SyncRequest},
     source::{
-        SourceError, Told,
-        units::{Unit, version_or_own},
+        Told,
+        units::{Secret, Unit, version_or_own},
         usage::{CountKind, Counted, NotTaken, Usage, UsageAnswer},
     },
     wire::{self, usage::ProductVersion},
@@ -38,6 +38,8 @@ struct Syncing<'a> {
     unit: &'a Unit,
     asker: Asker,
     usage: &'a Usage,
+    /// The number of the facts that are held; 0 if none are.
+    held: u64,
     /// Whether the backend takes the version of the product.
     tells_version: bool,
     answer: UsageAnswer,
@@ -51,16 +53,17 @@ pub(super) async fn sync(
     shared: &Shared,
     unit: &Unit,
     usage: Option<&Usage>,
-) -> Result<(Told, UsageAnswer), SourceError> {
+    held: u64,
+) -> Result<(Told, UsageAnswer), Failure> {
     let nothing = Usage::default();
     let usage = usage.unwrap_or(&nothing);
     let items = items(usage);
     let (asker, answer) = (Asker::of(unit), UsageAnswer::default());
-    let mut syncing = Syncing { shared, unit, asker, usage, tells_version: true, answer };
+    let mut syncing = Syncing { shared, unit, asker, usage, held, tells_version: true, answer };
     let told = match syncing.tell(&items).await {
         Ok(told) => told,
-        Err(Failure { error, unacceptable: None }) => return Err(error),
-        Err(Failure { error: _, unacceptable: Some(why) }) => syncing.tell_in_parts(&items, &why).await?,
+        Err(Failure { unacceptable: Some(why), .. }) => syncing.tell_in_parts(&items, &why).await?,
+        Err(failure) => return Err(failure),
     };
     Ok((told, syncing.answer))
 }
@@ -82,7 +85,7 @@ impl Syncing<'_> {
     }
 
     /// Asks for the facts first, and then tells what is taken. `why` it was not taken as a whole.
-    async fn tell_in_parts(&mut self, items: &[Item], why: &Unacceptable) -> Result<Told, SourceError> {
+    async fn tell_in_parts(&mut self, items: &[Item], why: &Unacceptable) -> Result<Told, Failure> {
         let mut told = match self.tell(&[]).await {
             Err(Failure { unacceptable: Some(why), .. }) if why.for_good => {
                 warn!("{} says nothing of its version any more: {}", self.asker.name, why.what);
@@ -129,9 +132,16 @@ impl Syncing<'_> {
             product_version: version.unwrap_or_default().to_owned(),
             // An authentication server has none.
             subunits: None,
+            instance: self.shared.instance.clone(),
         };
         let usage = (!items.is_empty()).then(|| usage_of(self.usage, items, installation));
-        SyncRequest { unit: Some(unit), usage, ..SyncRequest::default() }
+        SyncRequest {
+            unit: Some(unit),
+            usage,
+            next_secret_sha256: self.unit.next_secret.as_ref().map(Secret::sha256).unwrap_or_default(),
+            held_sequence: self.held,
+            ..SyncRequest::default()
+        }
     }
 
     /// Notes what the backend names as refused of `items`, which it was told.

@@ -32,6 +32,7 @@ pub(super) async fn watch(shared: Arc<Shared>, unit: Unit, stop: CancellationTok
                 Trouble::Untrusted(what) => warn!("what was pushed is not taken: {what}"),
                 Trouble::Unreachable(what)
                 | Trouble::Refused(what)
+                | Trouble::Unauthenticated(what)
                 | Trouble::Unacceptable(Unacceptable { what, .. }) => {
                     debug!("not told of changes, trying again: {what}");
                 }

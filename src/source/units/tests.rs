@@ -18,7 +18,16 @@ fn unit(begun: Activating, unit_id: &str) -> Unit {
     let Activating { purpose, secret, .. } = begun;
     let subscription_id = "3A8-WN7-7TD".parse().unwrap();
     let (unit_id, installation) = (unit_id.to_owned(), "main".to_owned());
-    Unit { unit_id, secret, subscription_id, installation, purpose, product_version: "1.0".to_owned() }
+    Unit {
+        unit_id,
+        secret,
+        secret_since: None,
+        next_secret: None,
+        subscription_id,
+        installation,
+        purpose,
+        product_version: "1.0".to_owned(),
+    }
 }
 
 #[test]

@@ -11,6 +11,7 @@ mod list;
 mod office;
 mod rights;
 mod schema;
+mod secrets;
 mod sequence;
 mod sync;
 mod tenants;

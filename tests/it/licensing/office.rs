@@ -457,6 +457,7 @@ impl Office {
             usage,
             nonce: nonce.clone(),
             subscription_id: String::new(),
+            ..Default::default()
         };
         let told = self.sync(&unit.token).sync(request).await.unwrap().into_inner().facts.unwrap();
         let verified = TrustedKeys::of(self.keys.public_keys()).unwrap().verify(&told).unwrap();
@@ -515,7 +516,7 @@ pub(crate) fn reason(status: &Status) -> String {
 }
 
 /// Every table of the backend.
-pub(crate) const TABLES: [&str; 17] = [
+pub(crate) const TABLES: [&str; 18] = [
     "customers",
     "accounts",
     "sign_in_addresses",
@@ -529,6 +530,7 @@ pub(crate) const TABLES: [&str; 17] = [
     "units",
     "installations",
     "sms_sent",
+    "unit_syncs",
     "requests",
     "audit",
     "audit_archives",

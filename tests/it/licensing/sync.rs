@@ -113,6 +113,7 @@ async fn a_server_that_is_not_activated_is_told_that_and_nothing_else(office: Of
             // Whatever it counted counts nowhere.
             usage: users("", 70, office.now()),
             unit: None,
+            ..Default::default()
         };
         let facts = sync(&office, "", request).await.unwrap();
         assert_eq!(facts.facts.activation, Activation::NotActivated);
@@ -175,7 +176,7 @@ async fn what_a_unit_says_of_itself_is_kept(office: Office) {
     let unit = office.activate("", &key, "one").await.unwrap();
     let says = async |product_version: &str, subunits| {
         let (unit_id, product_version) = (unit.id.clone(), product_version.to_owned());
-        let says = Some(api::SyncingUnit { unit_id, product_version, subunits });
+        let says = Some(api::SyncingUnit { unit_id, product_version, subunits, ..Default::default() });
         sync(&office, &unit.token, api::SyncRequest { unit: says, ..request("") }).await.unwrap();
         let request = api::GetUnitRequest { unit_id: unit.id.clone() };
         let told = office.units(&office.owner).get_unit(request).await.unwrap().into_inner().unit.unwrap();

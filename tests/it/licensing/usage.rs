@@ -5,9 +5,10 @@ use esa_sidecar::{
     proto::licensing as api,
 };
 use futures_util::future::join_all;
+use tonic::Code;
 
 use super::{
-    office::{Activated, Office, a_license, timestamp, unique, users},
+    office::{Activated, Office, On, a_license, reason, timestamp, unique, users},
     on_every_store,
 };
 use crate::sidecar::START;
@@ -23,6 +24,8 @@ on_every_store!(
     an_sms_counts_once_and_the_pool_never_goes_below_zero,
     sms_are_taken_from_licenses_that_count_and_from_no_other,
     what_does_not_read_of_a_sync_is_named_and_everything_else_counts,
+    sms_of_a_deactivated_unit_count_until_it_hears_of_it_and_for_a_day_at_most,
+    sums_of_sms_are_in_the_audit_log_once_an_hour,
 );
 
 fn hours(hours: i128) -> Span {
@@ -91,7 +94,7 @@ async fn what_a_deactivated_unit_reports_does_not_count(office: Office) {
         office.clock.advance(hours(1));
         let told = office.synced(&two, users("hq", 95, office.now())).await.facts;
         assert!(matches!(told.activation, Activation::Deactivated { .. }));
-        assert_eq!(told.users.active.0, 10);
+        assert_eq!((told.users.active.0, told.users.licensed.0), (0, 0), "no other fact is told");
         assert_eq!(active(&office, &one, None).await, 10);
     }
     office.deactivate(&office.owner, &[&one.id]).await;
@@ -215,19 +218,16 @@ async fn an_sms_counts_once_and_the_pool_never_goes_below_zero(office: Office) {
     let spent = async |unit: &Activated, usage| credits(&office.synced(unit, usage).await.facts);
     assert_eq!(spent(&one, sms(&["a"], 1)).await, Some(19));
     assert_eq!(spent(&one, sms(&["a"], 1)).await, Some(19), "the same again");
-    assert_eq!(spent(&two, sms(&["a"], 5)).await, Some(19), "the same from another unit");
-    assert_eq!(spent(&one, sms(&["b", "b", "b", "a"], 2)).await, Some(17), "the same in one request");
-    assert_eq!(spent(&one, sms(&["c"], 0)).await, Some(16), "0 counts as 1");
+    assert_eq!(spent(&two, sms(&["a"], 1)).await, Some(18), "another unit's SMS is another one");
+    assert_eq!(spent(&two, sms(&["a"], 1)).await, Some(18));
+    assert_eq!(spent(&one, sms(&["b", "b", "b", "a"], 2)).await, Some(16), "the same in one request");
+    assert_eq!(spent(&one, sms(&["c"], 0)).await, Some(15), "0 counts as 1");
 
-    // The same six from both units at once, through either replica.
-    let all = ["d", "e", "f", "g", "h", "i"];
-    let tries = (0..8).map(|try_| office.synced(if try_ % 2 == 0 { &one } else { &two }, sms(&all, 1)));
-    let told = join_all(tries).await;
+    // The same five many times at once, through either replica.
+    let all = ["d", "e", "f", "g", "h"];
+    let told = join_all((0..8).map(|_| office.synced(&one, sms(&all, 1)))).await;
     assert!(told.iter().all(|told| credits(&told.facts) == Some(10)), "{told:?}");
-
-    office.deactivate(&office.owner, &[&two.id]).await;
-    assert_eq!(spent(&two, sms(&["j"], 4)).await, Some(6), "it was sent, whatever became of the unit");
-    assert_eq!(spent(&one, sms(&["k"], 7)).await, Some(0), "never below zero");
+    assert_eq!(spent(&one, sms(&["k"], 70)).await, Some(0), "never below zero");
     assert_eq!(spent(&one, sms(&["l"], 7)).await, Some(0));
     office.update(&license, with(Some(3)), &["sms_credits"]).await.unwrap();
     assert_eq!(spent(&one, None).await, Some(3), "what was sent beyond zero is not owed");
@@ -293,6 +293,42 @@ async fn refused(office: &Office, unit: &Activated, request: api::SyncRequest) -
     answer.refused.into_iter().map(line).collect()
 }
 
+async fn sms_of_a_deactivated_unit_count_until_it_hears_of_it_and_for_a_day_at_most(office: Office) {
+    let (_, key) = office.license(api::NewLicense { sms_credits: Some(1_000), ..a_license() }).await;
+    let activate = async |device| office.activate("", &key, device).await.unwrap();
+    let (witness, late) = (activate("witness").await, activate("late").await);
+    let left = async || credits(&office.synced(&witness, None).await.facts).unwrap();
+    let sends = |id: &str| api::SyncRequest { usage: sms(&[id, "more"], 100), ..Default::default() };
+    let all = ["usage.sms_sent sms 0+2".to_owned()];
+    // Whoever has the token of a unit that has heard of its deactivation spends nothing.
+    let drained = activate("drained").await;
+    office.deactivate(&office.owner, &[&drained.id]).await;
+    assert_eq!(refused(&office, &drained, sends("before it hears")).await, [""; 0]);
+    assert_eq!(left().await, 800, "it was sent before the unit heard of it");
+    for _ in 0..2 {
+        assert_eq!(refused(&office, &drained, sends(&unique())).await, all);
+    }
+    assert_eq!(left().await, 800);
+    office.deactivate(&office.owner, &[&late.id]).await;
+    office.clock.advance(Span::days(1));
+    assert_eq!(refused(&office, &late, sends("a day later")).await, all);
+    assert_eq!(left().await, 800);
+    assert_eq!(office.numbers("SELECT COUNT(*) FROM sms_sent").await, [2]);
+}
+
+async fn sums_of_sms_are_in_the_audit_log_once_an_hour(office: Office) {
+    let (_, key) = office.license(api::NewLicense { sms_credits: Some(1_000), ..a_license() }).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    for minutes in 0..90 {
+        office.synced(&unit, sms(&[&format!("a {minutes}"), &format!("b {minutes}")], 3)).await;
+        office.clock.advance(Span::from_nanos(60 * Span::SECOND.nanos()));
+    }
+    let entries = office.entries(&office.owner).await;
+    let sums = entries.iter().filter(|entry| entry.action == "unit.sms_sent");
+    let sums: Vec<&str> = sums.map(|entry| entry.detail.as_str()).collect();
+    assert_eq!(sums, ["2 SMS, 6 credits since the last sum", "120 SMS, 360 credits since the last sum"]);
+}
+
 async fn what_does_not_read_of_a_sync_is_named_and_everything_else_counts(office: Office) {
     let (_, key) = office.license(api::NewLicense { sms_credits: Some(5_000), ..a_license() }).await;
     let unit = office.activate("", &key, "one").await.unwrap();
@@ -351,4 +387,49 @@ async fn what_does_not_read_of_a_sync_is_named_and_everything_else_counts(office
     assert_eq!(told, ["unit.subunits", "unit.product_version"].map(str::to_owned).to_vec());
     let widest = users(&"ü".repeat(100), 1_000_000_000_000, office.now());
     assert_eq!(active(&office, &unit, widest).await, 1_000_000_000_000);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_sms_than_a_unit_can_send_are_deferred_and_told_and_count_later() {
+    let office = Office::open_with(On::Sqlite, |settings| {
+        (settings.sms_credits, settings.sms_per_day) = (5, 3);
+    });
+    let mut office = office.await;
+    let (_, key) = office.license(api::NewLicense { sms_credits: Some(100), ..a_license() }).await;
+    let [one, two] = [office.activate("", &key, "one").await, office.activate("", &key, "two").await];
+    let (one, two) = (one.unwrap(), two.unwrap());
+    let sends = |ids: &[&str], credits| api::SyncRequest { usage: sms(ids, credits), ..Default::default() };
+    let left = async |office: &Office| credits(&office.synced(&two, None).await.facts).unwrap();
+    assert_eq!(refused(&office, &one, sends(&["dear"], 6)).await, ["usage.sms_sent sms 0+1 later"]);
+    assert_eq!(refused(&office, &one, sends(&["a", "b"], 5)).await, [""; 0]);
+    let told = refused(&office, &one, sends(&["b", "c", "d", "a", "e", "f"], 1)).await;
+    assert_eq!(
+        told,
+        ["usage.sms_sent sms 2+1 later", "usage.sms_sent sms 4+2 later"],
+        "what is new beyond three"
+    );
+    assert_eq!(left(&office).await, 100 - 5 - 5 - 1);
+    assert_eq!(refused(&office, &two, sends(&["a"], 1)).await, [""; 0], "another unit has its own day");
+    office.clock.advance(Span::days(1));
+    assert_eq!(refused(&office, &one, sends(&["d", "e", "f"], 1)).await, [""; 0]);
+    assert_eq!(left(&office).await, 100 - 5 - 5 - 1 - 1 - 3);
+    office.replace_with(|settings| (settings.sms_credits, settings.sms_per_day) = (6, 9)).await;
+    assert_eq!(refused(&office, &one, sends(&["dear"], 6)).await, [""; 0], "the bound was raised");
+    let entries = office.entries(&office.owner).await;
+    let alarms = entries.iter().filter(|entry| entry.action == "unit.sms_deferred");
+    let alarms: Vec<_> = alarms.map(|entry| (entry.outcome(), entry.target.as_str())).collect();
+    assert_eq!(alarms, [(api::AuditOutcome::Refused, one.id.as_str())], "one a day");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_license_makes_no_units_without_end() {
+    let office = Office::open_with(On::Sqlite, |settings| settings.units_per_license = 3).await;
+    let (_, key) = office.license(api::NewLicense { seats: 1, ..a_license() }).await;
+    for _ in 0..13 {
+        let unit = office.activate("", &key, "one of thirteen").await.unwrap();
+        office.deactivate(&office.owner, &[&unit.id]).await;
+    }
+    let refused = office.activate("", &key, "one more").await.unwrap_err();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    assert!(refused.message().contains("backend.units_per_license"), "{}", refused.message());
 }

@@ -12,7 +12,7 @@ use tokio::time::timeout;
 use tonic::{Code, Status, Streaming};
 
 use super::{
-    office::{Activated, Office, On, a_license, reason, users},
+    office::{Activated, Office, On, a_license, reason, unique, users},
     on_every_store,
 };
 
@@ -114,14 +114,17 @@ async fn a_unit_that_watches_hears_of_its_own_deactivation_and_of_no_other(offic
         (Activation::Active, 7),
         "the first it hears of since"
     );
-    let told = watches[0].next().await.facts;
-    assert_eq!((told.activation, told.users.licensed.0), (Activation::Deactivated { since }, 7));
     let told = watch(&office, &unit).await.next().await.facts;
     assert_eq!(
         told.activation,
         Activation::Deactivated { since },
         "a watch that begins later hears it first"
     );
+    // That seats changed, it was not told: what it hears next is that its secret opens nothing.
+    let request = api::RevokeUnitSecretRequest { request_id: unique(), unit_id: unit.id.clone() };
+    office.units(&office.owner).revoke_unit_secret(request).await.unwrap();
+    let refused = timeout(SOON, watches[0].stream.message()).await.expect("nothing is told").unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
 }
 
 /// A sidecar that synced and then watches must never be told an older number.

@@ -105,6 +105,7 @@ impl Backend {
             scope.map_or(LicenseStatus::Attention, |scope| scope.status)
         };
         let mut units: Vec<_> = found.iter().map(|(unit, _)| unit.told(caller, status(unit), t)).collect();
+        self.with_places(&mut units).await?;
         let size = listing.size.min(pages::fitting(units.iter().map(Message::encoded_len)));
         units.truncate(size);
         let last = size.checked_sub(1).and_then(|last| found.get(last)).filter(|_| size < found.len());

@@ -1,0 +1,51 @@
+//! The secret of a unit is revoked: whoever has it speaks for the unit no more (semantics 7.28).
+//!
+//! Not here: how a unit renews its secret by itself (see `licensing::sync`).
+
+use super::{Unit, by_id, syncs::Syncs};
+use crate::{
+    domain::unit::may_deactivate,
+    licensing::{
+        Backend,
+        caller::Caller,
+        change::Change,
+        issue::{entry, held},
+        licenses,
+        refusal::Refusal,
+    },
+};
+
+impl Backend {
+    /// Revokes the secret of a unit within `change`.
+    pub(in crate::licensing) async fn revoke_secret(
+        &self,
+        change: &mut Change,
+        caller: &Caller,
+        id: &str,
+    ) -> Result<(), Refusal> {
+        let (unit, _) = seen(change, caller, id).await?;
+        let mut subscription = held(change, &unit.subscription_id).await?;
+        // What was read before it was held may have changed since.
+        let (unit, customer_id) = seen(change, caller, id).await?;
+        if may_deactivate(caller.deactivating(), unit.activated_by()).is_err() {
+            let what = "this unit was not activated with your account; ask an owner to revoke its secret";
+            return Err(Refusal::NotAllowed(what));
+        }
+        let update = sqlx::query("UPDATE units SET secret_sha256 = '', changed_in = $2 WHERE unit_id = $1");
+        update.bind(unit.id.clone()).bind(subscription.sequence + 1).execute(&mut *change.tx).await?;
+        let syncs = Syncs::of(&mut *change.tx, &unit.id).await?;
+        Syncs { next_secret_sha256: String::new(), ..syncs }.write(change, &unit.id).await?;
+        subscription.settle(change, true).await?;
+        change.audit(entry(caller, &customer_id, "unit.revoke_secret", &unit.id, &unit.device_name));
+        Ok(())
+    }
+}
+
+/// The unit, if the caller sees it, and its customer.
+async fn seen(change: &mut Change, caller: &Caller, id: &str) -> Result<(Unit, String), Refusal> {
+    let missing = || Refusal::NotFound { what: "unit", id: id.to_owned() };
+    let unit = by_id(&mut *change.tx, id).await?.ok_or_else(missing)?;
+    let usable = licenses::usable(&mut *change.tx, caller).await?;
+    let license = usable.into_iter().find(|license| license.id == unit.license_id).ok_or_else(missing)?;
+    Ok((unit, license.customer_id))
+}
