@@ -35,7 +35,7 @@ pub(super) trait Asked: Message {
 pub(super) trait Answered: Message + Clone + Default {
     /// As it is kept for whoever asks the same again: without secrets, and without what can be said again.
     #[must_use]
-    fn as_kept(self) -> Self {
+    fn for_keeping(self) -> Self {
         self
     }
 }
@@ -177,7 +177,7 @@ impl Backend {
             return Ok(Done { answer, repeated: true });
         }
         let (change, answer) = work(change).await?;
-        self.told(change.answer(&answer.clone().as_kept()).await?);
+        self.told(change.answer(&answer.clone().for_keeping()).await?);
         Ok(Done { answer, repeated: false })
     }
 }
@@ -259,7 +259,7 @@ macro_rules! asked_and_answered_in_secret {
         }
 
         impl Answered for api::$response {
-            fn as_kept(mut self) -> Self {
+            fn for_keeping(mut self) -> Self {
                 self.$secret.clear();
                 self
             }
@@ -297,7 +297,7 @@ impl Asked for api::DeactivateUnitsRequest {
 }
 
 impl Answered for api::DeactivateUnitsResponse {
-    fn as_kept(mut self) -> Self {
+    fn for_keeping(mut self) -> Self {
         self.results.iter_mut().for_each(|result| result.message.clear());
         self
     }
@@ -310,7 +310,7 @@ impl Asked for api::ImportLicensesRequest {
 }
 
 impl Answered for api::ImportLicensesResponse {
-    fn as_kept(self) -> Self {
-        Self { licenses: self.licenses.into_iter().map(Answered::as_kept).collect() }
+    fn for_keeping(self) -> Self {
+        Self { licenses: self.licenses.into_iter().map(Answered::for_keeping).collect() }
     }
 }
