@@ -1,8 +1,8 @@
 //! `licensing`: the licensing backend by itself, for a fleet of sidecars.
 
-use std::{num::NonZeroUsize, path::PathBuf, sync::Arc};
+use std::{num::NonZeroUsize, path::PathBuf, process::ExitCode, sync::Arc};
 
-use clap::Args;
+use clap::{Args, Subcommand};
 
 use super::{
     CommandError, CommandResult, output, read_tls, reread::Reread, run_server::Process, serve::flag,
@@ -13,7 +13,7 @@ use crate::{
     config::Config,
     edge::{address::ListenAddress, listener::Listener, passed::Passed, tls::Files},
     health::Monitor,
-    licensing::{Anew, FIRST_ACCOUNT, Opened},
+    licensing::{Anew, FIRST_ACCOUNT, Opened, store::Store},
     server,
 };
 
@@ -23,7 +23,10 @@ use crate::{
 /// `backend.database` names one; then any number of these may run on it. The first start makes an owner and puts its
 /// one-time password into a file of the data folder, whose path is printed.
 #[derive(Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub(super) struct Licensing {
+    #[command(subcommand)]
+    command: Option<LicensingCommand>,
     /// The configuration (TOML)
     #[arg(long, value_name = "FILE")]
     config: Option<PathBuf>,
@@ -49,8 +52,44 @@ pub(super) struct Licensing {
     replace_key: bool,
 }
 
+#[derive(Subcommand)]
+enum LicensingCommand {
+    /// Bring the schema of the database up to date, without running a backend
+    ///
+    /// A backend does so by itself when it starts. Where its role may only read and write rows, run this first, as the
+    /// role that owns the database; a backend on a schema that is up to date changes nothing of it.
+    Migrate(Migrate),
+}
+
+#[derive(Args)]
+struct Migrate {
+    /// The configuration (TOML)
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// `postgres://user:password@host/database`, or a file for SQLite
+    #[arg(long, value_name = "URL")]
+    database: Option<String>,
+}
+
+impl Migrate {
+    fn run(self) -> CommandResult {
+        let flags = flag("--database", "backend.database", self.database);
+        let config = Config::read(self.config, flags.into_iter().collect()).map_err(CommandError::faults)?;
+        let database = config.backend.database_in(&config.data_dir);
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        let failed = |error| CommandError::new(format!("{database}: {error}"));
+        let done = runtime.block_on(Store::migrate(&database)).map_err(failed)?;
+        let done = if done { "is up to date now" } else { "was up to date" };
+        output::print(&format!("{database}: the schema {done}\n"))?;
+        Ok(ExitCode::SUCCESS)
+    }
+}
+
 impl Licensing {
     pub(super) fn run(self) -> CommandResult {
+        if let Some(LicensingCommand::Migrate(migrate)) = self.command {
+            return migrate.run();
+        }
         let flags = [
             flag("--licensing-listen", "listen.licensing", self.licensing_listen),
             flag("--probe-listen", "listen.probes", self.probe_listen),

@@ -2,7 +2,7 @@
 //!
 //! Not here: where a sidecar finds a backend (see `licensing`).
 
-use std::time::Duration;
+use std::{path::Path, time::Duration};
 
 use super::{
     database::{Database, TlsKeys},
@@ -57,6 +57,12 @@ pub struct Backend {
 }
 
 impl Backend {
+    /// The database of a backend with this data folder.
+    #[must_use]
+    pub fn database_in(&self, data_dir: &Path) -> Database {
+        self.database.clone().unwrap_or_else(|| Database::Sqlite(data_dir.join("licensing/licensing.db")))
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             database: database(reader),

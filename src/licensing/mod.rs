@@ -33,10 +33,19 @@ mod usage;
 mod watch;
 mod wire;
 
-use std::sync::{Arc, atomic::AtomicI64};
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, AtomicI64, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
 use tokio_util::sync::CancellationToken;
-use tonic::service::{Routes, RoutesBuilder};
+use tonic::{
+    Request,
+    service::{Routes, RoutesBuilder, interceptor::InterceptedService},
+};
 
 pub use self::{
     accounts::FIRST_ACCOUNT,
@@ -78,8 +87,13 @@ pub struct Backend {
     places: Arc<Places>,
     /// The latest instant this replica signed facts by, as it is kept.
     newest_signed: Arc<AtomicI64>,
+    /// The database does not answer.
+    away: Arc<AtomicBool>,
     stop: CancellationToken,
 }
+
+/// How often it is tried whether the database takes writes, while it does.
+const WRITE_EVERY: Duration = Duration::from_secs(30);
 
 impl Backend {
     /// A backend on an open database. Watches end with `stop`.
@@ -104,6 +118,7 @@ impl Backend {
             places: Places::new(settings.watches),
             newest_signed: Arc::new(AtomicI64::new(i64::MIN)),
             settings: Arc::new(settings),
+            away: Arc::default(),
             stop,
         }
     }
@@ -123,12 +138,25 @@ impl Backend {
     pub fn routes(&self) -> Routes {
         let most = self.settings.request_bytes;
         let mut routes = RoutesBuilder::default();
+        let away = Arc::clone(&self.away);
+        // Each of them would wait for a connection, some more than once.
+        let unless_away = move |request: Request<()>| {
+            if away.load(Ordering::Relaxed) { Err(Refusal::Deaf.into()) } else { Ok(request) }
+        };
+        macro_rules! with {
+            ($server:ident) => {
+                InterceptedService::new(
+                    $server::new(self.clone()).max_decoding_message_size(most),
+                    unless_away.clone(),
+                )
+            };
+        }
         routes
-            .add_service(SyncServiceServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(UnitServiceServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(LicenseServiceServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(AccountServiceServer::new(self.clone()).max_decoding_message_size(most))
-            .add_service(AuditServiceServer::new(self.clone()).max_decoding_message_size(most));
+            .add_service(with!(SyncServiceServer))
+            .add_service(with!(UnitServiceServer))
+            .add_service(with!(LicenseServiceServer))
+            .add_service(with!(AccountServiceServer))
+            .add_service(with!(AuditServiceServer));
         routes.routes()
     }
 
@@ -138,10 +166,34 @@ impl Backend {
         &self.keys
     }
 
-    /// Follows whether the database answers.
+    /// Follows whether the database can be used, and tells of an outage once when it begins and once when it ends. While
+    /// the database does not answer, calls are refused at once.
     pub async fn follow(&self, tell: impl Fn(bool)) {
+        let (mut began, mut written) = (None::<Instant>, None::<Instant>);
         loop {
-            tell(self.store.is_reachable().await);
+            let is_due = written.is_none_or(|at: Instant| WRITE_EVERY <= at.elapsed());
+            let writes = self.store.take_suspicion() || began.is_some() || is_due;
+            match (self.store.check(writes).await, began) {
+                (Ok(()), before) => {
+                    if let Some(began) = before {
+                        tracing::info!("the database can be used again, after {:?}", began.elapsed());
+                    }
+                    began = None;
+                    written = if writes { Some(Instant::now()) } else { written };
+                    self.away.store(false, Ordering::Relaxed);
+                    tell(true);
+                }
+                (Err(outage), before) => {
+                    if before.is_none() {
+                        tracing::error!(
+                            "the database cannot be used, and this backend is not ready: {outage}"
+                        );
+                        began = Some(Instant::now());
+                    }
+                    self.away.store(!outage.answers, Ordering::Relaxed);
+                    tell(false);
+                }
+            }
             tokio::time::sleep(self.settings.poll_interval).await;
         }
     }

@@ -88,8 +88,7 @@ impl Opened {
         let home = data_dir.join("licensing");
         let shown = || home.display().to_string();
         folder::make(&home).map_err(|error| OpenError::Folder(shown(), error))?;
-        let database =
-            settings.database.clone().unwrap_or_else(|| Database::Sqlite(home.join("licensing.db")));
+        let database = settings.database_in(data_dir);
         let lock = match &database {
             Database::Sqlite(_) => Some(lock(&home)?),
             Database::Postgres(_) => None,

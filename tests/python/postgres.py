@@ -9,6 +9,8 @@ import tempfile
 import threading
 from pathlib import Path
 
+from sidecar import eventually
+
 SCRIPT = Path(__file__).parents[1] / "postgres"
 SSL_REQUEST = struct.pack("!II", 8, 80877103)
 ASKS_FOR_CLEARTEXT = b"R" + struct.pack("!II", 8, 3)
@@ -40,6 +42,41 @@ class Postgres:
     def close(self):
         """Stops it at once."""
         subprocess.run([SCRIPT, "stop", self._server], check=False, capture_output=True)
+        shutil.rmtree(self._folder, ignore_errors=True)
+
+
+class Pooler:
+    """PgBouncer before a server, on a Unix socket. ESA_SIDECAR_PGBOUNCER is the folder it is unpacked in, if it is not installed."""
+
+    def __init__(self, server, mode):
+        self._folder = Path(tempfile.mkdtemp(prefix="esa-pgb.", dir="/tmp"))
+        self._folder.chmod(0o777)
+        target = server.url.partition("?")[2].replace("&", " ")
+        (self._folder / "config").write_text(
+            f"[databases]\n* = {target} user=postgres\n[pgbouncer]\nlisten_port = 6432\nlisten_addr =\n"
+            f"unix_socket_dir = {self._folder}\nauth_type = any\npool_mode = {mode}\n"
+            "ignore_startup_parameters = extra_float_digits\n"
+            + ("user = postgres\n" if os.getuid() == 0 else ""),
+            encoding="ascii",
+        )
+        unpacked = os.environ.get("ESA_SIDECAR_PGBOUNCER")
+        program = f"{unpacked}/usr/sbin/pgbouncer" if unpacked else "pgbouncer"
+        libraries = {"LD_LIBRARY_PATH": ":".join(map(str, Path(unpacked).glob("usr/lib/*")))} if unpacked else {}
+        self._process = subprocess.Popen(
+            [program, self._folder / "config"], env=os.environ | libraries, stderr=subprocess.DEVNULL
+        )
+        eventually((self._folder / ".s.PGSQL.6432").exists)
+
+    def url(self, database):
+        """The URL of a database through it."""
+        return f"postgres://postgres@localhost/{database}?host={self._folder}&port=6432"
+
+    def __enter__(self):
+        return self
+
+    def __exit__(self, *_):
+        self._process.terminate()
+        self._process.wait()
         shutil.rmtree(self._folder, ignore_errors=True)
 
 

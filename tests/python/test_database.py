@@ -2,16 +2,23 @@
 
 import os
 import re
+import resource
 import subprocess
+import urllib.error
+import urllib.request
 from contextlib import contextmanager
+from pathlib import Path
 
 import pytest
 
 from certificates import Authority
-from postgres import Postgres, Recorder, environment, without_tls
-from sidecar import Running, binary
+from person import Person
+from postgres import Pooler, Postgres, Recorder, environment, without_tls
+from sidecar import Running, binary, eventually
 
 PASSWORD = "s3cret-of-the-database"
+OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
+OWNERS_PASSWORD = "correct horse battery"
 # Linux takes both for this machine; the configuration cannot know that, so to it they are other machines.
 FAR, OTHER_NAME = "0.0.0.0", "[::ffff:127.0.0.1]"
 WITHIN = 30
@@ -64,11 +71,40 @@ def checked(home, toml):
     return done.returncode, done.stdout + done.stderr
 
 
+class Backend(Running):
+    """A backend that is told of a file that may not grow as of a full disk."""
+
+    is_known = False
+
+    def process_options(self):
+        """Python ignores the signal, and would have its child hear it."""
+        return {"restore_signals": False}
+
+    def is_ready(self):
+        """Whether `/readyz` says so."""
+        try:
+            with urllib.request.urlopen(f"http://{self.probes}/readyz", timeout=WITHIN) as answer:
+                return answer.status == 200
+        except urllib.error.HTTPError:
+            return False
+
+    def writes(self, home):
+        """Whether the owner signs in, which is written down; the first time with a one-time password."""
+        who = Person(home / "person", self.licensing)
+        if not self.is_known:
+            one_time_password = Path(self.line(OWNER)[1]).read_text(encoding="utf-8").strip()
+            who.signs_in_first("owner", one_time_password, OWNERS_PASSWORD)
+            self.is_known = True
+        said = who.types("accounts", "sign-in", "owner", "--password-file", who.file("password", OWNERS_PASSWORD))
+        assert said.status == 0 or "database" in said.err, said
+        return said.status == 0
+
+
 @contextmanager
 def serving(home, database, **settings):
     """A backend on it while it runs."""
     arguments = ["licensing", "--data-dir", home, "--licensing-listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
-    with Running(arguments, ["licensing", "probes"], home, BACKEND__DATABASE=database, **settings) as backend:
+    with Backend(arguments, ["licensing", "probes"], home, BACKEND__DATABASE=database, **settings) as backend:
         yield backend
 
 
@@ -154,3 +190,85 @@ def test_check_config_tells_how_the_database_is_spoken_to(own, authority, tmp_pa
         ended, said = checked(tmp_path, f"[backend]\n{toml}\n")
         assert ended == status and re.search(words, said), (toml, ended, said)
         assert PASSWORD not in said
+
+
+def test_a_disk_that_was_full_is_written_to_again_and_the_outage_is_told_once(tmp_path):
+    """The process is not restarted; it is not ready meanwhile."""
+    database = tmp_path / "licensing.db"
+    with serving(tmp_path / "data", str(database), BACKEND__POLL_INTERVAL="100ms") as backend:
+        eventually(backend.is_ready)
+        assert backend.writes(tmp_path)
+        full = database.with_name("licensing.db-wal").stat().st_size
+        resource.prlimit(backend.process.pid, resource.RLIMIT_FSIZE, (full, resource.RLIM_INFINITY))
+        assert not backend.writes(tmp_path)
+        eventually(lambda: not backend.is_ready(), within=WITHIN)
+        assert not backend.writes(tmp_path)
+        resource.prlimit(backend.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        eventually(lambda: backend.writes(tmp_path), within=WITHIN)
+        eventually(backend.is_ready, within=WITHIN)
+        assert backend.log().count("the database cannot be used") == 1
+        assert backend.log().count("the database can be used again") == 1
+
+
+def test_sessions_that_became_read_only_are_given_up(postgres, tmp_path):
+    """As after a failover, where they are on what was made a standby; it is not ready meanwhile."""
+    postgres.sql("CREATE DATABASE failover")
+    ours = postgres.url.replace("/postgres?", "/failover?")
+
+    def others(setting):
+        postgres.sql(
+            f"ALTER DATABASE failover SET default_transaction_read_only = {setting}",
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = 'failover'" if setting == "on" else "",
+        )
+
+    with serving(tmp_path / "data", ours, BACKEND__POLL_INTERVAL="100ms") as backend:
+        eventually(backend.is_ready)
+        assert backend.writes(tmp_path)
+        others("on")
+        eventually(lambda: not backend.is_ready(), within=WITHIN)
+        assert not backend.writes(tmp_path)
+        others("off")
+        eventually(lambda: backend.writes(tmp_path), within=WITHIN)
+        eventually(backend.is_ready, within=WITHIN)
+
+
+def test_a_role_that_only_reads_and_writes_rows_runs_on_a_schema_that_is_up_to_date(postgres, tmp_path):
+    """The owner of the database migrates it; before that the role is told so."""
+    postgres.sql("CREATE DATABASE rows_only", "CREATE ROLE worker LOGIN")
+    owner = postgres.url.replace("/postgres?", "/rows_only?")
+    worker = owner.replace("postgres@", "worker@", 1)
+    status, said = started(tmp_path / "data", worker)
+    assert status == 2 and "esa-sidecar licensing migrate" in said and len(said.splitlines()) == 1, said
+    for words in ["is up to date now", "was up to date"]:
+        migrate = [binary(), "licensing", "migrate", "--database", owner]
+        done = subprocess.run(migrate, capture_output=True, text=True, check=False, env=environment())
+        assert done.returncode == 0 and words in done.stdout, done
+    postgres.sql("GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA public TO worker", database="rows_only")
+    with serving(tmp_path / "data", worker) as backend:
+        eventually(backend.is_ready)
+        assert backend.writes(tmp_path)
+
+
+def test_what_cannot_be_worked_with_is_told_at_the_start(postgres, tmp_path):
+    """A database that is not in UTF8, and a pooler that gives a connection several sessions."""
+    postgres.sql("CREATE DATABASE latin ENCODING 'LATIN1' TEMPLATE template0 LC_COLLATE 'C' LC_CTYPE 'C'")
+    status, said = started(tmp_path / "latin", postgres.url.replace("/postgres?", "/latin?"))
+    assert status == 2 and "LATIN1" in said and "ENCODING 'UTF8'" in said and len(said.splitlines()) == 1, said
+    postgres.sql("CREATE DATABASE pooled")
+    with Pooler(postgres, "transaction") as pooler:
+        status, said = started(tmp_path / "pooled", pooler.url("pooled"))
+        assert status == 2 and "pool_mode = session" in said and len(said.splitlines()) == 1, said
+    with Pooler(postgres, "session") as pooler, serving(tmp_path / "pooled", pooler.url("pooled")) as backend:
+        eventually(backend.is_ready)
+        assert backend.writes(tmp_path)
+
+
+def test_a_file_of_somebody_else_is_told_in_one_line_and_left_as_it_is(tmp_path):
+    """Its mode, its bytes, and what is beside it."""
+    notes = tmp_path / "notes.txt"
+    notes.write_text("notes", encoding="ascii")
+    notes.chmod(0o644)
+    status, said = started(tmp_path / "data", str(notes))
+    assert status == 2 and "no file of SQLite" in said and len(said.splitlines()) == 1, said
+    assert notes.read_text(encoding="ascii") == "notes" and notes.stat().st_mode & 0o777 == 0o644
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["data", "notes.txt"]

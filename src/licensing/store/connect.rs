@@ -13,12 +13,12 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use sqlx::{
-    Any, AnyPool, Executor as _,
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _,
     any::{AnyConnectOptions, AnyPoolOptions, install_drivers},
     pool::PoolOptions,
 };
 
-use super::{Database, StoreError, file};
+use super::{Database, StoreError, file, pooler, probe};
 use crate::{
     config::Postgres,
     edge::tls::{Advice, TlsError, in_words_for, machine_authorities},
@@ -28,6 +28,8 @@ use crate::{
 pub(super) struct Connected {
     pub(super) writes: AnyPool,
     pub(super) reads: AnyPool,
+    /// One connection apart from those, by which it is known whether the database can be used however busy those are.
+    pub(super) probe: AnyPool,
     /// The PostgreSQL server.
     pub(super) server: Option<Arc<Server>>,
 }
@@ -40,6 +42,13 @@ pub(super) struct Server {
     _authorities: Option<File>,
 }
 
+/// How long a call waits for a connection: SQLite has one writer, and a server that takes as long has gone.
+const WAIT_FOR_FILE: Duration = Duration::from_secs(10);
+const WAIT_FOR_SERVER: Duration = Duration::from_secs(4);
+
+/// And how long whoever asks whether there is one.
+const PROBE: Duration = Duration::from_secs(3);
+
 /// What to do about a server that is not believed.
 const ADVICE: Advice = Advice {
     authority: "as `backend.database_ca` in the configuration",
@@ -51,10 +60,11 @@ pub(super) async fn connect(database: &Database, connections: u32) -> Result<Con
     install_drivers(&[sqlx::sqlite::any::DRIVER, sqlx::postgres::any::DRIVER]).ok();
     match database {
         Database::Sqlite(path) => {
+            file::look(path).await?;
             file::make(path).map_err(|error| StoreError::File(path.clone(), error))?;
-            let options = file::url(path).parse::<AnyConnectOptions>()?;
+            let options = file::url(path, "mode=rwc").parse::<AnyConnectOptions>()?;
             // SQLite has one writer at a time; one connection waits in line more cheaply than several try.
-            let writes = pool(1).after_connect(|connection, _| {
+            let writes = pool(1, WAIT_FOR_FILE).after_connect(|connection, _| {
                 Box::pin(async move {
                     connection.execute("PRAGMA journal_mode = WAL").await?;
                     // A change that was answered survives a power cut.
@@ -63,22 +73,59 @@ pub(super) async fn connect(database: &Database, connections: u32) -> Result<Con
                     Ok(())
                 })
             });
-            let writes = writes.connect_with(options.clone()).await?;
-            let reads = pool(connections).after_connect(|connection, _| {
+            let writes = whole(writes).connect_with(options.clone()).await?;
+            let reads = pool(connections, WAIT_FOR_FILE).after_connect(|connection, _| {
                 Box::pin(async move { connection.execute("PRAGMA query_only = ON").await.map(drop) })
             });
-            Ok(Connected { writes, reads: reads.connect_with(options).await?, server: None })
+            let reads = reads.connect_with(options.clone()).await?;
+            let probe = pool(1, PROBE).after_connect(|connection, _| {
+                // Whoever writes meanwhile shows that it can be written to.
+                Box::pin(async move { connection.execute("PRAGMA busy_timeout = 500").await.map(drop) })
+            });
+            Ok(Connected { writes, reads, probe: probe.connect_lazy_with(options), server: None })
         }
         Database::Postgres(postgres) => {
             let server = Server::of(postgres)?;
-            let both = pool(connections).connect_with(server.url.parse::<AnyConnectOptions>()?).await?;
-            Ok(Connected { writes: both.clone(), reads: both, server: Some(Arc::new(server)) })
+            let options = server.url.parse::<AnyConnectOptions>()?;
+            pooler::look(&options).await?;
+            let both = whole(pool(connections, WAIT_FOR_SERVER));
+            let both = both.test_before_acquire(false).before_acquire(|connection, _| {
+                // In place of the question whether it still answers: a server that became a standby does.
+                Box::pin(async move { Ok(!is_read_only(connection).await?) })
+            });
+            let both = both.connect_with(options.clone()).await?;
+            let probe = pool(1, PROBE).connect_lazy_with(options);
+            Ok(Connected { writes: both.clone(), reads: both, probe, server: Some(Arc::new(server)) })
         }
     }
 }
 
-fn pool(most: u32) -> PoolOptions<Any> {
-    AnyPoolOptions::new().max_connections(most).acquire_timeout(Duration::from_secs(10))
+fn pool(most: u32, wait: Duration) -> PoolOptions<Any> {
+    AnyPoolOptions::new().max_connections(most).acquire_timeout(wait)
+}
+
+/// Gives up a connection that is still in a transaction when it comes back: what was to end it failed, as it does where
+/// SQLite rolled back by itself on a full disk, and nothing could ever be begun on it again.
+fn whole(pool: PoolOptions<Any>) -> PoolOptions<Any> {
+    pool.after_release(|connection, _| {
+        Box::pin(async move {
+            // Behind whatever is still to be done on it.
+            connection.ping().await?;
+            let is_whole = !connection.is_in_transaction();
+            if !is_whole {
+                probe::suspect();
+            }
+            Ok(is_whole)
+        })
+    })
+}
+
+/// Whether a PostgreSQL server takes no writes: a standby, or one that was told to.
+pub(super) async fn is_read_only(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    let said: String = sqlx::query_scalar("SELECT CAST(current_setting('transaction_read_only') AS TEXT)")
+        .fetch_one(connection)
+        .await?;
+    Ok(said == "on")
 }
 
 impl Server {
@@ -103,8 +150,13 @@ fn in_memory(text: &str) -> Result<File, StoreError> {
     made().map_err(|error| StoreError::File("the authorities of this machine, in memory".into(), error))
 }
 
+pub(super) fn code(error: &sqlx::Error) -> Option<String> {
+    Some(error.as_database_error()?.code()?.into_owned())
+}
+
 impl From<sqlx::Error> for StoreError {
     fn from(error: sqlx::Error) -> Self {
+        probe::suspect_after(&error);
         let why = if let sqlx::Error::Io(error) = &error {
             in_words_for(error, ADVICE)
         } else if let sqlx::Error::Tls(error) = &error {
@@ -117,7 +169,13 @@ impl From<sqlx::Error> for StoreError {
         } else {
             None
         };
-        why.map_or(Self::Database(error), Self::Insecure)
+        // invalid_sql_statement_name, duplicate_prepared_statement: another session than the one that prepared it.
+        let is_pooled = |code: &str| ["26000", "42P05"].contains(&code);
+        match why {
+            Some(why) => Self::Insecure(why),
+            None if code(&error).is_some_and(|code| is_pooled(&code)) => Self::Pooled,
+            None => Self::Database(error),
+        }
     }
 }
 

@@ -6,12 +6,23 @@
 mod connect;
 mod file;
 mod migrate;
+mod pooler;
+mod probe;
 
-use std::{future::Future, path::PathBuf, sync::Arc, time::Duration};
+use std::{
+    future::Future,
+    path::PathBuf,
+    sync::{Arc, atomic::AtomicU64},
+    time::Duration,
+};
 
 use sqlx::{Any, AnyPool, Executor, Transaction, postgres::PgListener};
 
-use self::connect::{Connected, Server};
+pub use self::probe::Outage;
+use self::{
+    connect::{Connected, Server},
+    migrate::Schema,
+};
 pub use crate::config::Database;
 use crate::{domain::Instant, edge::tls::TlsError};
 
@@ -24,6 +35,9 @@ pub struct Store {
     writes: AnyPool,
     reads: AnyPool,
     database: Database,
+    probe: AnyPool,
+    /// How many signs of trouble were looked into.
+    signs: Arc<AtomicU64>,
     server: Option<Arc<Server>>,
     notifies: bool,
 }
@@ -37,6 +51,32 @@ pub enum StoreError {
     /// It is not who it should be, or does not believe who we are.
     #[error("TLS to the database: {0}")]
     Insecure(String),
+    /// It is another program's.
+    #[error("{0}, and nothing in it was changed; name a database of its own")]
+    NotOurs(&'static str),
+    /// A later version wrote it.
+    #[error(
+        "a later version of this program has brought its schema to step {0}, which this one does not know; start that version"
+    )]
+    Newer(i64),
+    /// The schema is behind, and the role may not change it.
+    #[error(
+        "its schema is not up to date, and this role may not change it ({0}); run `esa-sidecar licensing migrate` once as \
+         the role that owns the database"
+    )]
+    MayNotMigrate(sqlx::Error),
+    /// Between us and it is something that hands one session to many.
+    #[error(
+        "a connection pooler hands the statements of one connection to several sessions (PgBouncer's `pool_mode = \
+         transaction`): set `pool_mode = session` for this database, or `max_prepared_statements = 200` (PgBouncer 1.21 \
+         or later), or connect to PostgreSQL itself"
+    )]
+    Pooled,
+    /// Names could not be kept as they are.
+    #[error(
+        "it is encoded in {0}, and names are kept in UTF8; make one with `ENCODING 'UTF8' TEMPLATE template0`"
+    )]
+    Encoding(String),
     /// The files that TLS to it takes cannot be used.
     #[error(transparent)]
     Tls(Box<TlsError>),
@@ -54,20 +94,33 @@ pub enum StoreError {
 /// The channel on which replicas tell each other what changed.
 const CHANNEL: &str = "esa_licensing";
 
+/// How long a notification may take at the start.
+const HEARD_WITHIN: Duration = Duration::from_secs(2);
+
 /// How often a change that met another one is tried again.
 const TRIES: u32 = 20;
 
 impl Store {
     /// Opens the database and brings its schema up to date.
     pub async fn open(database: Database, connections: u32) -> Result<Self, StoreError> {
-        let Connected { writes, reads, server } = connect::connect(&database, connections).await?;
+        let Connected { writes, reads, probe, server } = connect::connect(&database, connections).await?;
+        migrate::up(&writes, &database).await?;
         let notifies = match &server {
             Some(server) => can_notify(&reads, &server.url).await?,
             None => false,
         };
-        let store = Self { writes, reads, database, server, notifies };
-        migrate::up(&store.writes, &store.database).await?;
-        Ok(store)
+        let signs = Arc::new(AtomicU64::new(probe::signs()));
+        Ok(Self { writes, reads, database, probe, signs, server, notifies })
+    }
+
+    /// Brings the schema of a database up to date without opening it; whether there was anything to do.
+    pub async fn migrate(database: &Database) -> Result<bool, StoreError> {
+        let Connected { writes, reads, .. } = connect::connect(database, 1).await?;
+        let before = migrate::look(&writes, database).await?;
+        let done = migrate::up(&writes, database).await;
+        writes.close().await;
+        reads.close().await;
+        done.map(|()| before != Schema::Current)
     }
 
     /// For statements that change nothing.
@@ -133,15 +186,11 @@ impl Store {
         }
     }
 
-    /// Whether it answers.
-    pub async fn is_reachable(&self) -> bool {
-        sqlx::query("SELECT 1").execute(&self.reads).await.is_ok()
-    }
-
     /// Closes all connections.
     pub async fn close(&self) {
         self.writes.close().await;
         self.reads.close().await;
+        self.probe.close().await;
     }
 }
 
@@ -157,20 +206,31 @@ async fn listen(url: &str) -> Result<PgListener, StoreError> {
     Ok(listener)
 }
 
-/// Whether the database notifies, tried once. Without it every change would fail that tells of itself.
+/// Whether the database notifies, tried once: without it every change would fail that tells of itself, and a pooler may
+/// take the word of whoever listens and then give the session to somebody else.
 async fn can_notify(pool: &AnyPool, url: &str) -> Result<bool, StoreError> {
-    let tried = match notify(pool, "").await {
-        Ok(()) => listen(url).await.map(drop),
-        refused => refused,
+    let tried = async {
+        let mut listener = listen(url).await?;
+        notify(pool, "").await?;
+        let heard = async { listener.recv().await.map(drop) };
+        match tokio::time::timeout(HEARD_WITHIN, heard).await {
+            Ok(heard) => Ok(heard.map(|()| true)?),
+            Err(_) => {
+                tracing::info!(
+                    "other replicas' changes are found by polling, for a notification was not heard"
+                );
+                Ok(false)
+            }
+        }
     };
-    match tried {
+    match tried.await {
         Err(StoreError::Database(error)) if is_refusal(&error) => {
             tracing::info!(
                 "other replicas' changes are found by polling, for the database does not notify: {error}"
             );
             Ok(false)
         }
-        tried => tried.map(|()| true),
+        tried => tried,
     }
 }
 
@@ -189,13 +249,15 @@ pub trait Contended {
 
 impl Contended for StoreError {
     fn is_contended(&self) -> bool {
-        let Self::Database(error) = self else { return false };
-        // serialization_failure, deadlock_detected, and unique_violation: somebody took the name in between, which the
-        // next try finds; SQLITE_BUSY and its extensions.
-        let codes = ["40001", "40P01", "23505", "5", "261", "517"];
-        let code = error.as_database_error().and_then(|error| error.code());
-        code.is_some_and(|code| codes.contains(&code.as_ref()))
+        matches!(self, Self::Database(error) if is_contended(error))
     }
+}
+
+fn is_contended(error: &sqlx::Error) -> bool {
+    // serialization_failure, deadlock_detected, and unique_violation: somebody took the name in between, which the next
+    // try finds; SQLITE_BUSY and its extensions.
+    let codes = ["40001", "40P01", "23505", "5", "261", "517"];
+    connect::code(error).is_some_and(|code| codes.contains(&code.as_str()))
 }
 
 /// An instant as it is kept: nanoseconds since 1970, between the years 1677 and 2262.
