@@ -31,7 +31,11 @@ impl CheckConfig {
                 postgres.security()
             ))?;
         }
-        let faults = tls.map(|tls| tls.revocation_faults()).unwrap_or_default();
+        let of_tls = tls.map(|tls| {
+            let lists = tls.revocation_faults().into_iter().map(|fault| fault.to_string());
+            tls.certificate_faults().into_iter().chain(lists).collect::<Vec<_>>()
+        });
+        let faults = of_tls.unwrap_or_default();
         for fault in &faults {
             output::print(&format!("{shown}: it can be used, but {fault}\n"))?;
         }

@@ -146,7 +146,12 @@ async fn who_is_not_believed_over_tls_is_not_called_and_it_is_said_what_to_do() 
         (backend.url(), Some(foreign.path("ca.pem")), 2, "authority that is not believed here; name that"),
         (backend.url(), None, 2, "authority"),
         (backend.url(), Some(foreign.path("none.pem")), 2, "none.pem`: No such file"),
-        (backend.url(), Some(authority.path("server.key")), 2, "server.key` holds no certificate"),
+        (
+            backend.url(),
+            Some(authority.path("server.key")),
+            2,
+            "server.key`: line 1: a certificate is expected here, not `PRIVATE KEY`",
+        ),
         (expired.url(), Some(aged.path("ca.pem")), 2, "has expired; it needs another"),
         (format!("https://127.0.0.1:{}", backend.port), Some(authority.path("ca.pem")), 2, "only valid for"),
         (format!("https://{}", plain.address), Some(authority.path("ca.pem")), 2, "no TLS is spoken"),

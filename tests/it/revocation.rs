@@ -6,7 +6,9 @@ use esa_sidecar::{
     clock::ManualClock,
     domain::Instant,
     edge::address::ListenAddress,
-    proto::enforcement::{Operation, enforcement_service_client::EnforcementServiceClient},
+    proto::enforcement::{
+        Operation, WatchSubscriptionRequest, enforcement_service_client::EnforcementServiceClient,
+    },
     rfc3339,
 };
 use tokio::sync::mpsc;
@@ -16,7 +18,7 @@ use crate::{
     callers::Guarded,
     certificates::{Authority, Issued},
     cli::{command, shown},
-    sidecar::question,
+    sidecar::{ID, question},
 };
 
 const NAME: &str = "spiffe://example.org/authentication";
@@ -167,8 +169,15 @@ async fn where_lists_are_required_callers_whose_authority_has_none_in_date_are_r
     let (caller, others) = (one.issue(NAME, 7), other.issue(NAME, 7));
     assert!(is_answered(&sidecar, &one, &caller).await);
     assert!(!is_answered(&sidecar, &one, &others).await);
+    let mut open = EnforcementServiceClient::new(sidecar.connect(&one, Some(&caller)).await.unwrap());
+    let watch = open.watch_subscription(WatchSubscriptionRequest { subscription_id: ID.to_owned() });
+    let mut watch = watch.await.unwrap().into_inner();
+    assert!(watch.message().await.unwrap().is_some());
     clock.set(year(2028));
     assert!(!is_answered(&sidecar, &one, &caller).await);
+    // Nor does it stay connected.
+    let ended = tokio::time::timeout(Duration::from_secs(10), watch.message()).await;
+    assert!(ended.expect("the watch ends").unwrap().is_none());
     fs::write(one.path("revoked.pem"), one.list(&[8], 2028, 2029) + &other.list(&[], 2028, 2029)).unwrap();
     log.says("no longer so that there is no revocation list of `CN=other`").await;
     for (issued, answered) in [(caller, true), (others, true), (one.issue(NAME, 8), false)] {

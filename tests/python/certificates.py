@@ -16,6 +16,14 @@ database = index.txt
 crlnumber = crlnumber
 default_md = sha256
 crl_extensions = list
+new_certs_dir = .
+policy = anybody
+rand_serial = yes
+[anybody]
+commonName = supplied
+[server]
+basicConstraints = critical,CA:FALSE
+subjectAltName = DNS:localhost
 [list]
 authorityKeyIdentifier = keyid:always
 """
@@ -31,14 +39,25 @@ class Authority:
         self._folder = folder
         (folder / "openssl.cnf").write_text(CONFIG, encoding="ascii")
         told = ["basicConstraints=critical,CA:TRUE", "keyUsage=critical,keyCertSign,cRLSign"]
-        self.certificate, self._key = self._make("ca", "An authority of tests", told)
+        self.certificate, self.key = self._make("ca", "An authority of tests", told)
         self.caller = self.issue("caller", "DNS:caller.test")
 
     def issue(self, name, *names, days=2):
         """A certificate for these names (DNS:…, IP:… or URI:…) and its key, as paths."""
         told = ["basicConstraints=critical,CA:FALSE", "extendedKeyUsage=serverAuth,clientAuth"]
         told.append("subjectAltName=" + ",".join(names))
-        return self._make(name, name, told, "-CA", self.certificate, "-CAkey", self._key, days=days)
+        return self._make(name, name, told, "-CA", self.certificate, "-CAkey", self.key, days=days)
+
+    def issue_for(self, name, since, until):
+        """The same for localhost, from one instant (YYYYMMDDHHMMSSZ) until another."""
+        _, key = self.issue(name, "DNS:localhost")
+        asked, made = (self._folder / f"{name}.{kind}" for kind in ("csr", "dated.pem"))
+        openssl("req", "-new", "-config", "openssl.cnf", "-key", key, "-subj", f"/CN={name}", "-out", asked, cwd=self._folder)
+        (self._folder / "index.txt").touch()
+        signed = ["-keyfile", self.key, "-cert", self.certificate, "-batch", "-notext", "-extensions", "server"]
+        dates = ["-startdate", since, "-enddate", until]
+        openssl("ca", "-config", "openssl.cnf", "-in", asked, "-out", made, *signed, *dates, cwd=self._folder)
+        return made, key
 
     def settings(self):
         """Those of a sidecar on this machine that speaks TLS with a certificate of this authority."""
@@ -50,7 +69,7 @@ class Authority:
         (self._folder / "index.txt").touch()
         (self._folder / "crlnumber").write_text("01\n", encoding="ascii")
         made = self._folder / f"{name}.crl"
-        signed = ["-keyfile", self._key, "-cert", self.certificate, "-crlhours", str(hours), "-out", made]
+        signed = ["-keyfile", self.key, "-cert", self.certificate, "-crlhours", str(hours), "-out", made]
         openssl("ca", "-config", "openssl.cnf", "-gencrl", *signed, cwd=self._folder)
         return made
 

@@ -178,7 +178,7 @@ def test_check_config_tells_how_the_database_is_spoken_to(own, authority, tmp_pa
         (f"database = '{url('127.0.0.1', 1)}'", 0, "no TLS, for it is on this machine"),
         (f"database = '{far}?sslmode=require'", 64, "sslmode=require.*backend.database_plaintext = true"),
         (f"database = '{far}'\ndatabase_ca = '/nowhere.pem'", 2, "/nowhere.pem"),
-        (f"database = '{far}'\ndatabase_ca = '{key}'", 2, "holds no certificate"),
+        (f"database = '{far}'\ndatabase_ca = '{key}'", 2, "line 1: a certificate is expected here, not `PRIVATE KEY`"),
         (f"database = '{far}'\ndatabase_certificate = '{own.caller[0]}'", 64, "goes with `backend.database_key`"),
         (
             f"database = '{far}'\ndatabase_certificate = '{own.caller[0]}'\ndatabase_key = '{authority.caller[1]}'",

@@ -16,11 +16,13 @@ use rustls::{
     },
     version::{TLS12, TLS13},
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject};
+use rustls_pki_types::CertificateDer;
 
 use super::{
     Files,
+    pem::{self, Block, Kind},
     present::Present,
+    refused,
     revocation::{self, List, Outlook},
     validity,
 };
@@ -44,6 +46,13 @@ pub enum TlsError {
     /// What should be in it is not.
     #[error("`{0}` holds no {1} in PEM form")]
     Missing(PathBuf, &'static str),
+    /// The key in it takes a password, and there is nobody to ask for one.
+    #[error(
+        "the private key in `{path}` is encrypted; decrypt it (`openssl pkey -in '{path}' -out NEW-FILE`) into a file of \
+         mode 600",
+        path = .0.display()
+    )]
+    Encrypted(PathBuf),
     /// What is in it does not read.
     #[error("`{0}`: {1}")]
     Malformed(PathBuf, String),
@@ -78,12 +87,22 @@ impl Contents {
 
     /// When the first certificate of each file expires, under the name of its key.
     pub(super) fn certificates_expire(&self) -> impl Iterator<Item = (&'static str, Instant)> {
-        let files = [("certificate", Some(&self.certificate)), ("client_ca", self.client_ca.as_ref())];
-        files.into_iter().filter_map(|(name, pem)| {
-            let ends = CertificateDer::pem_slice_iter(pem?)
-                .filter_map(|certificate| validity::end_of_certificate(&certificate.ok()?).ok());
+        let files = [
+            ("certificate", Some(&self.certificate), Kind::Chain),
+            ("client_ca", self.client_ca.as_ref(), Kind::Authorities),
+        ];
+        files.into_iter().filter_map(|(name, bytes, kind)| {
+            // They were read once; the path is in what would be said otherwise.
+            let blocks = pem::read(bytes?, Path::new(""), kind).ok()?;
+            let ends = blocks.iter().filter_map(|block| validity::end_of_certificate(&block.der).ok());
             Some((name, ends.min()?))
         })
+    }
+
+    /// What callers will find wrong with the certificate that is shown, which is in `path`.
+    pub(super) fn faults(&self, path: &Path, now: Instant) -> Vec<String> {
+        let chain = certificates(&self.certificate, path, Kind::Chain).unwrap_or_default();
+        chain.first().map(|shown| refused::of_server(shown, now)).unwrap_or_default()
     }
 
     /// Whether the same certificates of callers are believed.
@@ -99,9 +118,8 @@ impl Contents {
     ) -> Result<(Arc<ServerConfig>, Outlook), TlsError> {
         let provider = Arc::new(aws_lc_rs::default_provider());
         let versions: &[_] = if files.allow_tls12 { &[&TLS13, &TLS12] } else { &[&TLS13] };
-        let chain = certificates(&self.certificate, &files.certificate)?;
-        let key = PrivateKeyDer::from_pem_slice(&self.key)
-            .map_err(|_| TlsError::Missing(files.key.clone(), "private key"))?;
+        let chain = certificates(&self.certificate, &files.certificate, Kind::Chain)?;
+        let key = pem::private_key(&self.key, &files.key)?;
         let pair = |error| TlsError::Pair(files.certificate.clone(), files.key.clone(), error);
         let builder = ServerConfig::builder_with_provider(Arc::clone(&provider))
             .with_protocol_versions(versions)
@@ -132,7 +150,7 @@ impl Contents {
         provider: Arc<CryptoProvider>,
     ) -> Result<(Arc<dyn ClientCertVerifier>, Outlook), TlsError> {
         let mut roots = RootCertStore::empty();
-        for authority in certificates(authorities, path)? {
+        for authority in certificates(authorities, path, Kind::Authorities)? {
             roots.add(authority).map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
         }
         let roots = Arc::new(roots);
@@ -154,8 +172,21 @@ impl Contents {
     }
 }
 
-pub(super) fn certificates(pem: &[u8], path: &Path) -> Result<Vec<CertificateDer<'static>>, TlsError> {
-    let read: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(pem).collect();
-    let read = read.map_err(|error| TlsError::Malformed(path.to_owned(), error.to_string()))?;
-    if read.is_empty() { Err(TlsError::Missing(path.to_owned(), "certificate")) } else { Ok(read) }
+/// The certificates of a file, each of which reads as one.
+pub(super) fn certificates(
+    bytes: &[u8],
+    path: &Path,
+    kind: Kind,
+) -> Result<Vec<CertificateDer<'static>>, TlsError> {
+    let read = pem::read(bytes, path, kind)?.into_iter().map(|Block { der, line, .. }| {
+        let der = CertificateDer::from(der);
+        let Err(error) = webpki::EndEntityCert::try_from(&der) else { return Ok(der) };
+        // Old authorities have certificates of version 1, which are good for nothing else.
+        if webpki::anchor_from_trusted_cert(&der).is_ok() {
+            return Ok(der);
+        }
+        let what = format!("line {line}: the certificate that begins here does not read ({error})");
+        Err(TlsError::Malformed(path.to_owned(), what))
+    });
+    read.collect()
 }

@@ -6,7 +6,9 @@
 mod files;
 mod hello;
 mod names;
+mod pem;
 mod present;
+mod refused;
 mod revocation;
 mod trust;
 mod validity;
@@ -98,6 +100,14 @@ impl Tls {
         self.current.load().revocation.faults(self.present.now())
     }
 
+    /// What callers will find wrong with the certificate that is shown now, and where it is.
+    #[must_use]
+    pub fn certificate_faults(&self) -> BTreeSet<String> {
+        let shown = self.files.certificate.display();
+        let faults = self.current.load().contents.faults(&self.files.certificate, self.present.now());
+        faults.into_iter().map(|fault| format!("the certificate in `{shown}`: {fault}")).collect()
+    }
+
     /// When the first certificate, and the first revocation list, of each file is out of date.
     #[must_use]
     pub fn expires(&self) -> Vec<(&'static str, Instant)> {
@@ -127,8 +137,14 @@ impl Tls {
     /// Looks at the files and the clock every so often, for ever, and says what came of it.
     pub async fn follow(self: Arc<Self>, every: Duration) {
         let (mut failed, mut told) = (None, Told::of(self.files.require_revocations));
+        let mut shown = BTreeSet::new();
         loop {
-            told.tell(self.revocation_faults());
+            let faults = self.certificate_faults();
+            faults.difference(&shown).for_each(|fault| error!("{fault}"));
+            shown = faults;
+            if told.tell(self.revocation_faults()) && self.files.require_revocations {
+                self.ask_to_come_again();
+            }
             tokio::time::sleep(every).await;
             let tls = Arc::clone(&self);
             let Ok(reloaded) = tokio::task::spawn_blocking(move || tls.reload()).await else { return };
@@ -152,13 +168,29 @@ impl Tls {
         }
     }
 
+    /// Asks whoever was believed to come again: a list has run out meanwhile, and a caller of that authority is refused.
+    fn ask_to_come_again(&self) {
+        let before = self.current.load_full();
+        let Current { contents, config, revocation, outdated } = &*before;
+        self.current.store(Arc::new(Current {
+            contents: contents.clone(),
+            config: Arc::clone(config),
+            revocation: revocation.clone(),
+            outdated: CancellationToken::new(),
+        }));
+        outdated.cancel();
+    }
+
     /// Agrees on TLS with the other end: the connection, its names, and when who was believed has to come again.
     pub(super) async fn accept(
         &self,
         io: TcpStream,
     ) -> io::Result<(TlsStream<Hello<TcpStream>>, Option<Names>, CancellationToken)> {
         let current = self.current.load_full();
-        let mut stream = TlsAcceptor::from(Arc::clone(&current.config)).accept(Hello::new(io)).await?;
+        let mut stream = TlsAcceptor::from(Arc::clone(&current.config))
+            .accept(Hello::new(io))
+            .await
+            .map_err(refused::of_caller)?;
         stream.get_mut().0.agreed();
         let shown = stream.get_ref().1.peer_certificates().and_then(<[_]>::first);
         let names = shown.map(Names::of);

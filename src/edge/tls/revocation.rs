@@ -10,11 +10,15 @@ use der::{
     asn1::{AnyRef, ObjectIdentifier},
 };
 use rustls::RootCertStore;
-use rustls_pki_types::{CertificateRevocationListDer, pem::PemObject as _};
+use rustls_pki_types::CertificateRevocationListDer;
 use tracing::{info, warn};
 use webpki::{BorrowedCertRevocationList, CertRevocationList};
 
-use super::{TlsError, validity};
+use super::{
+    TlsError,
+    pem::{self, Block, Kind},
+    validity,
+};
 use crate::{domain::Instant, rfc3339};
 
 /// What is wrong with revocation lists.
@@ -47,7 +51,7 @@ pub(super) struct List {
 }
 
 /// What can be wrong with the lists that count: it is known when they are read, but for the time.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default)]
 pub(super) struct Outlook {
     /// Authorities, and when their next list is due.
     due: Vec<(String, Instant)>,
@@ -64,14 +68,16 @@ pub(super) struct Told {
 
 /// The lists that count in a file. rustls takes the first that is about a certificate, so of several that are about the
 /// same ones the newest is left, and of those made at the same instant the last: it is enough to append it.
-pub(super) fn read(pem: &[u8], path: &Path) -> Result<Vec<List>, TlsError> {
+pub(super) fn read(bytes: &[u8], path: &Path) -> Result<Vec<List>, TlsError> {
     let malformed = |error: String| TlsError::Malformed(path.to_owned(), error);
-    let mut lists = CertificateRevocationListDer::pem_slice_iter(pem)
-        .map(|der| List::read(der.map_err(|error| malformed(error.to_string()))?).map_err(malformed))
+    let mut lists = pem::read(bytes, path, Kind::Revocations)?
+        .into_iter()
+        .map(|Block { der, line, .. }| {
+            let does_not_read =
+                |error| malformed(format!("line {line}: the list that begins here does not read ({error})"));
+            List::read(der.into()).map_err(does_not_read)
+        })
         .collect::<Result<Vec<_>, _>>()?;
-    if lists.is_empty() {
-        return Err(TlsError::Missing(path.to_owned(), "revocation list"));
-    }
     lists.reverse();
     lists.sort_by_key(|list| Reverse(list.made));
     let mut newest: Vec<List> = Vec::new();
@@ -138,15 +144,19 @@ impl Told {
         Self { faults: BTreeSet::new(), consequence }
     }
 
-    /// Tells what is wrong now and was not before, and what is not wrong any more.
-    pub(super) fn tell(&mut self, now: BTreeSet<RevocationFault>) {
+    /// Tells what is wrong now and was not before, and what is not wrong any more; whether anything is wrong now that was
+    /// not before.
+    pub(super) fn tell(&mut self, now: BTreeSet<RevocationFault>) -> bool {
+        let mut is_worse = false;
         for fault in now.difference(&self.faults) {
             warn!("{fault}: {}", self.consequence);
+            is_worse = true;
         }
         for fault in self.faults.difference(&now) {
             info!("it is no longer so that {fault}");
         }
         self.faults = now;
+        is_worse
     }
 }
 

@@ -9,7 +9,6 @@ use std::{
     sync::Arc,
 };
 
-use base64::{Engine as _, prelude::BASE64_STANDARD};
 use rustls::{
     CertificateError, DigitallySignedStruct, OtherError, RootCertStore, SignatureScheme,
     client::{
@@ -19,10 +18,15 @@ use rustls::{
     crypto::{CryptoProvider, aws_lc_rs, verify_tls12_signature, verify_tls13_signature},
     sign::CertifiedKey,
 };
-use rustls_pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
+use rustls_pki_types::{CertificateDer, ServerName, UnixTime};
 use tonic::transport::{ClientTlsConfig, Endpoint, Identity};
 
-use super::{TlsError, files::certificates};
+use super::{
+    TlsError,
+    files::certificates,
+    pem::{self, Kind},
+    refused::in_certificate,
+};
 
 /// Whom a client believes, and who it says it is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -98,8 +102,8 @@ impl Trust {
         let Some((certificate, key)) = &self.shown else { return Ok(()) };
         let (chain, private) = (read(certificate)?, read(key)?);
         let pair = |error| TlsError::Pair(certificate.clone(), key.clone(), error);
-        let chain = certificates(&chain, certificate)?;
-        CertifiedKey::from_der(chain, private_key(&private, key)?, &provider).map_err(pair).map(drop)
+        let chain = certificates(&chain, certificate, Kind::Chain)?;
+        CertifiedKey::from_der(chain, pem::private_key(&private, key)?, &provider).map_err(pair).map(drop)
     }
 }
 
@@ -108,14 +112,7 @@ pub fn machine_authorities() -> Result<String, TlsError> {
     let loaded = rustls_native_certs::load_native_certs();
     // Those that do not read are no authorities, as for everybody else on the machine.
     let usable = loaded.certs.iter().filter(|der| RootCertStore::empty().add((*der).clone()).is_ok());
-    let pem: String = usable
-        .map(|der| {
-            let text = BASE64_STANDARD.encode(der);
-            let lines: Vec<&str> =
-                (0..text.len()).step_by(64).filter_map(|at| text.get(at..text.len().min(at + 64))).collect();
-            format!("-----BEGIN CERTIFICATE-----\n{}\n-----END CERTIFICATE-----\n", lines.join("\n"))
-        })
-        .collect();
+    let pem: String = usable.map(|der| pem::write("CERTIFICATE", der)).collect();
     if pem.is_empty() { Err(TlsError::NoAuthorities) } else { Ok(pem) }
 }
 
@@ -123,23 +120,20 @@ fn read(path: &Path) -> Result<Vec<u8>, TlsError> {
     fs::read(path).map_err(|error| TlsError::Unreadable(path.to_owned(), error))
 }
 
-fn private_key(pem: &[u8], path: &Path) -> Result<PrivateKeyDer<'static>, TlsError> {
-    PrivateKeyDer::from_pem_slice(pem).map_err(|_| TlsError::Missing(path.to_owned(), "private key"))
-}
-
 fn identity(certificate: &Path, key: &Path) -> Result<Identity, TlsError> {
     let (chain, private) = (read(certificate)?, read(key)?);
-    certificates(&chain, certificate)?;
-    private_key(&private, key)?;
-    Ok(Identity::from_pem(chain, private))
+    // What is read here is what is shown, whatever tonic makes of the files.
+    let chain = certificates(&chain, certificate, Kind::Chain)?;
+    let chain: String = chain.iter().map(|der| pem::write("CERTIFICATE", der)).collect();
+    Ok(Identity::from_pem(chain, pem::write_key(&pem::private_key(&private, key)?)))
 }
 
 impl Authorities {
     fn read(&self) -> Result<Arc<WebPkiServerVerifier>, TlsError> {
         let Self { path, provider } = self;
-        let pem = read(path)?;
+        let bytes = read(path)?;
         let mut roots = RootCertStore::empty();
-        for authority in certificates(&pem, path)? {
+        for authority in certificates(&bytes, path, Kind::Authorities)? {
             roots.add(authority).map_err(|error| TlsError::Malformed(path.clone(), error.to_string()))?;
         }
         WebPkiServerVerifier::builder_with_provider(Arc::new(roots), Arc::clone(provider))
@@ -236,5 +230,5 @@ fn refused_certificate(why: &CertificateError, advice: Advice) -> String {
     if let CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } = why {
         return format!("{why}; call it by a name that its certificate is for, or give it one for this name");
     }
-    format!("its certificate is not believed: {why}")
+    in_certificate(why).unwrap_or_else(|| format!("its certificate is not believed: {why}"))
 }

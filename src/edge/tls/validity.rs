@@ -11,19 +11,31 @@ use der::{
 
 use crate::domain::{Instant, Span};
 
-/// The instant after which a certificate has expired (RFC 5280 4.1.2.5).
+/// The instant after which a certificate has expired.
 pub(super) fn end_of_certificate(certificate: &[u8]) -> der::Result<Instant> {
+    of_certificate(certificate).map(|(_, until)| until)
+}
+
+/// The first and the last instant at which a certificate is valid (RFC 5280 4.1.2.5).
+pub(super) fn of_certificate(certificate: &[u8]) -> der::Result<(Instant, Instant)> {
     first_in(certificate, |said| {
         let is_version = matches!(Tag::peek(said)?, Tag::ContextSpecific { number: TagNumber(0), .. });
         if is_version {
             said.tlv_bytes()?;
         }
         let (_serial, _algorithm, _issuer) = (said.tlv_bytes()?, said.tlv_bytes()?, said.tlv_bytes()?);
-        said.sequence(|validity| {
-            let _from = instant(validity)?;
-            instant(validity)
-        })
+        said.sequence(|validity| Ok((instant(validity)?, instant(validity)?)))
     })
+}
+
+/// Whether it says of itself that it is an authority's: `basicConstraints`, critical or not, with `cA` set.
+pub(super) fn is_authority(certificate: &[u8]) -> bool {
+    // SEQUENCE { OID 2.5.29.19, [BOOLEAN TRUE,] OCTET STRING { SEQUENCE { BOOLEAN TRUE …
+    const OID: [u8; 5] = [0x06, 0x03, 0x55, 0x1d, 0x13];
+    let after = certificate.windows(OID.len()).position(|window| window == OID);
+    let after = after.and_then(|at| certificate.get(at + OID.len()..)).unwrap_or_default();
+    let value = after.strip_prefix(&[0x01, 0x01, 0xff]).unwrap_or(after);
+    matches!(value, [0x04, _, 0x30, _, 0x01, 0x01, 0xff, ..])
 }
 
 /// When a list was made and when the next is due (RFC 5280 5.1.2.4, 5.1.2.5).
