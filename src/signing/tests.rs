@@ -12,7 +12,10 @@ use crate::{
         Activation, Facts, Instant,
         facts::{ActiveUsers, FairUse, LicensedUsers, Users},
     },
-    proto::licensing::{self as api, SignedFacts},
+    proto::{
+        enforcement,
+        licensing::{self as api, SignedFacts},
+    },
     wire,
 };
 
@@ -155,7 +158,28 @@ fn signed_facts_that_do_not_read_are_refused_with_the_field() {
     check(|payload| payload.issued_at = None, "issued_at: missing");
     check(|payload| payload.issued_at.as_mut().unwrap().nanos = -1, "issued_at: ");
     check(|payload| payload.facts = None, "facts: missing");
-    check(|payload| payload.facts.as_mut().unwrap().users = None, "facts.users: missing");
+    // All of it has to be told, but to a unit that was deactivated (semantics 7.27).
+    let check_active = |leave_out: fn(&mut enforcement::SubscriptionFacts), field: &str| {
+        let mut changed = payload();
+        let told = changed.facts.insert((&Facts { activation: Activation::Active, ..facts() }).into());
+        leave_out(told);
+        let refused = trusted.verify(&keys.sign(changed.encode_to_vec())).unwrap_err();
+        assert!(matches!(&refused, Refused::Unreadable(what) if what.starts_with(field)), "{refused}");
+    };
+    check_active(|facts| facts.users = None, "facts.users: missing");
+    check_active(|facts| facts.expires_at = None, "facts.expires_at: missing");
+    check_active(|facts| facts.all_users = None, "facts.all_users: missing");
+    check_active(|facts| facts.components = None, "facts.components: missing");
+}
+
+#[test]
+fn a_unit_that_was_deactivated_is_told_so_and_need_be_told_nothing_else() {
+    let (_folder, keys) = keys();
+    let mut told = payload();
+    let facts = told.facts.as_mut().unwrap();
+    (facts.users, facts.expires_at, facts.all_users, facts.components) = (None, None, None, None);
+    let read = trusting(&keys).verify(&keys.sign(told.encode_to_vec())).unwrap();
+    assert_eq!(read.facts.activation, Activation::Deactivated { since: T });
 }
 
 #[test]
