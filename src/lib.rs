@@ -13,6 +13,8 @@
 //! | [`domain`] | the rules of the two documents, pure: facts × instant × question → decision |
 //! | [`names`], [`rfc3339`], [`sha256`] | how the domain's values, instants and digests are written |
 //! | [`tally`] | counts that many threads add to |
+//! | [`escape`] | text from elsewhere, made safe to show |
+//! | [`byte_order_mark`] | text files as editors save them |
 //! | [`folder`] | files that are their owner's alone, replaced whole |
 //! | [`wire`] | facts and instants as the protocol carries them |
 //! | [`backoff`] | how long to wait before asking again |
@@ -34,6 +36,7 @@
 //! **licence** and the **units** activated with it are what the licensing backend manages.
 
 pub mod backoff;
+pub mod byte_order_mark;
 pub mod cache;
 pub mod cli;
 pub mod clock;
@@ -41,6 +44,7 @@ pub mod config;
 pub mod domain;
 pub mod edge;
 pub mod enforcement;
+pub mod escape;
 pub mod folder;
 pub mod freshness;
 pub mod health;

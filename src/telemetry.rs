@@ -1,7 +1,10 @@
 //! The log, on standard error: text for people or JSON for programs.
 //!
 //! Not here: what is logged. A failure is logged once, where it is handled. Whoever logs never waits for whoever
-//! reads: lines go through a bounded queue to a thread of their own, and what finds no room is counted and told.
+//! reads: lines go through a bounded queue to a thread of their own, and what finds no room is counted and told. How a
+//! line is written is in `line`.
+
+mod line;
 
 use std::{
     io::{self, IsTerminal as _},
@@ -11,7 +14,7 @@ use std::{
 use tracing::{error, level_filters::LevelFilter};
 use tracing_appender::non_blocking::{ErrorCounter, NonBlockingBuilder, WorkerGuard};
 use tracing_subscriber::{
-    filter::Targets, fmt, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
+    filter::Targets, layer::SubscriberExt as _, registry, util::SubscriberInitExt as _,
 };
 
 use crate::config::{Log, LogFormat};
@@ -35,15 +38,10 @@ impl Telemetry {
         let (writer, guard) =
             NonBlockingBuilder::default().lossy(true).buffered_lines_limit(log.queue).finish(io::stderr());
         let dropped = writer.error_counter();
-        let lines = fmt::layer()
-            .with_writer(writer)
-            .with_ansi(io::stderr().is_terminal())
-            // A reader that has gone must not take the sidecar with it.
-            .log_internal_errors(false);
         let registry = registry().with(targets(log));
         let _ = match log.format {
-            LogFormat::Text => registry.with(lines.with_target(false)).try_init(),
-            LogFormat::Json => registry.with(lines.json().flatten_event(true)).try_init(),
+            LogFormat::Text => registry.with(line::text(writer, io::stderr().is_terminal())).try_init(),
+            LogFormat::Json => registry.with(line::json(writer)).try_init(),
         };
         Self { dropped, _writer: guard }
     }

@@ -2,13 +2,7 @@
 //!
 //! Not here: what the unit is then told (see `source::remote`).
 
-use std::{
-    fs,
-    io::{self, Read as _},
-    path::PathBuf,
-    process::ExitCode,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
@@ -17,12 +11,13 @@ use super::{
     CommandError, CommandResult,
     client::{Believed, broken_off, failed, runtime},
     output, serve,
-    unit_management::caller::token_of,
+    unit_management::{caller::token_of, secret},
 };
 use crate::{
     config::{self, Config},
     domain::SubscriptionId,
     edge::{remote::RemoteAddress, tls::Trust},
+    escape::escape_and_shorten,
     proto::licensing::{
         ActivateUnitRequest, ActivateUnitResponse, Unit as ApiUnit, unit_service_client::UnitServiceClient,
     },
@@ -60,7 +55,7 @@ pub(super) struct Activate {
     #[arg(long)]
     again: bool,
     /// How long to wait for an answer, such as `500ms` or `5s`
-    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "10s", value_parser = crate::config::duration)]
     timeout: Duration,
     /// The configuration (TOML)
     #[arg(long, value_name = "FILE")]
@@ -158,15 +153,8 @@ impl With {
             let token = token_of(&backend.to_string())?.text;
             return Ok(Authority::Account { license, token });
         }
-        let mut text = String::new();
-        match self.license_key_file {
-            Some(path) if path.as_os_str() != "-" => {
-                let unreadable = |error| CommandError::new(format!("`{}`: {error}", path.display()));
-                text = fs::read_to_string(&path).map_err(unreadable)?;
-            }
-            Some(_) | None => drop(io::stdin().read_to_string(&mut text)?),
-        }
-        match text.trim() {
+        let path = self.license_key_file.unwrap_or_else(|| "-".into());
+        match secret::read(&path)?.trim() {
             "" => Err(CommandError::new("the license key is empty")),
             key => Ok(Authority::Key(key.to_owned())),
         }
@@ -234,7 +222,9 @@ async fn ask(
             unit.ok_or_else(|| no_answer("it names no unit".to_owned()))
         }
         Err(status) if is_refusal(&status) => Err(Failure::Refused(status)),
-        Err(status) => Err(no_answer(broken_off(&status).unwrap_or_else(|| status.message().to_owned()))),
+        Err(status) => {
+            Err(no_answer(broken_off(&status).unwrap_or_else(|| escape_and_shorten(status.message()))))
+        }
     }
 }
 
@@ -269,9 +259,16 @@ fn read(
 ) -> Result<Unit, CommandError> {
     let ApiUnit { unit_id, subscription_id, activated_at, .. } = unit;
     let secret_since = activated_at.as_ref().and_then(|at| wire::instant(at, "activated_at").ok());
+    if !is_unit_id(unit_id) {
+        return Err(CommandError::new(format!(
+            "the licensing backend names the unit `{}`, which is no ID of a unit",
+            escape_and_shorten(unit_id)
+        )));
+    }
     let subscription_id = subscription_id.parse().map_err(|_| {
         CommandError::new(format!(
-            "the licensing backend names `{subscription_id}`, which is no public license ID"
+            "the licensing backend names `{}`, which is no public license ID",
+            escape_and_shorten(subscription_id)
         ))
     })?;
     let Activating { purpose, secret, .. } = begun;
@@ -285,6 +282,11 @@ fn read(
         purpose,
         product_version,
     })
+}
+
+/// Whether it can go along with a request, and be shown.
+fn is_unit_id(text: &str) -> bool {
+    (1..=64).contains(&text.len()) && text.bytes().all(|byte| byte.is_ascii_graphic())
 }
 
 fn license_id(text: &str) -> Result<SubscriptionId, String> {

@@ -79,7 +79,7 @@ impl Authorize {
 }
 
 fn json_line(answer: &api::AuthorizeResponse) -> String {
-    let line = json!({
+    output::json_line(&json!({
         "access": values::access(answer.access),
         "state": values::state(answer.state),
         "reason": values::reason(answer.reason),
@@ -88,8 +88,7 @@ fn json_line(answer: &api::AuthorizeResponse) -> String {
         "revision": answer.revision,
         "stale": answer.stale,
         "role_not_vouched": answer.role_not_vouched,
-    });
-    format!("{line}\n")
+    }))
 }
 
 fn sentence(answer: &api::AuthorizeResponse) -> String {

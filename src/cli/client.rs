@@ -10,10 +10,13 @@ use tonic::{ConnectError, Status, TimeoutExpired, transport::Channel};
 use tonic_types::StatusExt as _;
 
 use super::CommandError;
-use crate::edge::{
-    causes::causes,
-    remote::{RemoteAddress, cause},
-    tls::Trust,
+use crate::{
+    edge::{
+        causes::causes,
+        remote::{RemoteAddress, cause},
+        tls::Trust,
+    },
+    escape::escape_and_shorten,
 };
 
 /// Which sidecar to ask, and for how long.
@@ -46,7 +49,7 @@ pub(super) struct Believed {
 #[derive(Args)]
 pub(super) struct Patience {
     /// How long to wait for an answer, such as `500ms` or `5s`
-    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", default_value = "5s", value_parser = crate::config::duration)]
     timeout: Duration,
 }
 
@@ -125,9 +128,10 @@ pub(super) fn failed(status: &Status) -> CommandError {
         return CommandError::new(what);
     }
     let reason =
-        status.get_details_error_info().map(|info| format!(" [{}]", info.reason)).unwrap_or_default();
+        status.get_details_error_info().map(|info| format!(" [{}]", escape_and_shorten(&info.reason)));
+    let reason = reason.unwrap_or_default();
     let hint = if reason.contains("SUBSCRIPTION_ID_REQUIRED") { ": use --subscription" } else { "" };
-    CommandError::new(format!("{}{hint}{reason}", status.message()))
+    CommandError::new(format!("{}{hint}{reason}", escape_and_shorten(status.message())))
 }
 
 /// A stream that ended before it was ended, for people.
@@ -135,7 +139,8 @@ pub(super) fn lost(status: &Status) -> CommandError {
     if status.get_details_error_info().is_some() {
         return failed(status);
     }
-    CommandError::new(format!("the connection to the sidecar was lost ({})", status.message()))
+    let why = escape_and_shorten(status.message());
+    CommandError::new(format!("the connection to the sidecar was lost ({why})"))
 }
 
 /// What became of a call that nobody answered, for people; nothing if an answer came.
@@ -149,7 +154,7 @@ pub(super) fn unanswered(status: &Status, name: &str) -> Option<String> {
 
 /// Why a call was not answered; nothing if it was.
 pub(super) fn broken_off(status: &Status) -> Option<String> {
-    let why = cause(status)?;
+    let why = escape_and_shorten(&cause(status)?);
     let mut of_connecting =
         causes(status).skip(1).filter(|error| error.is::<ConnectError>() || error.is::<TimeoutExpired>());
     if of_connecting.next().is_some() {
@@ -174,7 +179,7 @@ async fn connect(
         endpoint = endpoint.timeout(timeout);
     }
     endpoint.connect().await.map_err(|error| {
-        let why = cause(&error).unwrap_or_else(|| error.to_string());
+        let why = escape_and_shorten(&cause(&error).unwrap_or_else(|| error.to_string()));
         let Called { name, start, flag } = called;
         CommandError::new(format!(
             "no {name} answers at {address} ({why}); start one with `esa-sidecar demo` or `{start}`, or name another \

@@ -8,10 +8,11 @@ use std::{
 use clap::Args;
 use serde::{Deserialize, Serialize};
 
-use super::{CommandResult, output};
+use super::CommandResult;
 use crate::{
     clock::{Clock, SystemClock},
     domain::{Decision, Facts, Operation, Question, Role, SmsDelivery, Timeline, decision::decide},
+    escape::escape_json,
     names::{NameError, Named},
     rfc3339,
     source::facts_json::{self, FactsJson, InstantJson, Object},
@@ -75,7 +76,7 @@ impl<T: Named> TryFrom<String> for Name<T> {
 
 impl Explain {
     pub(super) fn run(self) -> CommandResult {
-        let output = io::BufWriter::with_capacity(1 << 16, output::stdout());
+        let output = io::BufWriter::with_capacity(1 << 16, io::stdout().lock());
         let input = BufReader::with_capacity(1 << 16, io::stdin().lock());
         match answer_all(input, output, self.max_line_bytes, &SystemClock::new()) {
             Err(error) if error.kind() != io::ErrorKind::BrokenPipe => Err(error.into()),
@@ -92,7 +93,8 @@ fn answer_all(
 ) -> io::Result<()> {
     let mut line = Vec::new();
     while read_line(&mut input, &mut line, max_line_bytes)? {
-        serde_json::to_writer(&mut output, &answer(&line, max_line_bytes, clock))?;
+        let answer = serde_json::to_string(&answer(&line, max_line_bytes, clock))?;
+        output.write_all(escape_json(&answer).as_bytes())?;
         output.write_all(b"\n")?;
         // Whoever writes one line and waits for its answer gets it.
         if input.buffer().is_empty() {

@@ -4,6 +4,7 @@
 
 use std::{
     fmt::Write as _,
+    io,
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -15,6 +16,7 @@ use serde_json::{Value, json};
 use super::{CommandError, CommandResult, output, serve};
 use crate::{
     config::Config,
+    folder,
     signing::{KeyError, KeyFile, MOST_TRUSTED, PublicKey, Role, SigningKeys, TrustedKeys},
 };
 
@@ -83,6 +85,7 @@ impl Keys {
         let Self { command, place: Place { config, data_dir, json } } = self;
         let flags = serve::flag("--data-dir", "data_dir", data_dir).into_iter().collect();
         let config = Config::read(config, flags).map_err(CommandError::faults)?;
+        check_folder(&config.data_dir)?;
         let folder = SigningKeys::folder_in(&config.data_dir);
         let shown = match command {
             Command::Show => show(&SigningKeys::open_existing(&folder)?, &folder, json),
@@ -106,6 +109,16 @@ impl Keys {
     }
 }
 
+/// Nobody else may change the folder keys are in, or trusted from.
+fn check_folder(folder: &Path) -> Result<(), CommandError> {
+    match folder::check(folder) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            Err(CommandError::new(format!("data folder `{}` cannot be used: {error}", folder.display())))
+        }
+        _ => Ok(()),
+    }
+}
+
 /// The next key; where there is no key at all, the first.
 fn prepare(folder: &Path) -> Result<SigningKeys, KeyError> {
     match SigningKeys::open_existing(folder) {
@@ -117,7 +130,7 @@ fn prepare(folder: &Path) -> Result<SigningKeys, KeyError> {
 fn show(keys: &SigningKeys, folder: &Path, json: bool) -> String {
     let files = keys.files();
     if json {
-        return line(
+        return output::json_line(
             &json!({"folder": folder.display().to_string(), "keys": files.iter().map(key_json).collect::<Vec<_>>()}),
         );
     }
@@ -217,7 +230,9 @@ impl Trusted {
             let keys = all.map(
                 |(key, by)| json!({"key_id": key.key_id(), "public_key": key.to_string(), "trusted_by": by}),
             );
-            return line(&json!({"file": self.file.display().to_string(), "keys": keys.collect::<Vec<_>>()}));
+            return output::json_line(
+                &json!({"file": self.file.display().to_string(), "keys": keys.collect::<Vec<_>>()}),
+            );
         }
         let mut table = table(&["key ID", "public key", "trusted by"]);
         for (key, by) in all {
@@ -237,8 +252,4 @@ fn table(header: &[&str]) -> Table {
     let mut table = output::table(header);
     table.set_constraints(header.iter().map(|_| ColumnConstraint::ContentWidth));
     table
-}
-
-fn line(value: &Value) -> String {
-    format!("{value}\n")
 }

@@ -9,6 +9,7 @@ mod authorize;
 mod check_config;
 mod client;
 mod completions;
+mod core_dumps;
 mod demo;
 mod explain;
 mod healthcheck;
@@ -113,6 +114,7 @@ const BAD_CONFIGURATION: u8 = 64;
 /// Runs the command of this process.
 #[must_use]
 pub fn run() -> ExitCode {
+    core_dumps::refuse();
     let result = match Arguments::parse().command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),

@@ -1,18 +1,20 @@
 //! How things look on a terminal: tables, colours where somebody looks, errors in one shape.
 //!
-//! Not here: what is shown.
+//! Whatever is printed goes through here, and leaves as plain characters, lines and colors: what another program said
+//! moves no cursor and names no window. What it said in one field is escaped there as well (`escape_control`), so that
+//! it adds no line. Not here: what is shown.
 
 use std::io::{self, Write as _};
 
 use anstyle::{AnsiColor, Style};
 use comfy_table::{Cell, Color, ColumnConstraint, ContentArrangement, Table, TableStyle, presets};
 
-use crate::domain::{Access, SubscriptionState};
+use serde_json::Value;
 
-/// What a command prints to.
-pub(super) fn stdout() -> impl io::Write {
-    anstream::stdout().lock()
-}
+use crate::{
+    domain::{Access, SubscriptionState},
+    escape::{escape_json, escape_layout},
+};
 
 /// Prints text; a reader that has gone, such as `head`, ends it quietly.
 pub(super) fn print(text: &str) -> io::Result<()> {
@@ -21,7 +23,7 @@ pub(super) fn print(text: &str) -> io::Result<()> {
 
 /// Prints text, and tells whether somebody still reads.
 pub(super) fn is_read(text: &str) -> io::Result<bool> {
-    match stdout().write_all(text.as_bytes()) {
+    match anstream::stdout().lock().write_all(escape_layout(text).as_bytes()) {
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(false),
         written => written.map(|()| true),
     }
@@ -30,19 +32,20 @@ pub(super) fn is_read(text: &str) -> io::Result<bool> {
 /// Tells something beside the result, for people; what reads standard output never sees it.
 pub(super) fn note(what: &str) {
     // Where standard error is closed nobody is told.
-    let _ = writeln!(anstream::stderr(), "{what}");
+    let _ = writeln!(anstream::stderr(), "{}", escape_layout(what));
 }
 
-/// What somebody else wrote, such as the name of a device, without what a terminal would obey.
-pub(super) fn tame(text: &str) -> String {
-    text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character }).collect()
+/// A line of JSON: what is not plain in a value is escaped as JSON does.
+pub(super) fn json_line(value: &Value) -> String {
+    format!("{}\n", escape_json(&value.to_string()))
 }
 
 /// Tells what went wrong.
 pub(super) fn error(what: &str) {
     let red = Style::new().fg_color(Some(AnsiColor::Red.into())).bold();
     // Further lines, such as a parser's, stand under the first. Where standard error is closed nobody is told.
-    let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {}", what.trim_end().replace('\n', "\n       "));
+    let what = escape_layout(what.trim_end()).replace('\n', "\n       ");
+    let _ = writeln!(anstream::stderr(), "{red}error:{red:#} {what}");
 }
 
 /// What one operation is answered, in words.

@@ -72,13 +72,12 @@ fn sms(text: &str) -> Result<api::SmsSent, String> {
 
 fn json_line(told: &api::ReportUsageResponse) -> String {
     let api::ReportUsageResponse { sms_counted, sms_repeated, sms_credits, counts_taken } = told;
-    let line = json!({
+    output::json_line(&json!({
         "sms_counted": sms_counted,
         "sms_repeated": sms_repeated,
         "sms_credits": sms_credits,
         "counts_taken": counts_taken,
-    });
-    format!("{line}\n")
+    }))
 }
 
 fn sentence(told: &api::ReportUsageResponse) -> String {

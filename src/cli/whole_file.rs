@@ -1,11 +1,12 @@
 //! Files that are there whole or not at all: written beside their place, synced, and renamed into it.
 //!
-//! Not here: what is written.
+//! A symbolic link is followed, and stays; what is no plain file, such as a pipe or a device, is written to. Not here:
+//! what is written.
 
 use std::{
-    fs::{self, File},
+    fs::{self, File, Permissions},
     io::{self, Write},
-    os::unix::fs::OpenOptionsExt as _,
+    os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
 };
 
@@ -14,7 +15,7 @@ use super::CommandError;
 /// Who may read a file.
 #[derive(Clone, Copy)]
 pub(super) enum Readers {
-    /// Whoever the umask lets.
+    /// Whoever the umask lets, or might before.
     Anybody,
     /// Its owner alone: it holds a secret.
     Owner,
@@ -23,33 +24,99 @@ pub(super) enum Readers {
 /// A file on its way.
 pub(super) struct WholeFile {
     place: PathBuf,
-    /// Where it is until it is whole; removed when it never gets there.
-    beside: PathBuf,
+    /// Where it is until it is whole; removed when it never gets there. Nothing for what cannot be replaced.
+    beside: Option<PathBuf>,
     file: File,
 }
+
+/// What stands under a name.
+enum Found {
+    /// Nothing yet, and where the file will be.
+    Nothing(PathBuf),
+    /// A plain file, and where it is.
+    Plain(PathBuf),
+    /// A pipe, a device, a descriptor that is open.
+    Stream,
+}
+
+/// More links than this the system does not follow, either.
+const MOST_LINKS: usize = 40;
 
 impl WholeFile {
     /// Begins a file; nothing is seen of it until `finish`.
     pub(super) fn begin(place: &Path, readers: Readers) -> Result<Self, CommandError> {
         let named = |error: io::Error| CommandError::new(format!("`{}`: {error}", place.display()));
-        let name = place.file_name().ok_or_else(|| named(io::ErrorKind::IsADirectory.into()))?;
-        let beside = place.with_file_name(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
-        let mode = match readers {
-            Readers::Anybody => 0o666,
-            Readers::Owner => 0o600,
+        let (target, before) = match find(place).map_err(named)? {
+            Found::Stream => {
+                let file = File::options().write(true).open(place).map_err(named)?;
+                return Ok(Self { place: place.to_owned(), beside: None, file });
+            }
+            Found::Nothing(target) => (target, None),
+            Found::Plain(target) => {
+                let before = fs::metadata(&target).map_err(named)?.permissions().mode() & 0o777;
+                (target, Some(before))
+            }
         };
+        let name = target.file_name().ok_or_else(|| named(io::ErrorKind::IsADirectory.into()))?;
+        let beside = target.with_file_name(format!(".{}.{}.new", name.to_string_lossy(), std::process::id()));
+        let mode = if matches!((readers, before), (Readers::Anybody, None)) { 0o666 } else { 0o600 };
         // One that a killed process of the same number left behind may have had other readers.
         let _ = fs::remove_file(&beside);
         let file = File::options().write(true).create_new(true).mode(mode).open(&beside).map_err(named)?;
-        Ok(Self { place: place.to_owned(), beside, file })
+        let file = Self { place: target, beside: Some(beside), file };
+        if let (Readers::Anybody, Some(before)) = (readers, before) {
+            // Whoever might not read it before may not now.
+            file.file.set_permissions(Permissions::from_mode(before)).map_err(named)?;
+        }
+        Ok(file)
+    }
+
+    /// Whether a plain file is there already.
+    pub(super) fn is_there(place: &Path) -> bool {
+        matches!(find(place), Ok(Found::Plain(_)))
     }
 
     /// Puts it in its place.
-    pub(super) fn finish(self) -> Result<(), CommandError> {
+    pub(super) fn finish(mut self) -> Result<(), CommandError> {
         let named = |error| CommandError::new(format!("`{}`: {error}", self.place.display()));
-        self.file.sync_all().map_err(named)?;
-        fs::rename(&self.beside, &self.place).map_err(named)
+        match self.beside.take() {
+            Some(beside) => {
+                let renamed = self.file.sync_all().and_then(|()| fs::rename(&beside, &self.place));
+                renamed.map_err(|error| {
+                    let _ = fs::remove_file(&beside);
+                    named(error)
+                })
+            }
+            None => self.file.flush().map_err(named),
+        }
     }
+}
+
+/// Follows links to what stands at their end.
+fn find(place: &Path) -> io::Result<Found> {
+    let mut target = place.to_owned();
+    for _ in 0..MOST_LINKS {
+        // A descriptor of this process: a file behind it is written to where it stands, as a shell does.
+        if ["/proc", "/dev/fd"].iter().any(|open| target.starts_with(open)) {
+            return Ok(Found::Stream);
+        }
+        let metadata = match fs::symlink_metadata(&target) {
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Found::Nothing(target)),
+            metadata => metadata?,
+        };
+        if metadata.is_dir() {
+            return Err(io::ErrorKind::IsADirectory.into());
+        }
+        if metadata.is_file() {
+            return Ok(Found::Plain(target));
+        }
+        if !metadata.is_symlink() {
+            return Ok(Found::Stream);
+        }
+        let link = fs::read_link(&target)?;
+        target = target.parent().unwrap_or(Path::new("")).join(link);
+    }
+    Err(io::Error::other("too many symbolic links"))
 }
 
 impl Write for WholeFile {
@@ -64,14 +131,22 @@ impl Write for WholeFile {
 
 impl Drop for WholeFile {
     fn drop(&mut self) {
-        // After the rename there is nothing under this name.
-        let _ = fs::remove_file(&self.beside);
+        // What is not whole is left to nobody.
+        self.beside.iter().for_each(|beside| drop(fs::remove_file(beside)));
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::unix::fs::symlink;
+
     use super::*;
+
+    fn write(place: &Path, text: &str) {
+        let mut file = WholeFile::begin(place, Readers::Anybody).unwrap();
+        file.write_all(text.as_bytes()).unwrap();
+        file.finish().unwrap();
+    }
 
     #[test]
     fn what_is_not_finished_leaves_the_old_file_and_nothing_beside_it() {
@@ -84,10 +159,33 @@ mod tests {
         assert_eq!(fs::read_to_string(&place).unwrap(), "old");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
 
-        let mut file = WholeFile::begin(&place, Readers::Anybody).unwrap();
-        file.write_all(b"new").unwrap();
-        file.finish().unwrap();
+        write(&place, "new");
         assert_eq!(fs::read_to_string(&place).unwrap(), "new");
         assert_eq!(fs::read_dir(folder.path()).unwrap().count(), 1);
+    }
+
+    #[test]
+    fn a_link_is_followed_and_stays_and_a_file_keeps_its_mode() {
+        let folder = tempfile::tempdir().unwrap();
+        let at = |name: &str| folder.path().join(name);
+        fs::create_dir(at("elsewhere")).unwrap();
+        fs::write(at("elsewhere/plain"), "old").unwrap();
+        fs::set_permissions(at("elsewhere/plain"), Permissions::from_mode(0o640)).unwrap();
+        symlink("elsewhere/plain", at("link")).unwrap();
+        symlink("link", at("link-to-link")).unwrap();
+        symlink("elsewhere/nothing", at("dangling")).unwrap();
+        symlink("loop", at("loop")).unwrap();
+        write(&at("link-to-link"), "new");
+        write(&at("dangling"), "made");
+        assert_eq!(fs::read_to_string(at("elsewhere/plain")).unwrap(), "new");
+        assert_eq!(fs::metadata(at("link")).unwrap().permissions().mode() & 0o777, 0o640);
+        assert_eq!(fs::read_to_string(at("elsewhere/nothing")).unwrap(), "made");
+        for link in ["link", "link-to-link", "dangling"] {
+            assert!(fs::symlink_metadata(at(link)).unwrap().is_symlink(), "{link}");
+        }
+        assert!(WholeFile::begin(&at("loop"), Readers::Anybody).is_err());
+        assert!(WholeFile::begin(&at("elsewhere"), Readers::Anybody).is_err());
+        write(Path::new("/dev/null"), "swallowed");
+        assert!(!fs::metadata("/dev/null").unwrap().is_file());
     }
 }

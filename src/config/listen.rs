@@ -23,7 +23,8 @@ pub struct Listen {
     /// `listen.trust_network`: whether whoever reaches a listener from another machine is trusted as this machine's
     /// callers are, default false.
     pub trust_network: bool,
-    /// `listen.socket_mode`: permissions of Unix sockets, in octal, default `600`: their owner alone.
+    /// `listen.socket_mode`: permissions of Unix sockets, in octal and in quotes, default `600`: their owner
+    /// alone.
     pub socket_mode: u32,
     /// `listen.socket_owner`: whose they are, as `USER:GROUP` in numbers, default whoever runs the sidecar.
     pub socket_owner: Option<(u32, u32)>,
@@ -106,10 +107,7 @@ impl Listen {
                 number.ok_or_else(|| format!("`{text}` is not a whole number from 1 to 1024"))
             }),
             trust_network: reader.truth("listen.trust_network"),
-            socket_mode: reader.parsed("listen.socket_mode", 0o600, |text| {
-                let mode = u32::from_str_radix(text, 8).ok().filter(|mode| *mode <= 0o777);
-                mode.ok_or_else(|| format!("`{text}` is no permissions in octal, such as `660`"))
-            }),
+            socket_mode: reader.permissions("listen.socket_mode").unwrap_or(0o600),
             socket_owner: reader.parsed("listen.socket_owner", None, |text| {
                 let numbers =
                     text.split_once(':').map(|(user, group)| (user.parse().ok(), group.parse().ok()));

@@ -23,7 +23,7 @@ pub use licensing::{Licensing, beyond_this_machine};
 pub use limits::Limits;
 pub use listen::{Listen, MetricsTold};
 use reader::Reader;
-pub use reader::{Fault, Faults, Flag};
+pub use reader::{Fault, Faults, Flag, duration};
 pub use tls::Tls;
 
 /// Everything.
@@ -185,6 +185,10 @@ impl Config {
 
     /// What is wrong only in company.
     fn check_together(&self, reader: &mut Reader) {
+        if self.data_dir.to_str().is_none() {
+            let what = "its name is not UTF-8; name another folder with --data-dir".to_owned();
+            reader.fault("data_dir", what);
+        }
         let Listen {
             enforcement,
             probes,

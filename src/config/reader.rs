@@ -10,6 +10,8 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+use crate::byte_order_mark;
+
 const SHORTEST: Duration = Duration::from_millis(1);
 const LONGEST: Duration = Duration::from_hours(3_650 * 24);
 
@@ -75,21 +77,34 @@ impl Reader {
                 Faults(vec![Fault { key: String::new(), place: format!("`{}`", file.display()), what }])
             };
             // Read once: it may be a pipe.
-            let text = std::fs::read_to_string(file).map_err(|error| whole(error.to_string()))?;
+            let text = byte_order_mark::read_to_string(file).map_err(|error| whole(error.to_string()))?;
             let toml = Toml::string(&text);
             toml.data().map_err(|error| whole(error.to_string()))?;
             figment = figment.merge(toml);
         }
-        let figment = figment.merge(environment()).merge(Layer { name: FLAGS, set: set_by(&flags) });
-        Ok(Self { figment, file, flags, known: BTreeSet::new(), faults: Vec::new() })
+        let (environment, unreadable) = environment();
+        let figment = figment.merge(environment).merge(Layer { name: FLAGS, set: set_by(&flags) });
+        let mut reader = Self { figment, file, flags, known: BTreeSet::new(), faults: Vec::new() };
+        for key in unreadable {
+            reader.fault(&key, "it is not UTF-8; name a file or folder whose name is".to_owned());
+        }
+        Ok(reader)
     }
 
     /// A path, if one is set.
     pub(super) fn path(&mut self, key: &str) -> Option<PathBuf> {
-        self.optional(
-            key,
-            |text| if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.into()) },
-        )
+        self.text(key, |text| if text.is_empty() { Err("it is empty".to_owned()) } else { Ok(text.into()) })
+    }
+
+    /// Permissions in octal, as they are typed for `chmod`, if they are set. A number of TOML does not say how it was
+    /// written: `0o660` and `432` are the same to it.
+    pub(super) fn permissions(&mut self, key: &str) -> Option<u32> {
+        self.text(key, |text| {
+            let digits = text.strip_prefix("0o").unwrap_or(text);
+            let is_octal = !digits.is_empty() && digits.bytes().all(|digit| (b'0'..=b'7').contains(&digit));
+            let mode = u32::from_str_radix(digits, 8).ok().filter(|mode| is_octal && *mode <= 0o777);
+            mode.ok_or_else(|| format!("`{text}` is no permissions in octal, such as `660`"))
+        })
     }
 
     /// A length of time such as `90s`, `5m` or `3d`, from a millisecond to ten years.
@@ -99,14 +114,11 @@ impl Reader {
 
     /// The same, if one is set.
     pub(super) fn optional_duration(&mut self, key: &str) -> Option<Duration> {
-        self.optional(key, |text| match humantime::parse_duration(text) {
+        self.optional(key, |text| match duration(text) {
             Ok(duration) if !(SHORTEST..=LONGEST).contains(&duration) => {
                 Err(format!("`{text}` is not within 1ms and 3650d"))
             }
-            Ok(duration) => Ok(duration),
-            Err(_) => {
-                Err(format!("`{text}` is not a length of time; write it like `200ms`, `90s`, `5m` or `3d`"))
-            }
+            read => read,
         })
     }
 
@@ -160,7 +172,7 @@ impl Reader {
         None
     }
 
-    /// Anything else that is written as text.
+    /// Anything else that is written as text, or as a number that reads the same.
     pub(super) fn parsed<T>(
         &mut self,
         key: &str,
@@ -184,10 +196,11 @@ impl Reader {
         let value = self.figment.find_value(key).ok()?;
         let parsed = match &value {
             Value::String(_, text) => parse(text),
-            Value::Num(_, number) => match (number.to_i128(), number.to_u128()) {
-                (Some(number), _) => parse(&number.to_string()),
-                (None, Some(number)) => parse(&number.to_string()),
-                (None, None) => Err("a fraction is not expected here".to_owned()),
+            Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {
+                (Some(number), _, _) => parse(&number.to_string()),
+                (None, Some(number), _) => parse(&number.to_string()),
+                (None, None, Some(number)) => parse(&number.to_string()),
+                (None, None, None) => Err("this number is not expected here".to_owned()),
             },
             Value::Bool(_, truth) => parse(&truth.to_string()),
             Value::Char(_, character) => parse(&character.to_string()),
@@ -196,6 +209,16 @@ impl Reader {
             }
         };
         parsed.map_err(|what| self.fault(key, what)).ok()
+    }
+
+    /// A text, which TOML has in quotes: what a number there was written as is not known any more.
+    fn text<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
+        if matches!(self.figment.find_value(key), Ok(Value::Num(..) | Value::Bool(..))) {
+            self.known.insert(key.to_owned());
+            self.fault(key, "a text is expected here; write it in quotes, as in \"660\"".to_owned());
+            return None;
+        }
+        self.optional(key, parse)
     }
 
     fn require_known(&mut self, key: &str) {
@@ -232,15 +255,32 @@ impl Reader {
     }
 }
 
-fn environment() -> Layer {
+/// A length of time, as people write it. One that could be meant in two ways is none.
+pub fn duration(text: &str) -> Result<Duration, String> {
+    let units = text.split(|character: char| !character.is_ascii_alphabetic());
+    if units.into_iter().any(|unit| unit == "M") {
+        return Err(format!(
+            "`{text}`: `M` may be a minute or a month; write `1m` for a minute, `30d` for a month"
+        ));
+    }
+    humantime::parse_duration(text)
+        .map_err(|_| format!("`{text}` is not a length of time; write it like `200ms`, `90s`, `5m` or `3d`"))
+}
+
+/// What the environment sets, and the keys it sets to what is no text.
+fn environment() -> (Layer, Vec<String>) {
+    let mut unreadable = Vec::new();
     let variables = env::vars_os().filter_map(|(name, value)| {
         let name = name.to_str()?;
         let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
         // A name that is no path of keys is told as it is, as a key there is not.
         let key = if key.split('.').all(|part| !part.is_empty()) { key } else { name.to_owned() };
+        if value.to_str().is_none() {
+            unreadable.push(key.clone());
+        }
         Some((key, value.to_string_lossy().into_owned()))
     });
-    Layer { name: ENVIRONMENT, set: variables.collect() }
+    (Layer { name: ENVIRONMENT, set: variables.collect() }, unreadable)
 }
 
 fn set_by(flags: &[Flag]) -> Vec<(String, String)> {

@@ -143,6 +143,17 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
         ),
         ("[listen]\nlicensing = '[::]:1'".to_owned(), "in the clear"),
         ("[listen]\nsocket_mode = '999'".to_owned(), "in octal"),
+        ("[listen]\nsocket_mode = '+660'".to_owned(), "in octal"),
+        ("[listen]\nsocket_mode = ''".to_owned(), "in octal"),
+        ("[listen]\nsocket_mode = 0o660".to_owned(), "in quotes"),
+        ("[listen]\nsocket_mode = 660".to_owned(), "in quotes"),
+        ("data_dir = 0x10".to_owned(), "in quotes"),
+        ("data_dir = true".to_owned(), "in quotes"),
+        ("[log]\nqueue = 1.5".to_owned(), "`1.5` is not a whole number"),
+        ("[refresh]\ninterval = '1M'".to_owned(), "a minute or a month"),
+        ("[refresh]\ninterval = '1h 2M'".to_owned(), "a minute or a month"),
+        ("[refresh]\ninterval = 1.5".to_owned(), "not a length of time"),
+        ("[tls]\ncertificate = ''".to_owned(), "it is empty"),
         ("[listen]\nsocket_owner = 'esa'".to_owned(), "USER:GROUP"),
         ("[listen]\nthreads = 0".to_owned(), "from 1 to 1024"),
         ("[listen]\nmetrics = true".to_owned(), "neither `none`, `totals` nor `all`"),
@@ -179,4 +190,24 @@ fn the_page_of_metrics_tells_names_only_where_everybody_may_know_them_or_the_ope
     ] {
         assert_eq!(Listen::metrics_told(set, is_on_this_machine, tells_callers_apart), told);
     }
+}
+
+#[test]
+fn what_toml_has_as_a_number_and_the_environment_as_a_text_reads_the_same() {
+    let read = |toml: &str| {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        Config::read(Some(file.path().to_owned()), Vec::new()).unwrap()
+    };
+    for mode in ["'660'", "'0660'", "'0o660'"] {
+        assert_eq!(read(&format!("[listen]\nsocket_mode = {mode}")).listen.socket_mode, 0o660, "{mode}");
+    }
+    let files = "certificate = 'c'\nkey = 'k'\n";
+    for (version, allow_tls12) in [("1.2", true), ("'1.2'", true), ("1.3", false)] {
+        let config = read(&format!("[tls]\n{files}minimum_version = {version}"));
+        assert_eq!(config.tls.files.unwrap().allow_tls12, allow_tls12, "{version}");
+    }
+    assert_eq!(read("[log]\nqueue = 0x10").log.queue, 16);
+    assert_eq!(read("[log]\nqueue = '16'").log.queue, 16);
+    assert_eq!(read("[refresh]\ninterval = '1m'").refresh.interval, Duration::from_mins(1));
 }

@@ -87,7 +87,9 @@ impl Opened {
     ) -> Result<Self, OpenError> {
         let home = data_dir.join("licensing");
         let shown = || home.display().to_string();
-        folder::make(&home).map_err(|error| OpenError::Folder(shown(), error))?;
+        folder::make(data_dir)
+            .and_then(|()| folder::make(&home))
+            .map_err(|error| OpenError::Folder(shown(), error))?;
         let database = settings.database_in(data_dir);
         let lock = match &database {
             Database::Sqlite(_) => Some(lock(&home)?),

@@ -4,6 +4,7 @@
 
 use crate::{
     domain::{Facts, Instant, SubscriptionId},
+    escape::{escape_and_shorten, escape_control, shorten},
     rfc3339,
     wire::Unreadable,
 };
@@ -127,11 +128,11 @@ pub fn not_older(held: (u64, Instant), told: (u64, Instant)) -> Result<(), Refus
 
 impl From<Unreadable> for Refused {
     fn from(unreadable: Unreadable) -> Self {
-        Self::Unreadable(unreadable.to_string())
+        Self::Unreadable(escape_and_shorten(&unreadable.to_string()))
     }
 }
 
 /// What came from outside, short and on one line: it goes into logs.
 fn shown(text: &str) -> String {
-    text.chars().filter(|character| !character.is_control()).take(64).collect()
+    shorten(&escape_control(text), 64)
 }

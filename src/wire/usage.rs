@@ -10,7 +10,7 @@ use super::{Unreadable, text};
 /// SMS in one sync.
 pub const MOST_SMS: usize = 1_000;
 
-/// ID of an SMS: 1 to 64 bytes, none of them a control character.
+/// ID of an SMS: 1 to 64 bytes, each character visible as itself.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SmsId(Arc<str>);
 
@@ -22,11 +22,11 @@ pub struct SmsCost(NonZeroU32);
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Count(u64);
 
-/// Name of an installation: at most 255 characters, none of them a control character. Empty: the unit is one by itself.
+/// Name of an installation: at most 255 characters, each visible as itself. Empty: the unit is one by itself.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Installation(String);
 
-/// Version of a product: at most 64 characters, none of them a control character. Empty: not told.
+/// Version of a product: at most 64 characters, each visible as itself. Empty: not told.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct ProductVersion(String);
 
@@ -57,8 +57,8 @@ impl SmsId {
         if !(1..=Self::LONGEST).contains(&id.len()) {
             return Err(Invalid(format!("{} bytes; an ID has 1 to {}", id.len(), Self::LONGEST)));
         }
-        if id.chars().any(char::is_control) {
-            return Err(Invalid("it holds control characters; leave them out".to_owned()));
+        if let Some(what) = text::hidden(id) {
+            return Err(Invalid(what));
         }
         Ok(Self(id.into()))
     }

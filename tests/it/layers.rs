@@ -9,7 +9,18 @@ use std::{
 /// one another.
 const FLOORS: [&[&str]; 9] = [
     &["domain"],
-    &["names", "rfc3339", "proto", "sha256", "wire", "folder", "backoff", "tally"],
+    &[
+        "names",
+        "rfc3339",
+        "proto",
+        "sha256",
+        "wire",
+        "folder",
+        "backoff",
+        "tally",
+        "escape",
+        "byte_order_mark",
+    ],
     &["clock", "edge", "signing"],
     &["config", "source"],
     &["cache", "freshness", "telemetry"],

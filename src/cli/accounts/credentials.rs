@@ -10,7 +10,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandError, CommandResult, client, output,
+        CommandError, CommandResult, client,
         unit_management::{
             backend::{self, Backend},
             caller::Caller,
@@ -22,6 +22,7 @@ use crate::{
         },
     },
     domain::{Instant, Span},
+    escape::{escape_and_shorten, escape_control},
     proto::licensing as api,
 };
 
@@ -118,7 +119,7 @@ impl Create {
         let credential = backend::held(answer.credential, "a credential")?;
         let token = secret::told(
             &answer.token,
-            &format!("revoke credential {} and make another", credential.credential_id),
+            &format!("revoke credential {} and make another", escape_and_shorten(&credential.credential_id)),
         )?;
         record::show(CredentialRow(credential).json(), false)?;
         place.put("the token", &token).map(|()| ExitCode::SUCCESS)
@@ -178,8 +179,8 @@ impl Record for CredentialRow {
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let api::ApiCredential { credential_id, name, created_at, revoked_at, expires_at, .. } = &self.0;
         vec![
-            Cell::new(output::tame(credential_id)),
-            Cell::new(output::tame(name)),
+            Cell::new(escape_control(credential_id)),
+            Cell::new(escape_control(name)),
             Cell::new(day(created_at.as_ref())),
             Cell::new(day(expires_at.as_ref())),
             Cell::new(day(revoked_at.as_ref())),

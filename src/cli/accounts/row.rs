@@ -7,13 +7,14 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandResult, output,
+        CommandResult,
         unit_management::{
             backend, day, instant, name,
             record::{self, Column, Record, object},
         },
     },
     domain::Instant,
+    escape::escape_control,
     proto::licensing as api,
 };
 
@@ -40,9 +41,9 @@ impl Record for AccountRow {
         ];
         let notes: Vec<&str> = notes.into_iter().filter(|(holds, _)| *holds).map(|(_, note)| note).collect();
         vec![
-            Cell::new(output::tame(&account.name)),
+            Cell::new(escape_control(&account.name)),
             Cell::new(name::of::<api::AccountRole>(account.role).replace('_', " ")),
-            Cell::new(output::tame(&account.customer)),
+            Cell::new(escape_control(&account.customer)),
             Cell::new(day(account.created_at.as_ref())),
             Cell::new(notes.join(", ")),
         ]

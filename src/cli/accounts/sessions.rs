@@ -21,6 +21,7 @@ use crate::{
         },
     },
     domain::Instant,
+    escape::escape_control,
     proto::licensing as api,
 };
 
@@ -113,9 +114,9 @@ impl Record for SessionRow {
     fn row(&self, _now: Instant) -> Vec<Cell> {
         let api::Session { session_id, last_used_at, address, current, .. } = &self.0;
         vec![
-            Cell::new(output::tame(session_id)),
+            Cell::new(escape_control(session_id)),
             Cell::new(last_used_at.as_ref().map(values::instant_for_people).unwrap_or_default()),
-            Cell::new(output::tame(address)),
+            Cell::new(escape_control(address)),
             Cell::new(if *current { "this one" } else { "" }),
         ]
     }

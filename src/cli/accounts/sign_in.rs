@@ -18,6 +18,7 @@ use crate::{
             session::{Session, Sessions},
         },
     },
+    escape::escape_and_shorten,
     proto::licensing as api,
 };
 
@@ -47,7 +48,7 @@ impl SignIn {
     pub(super) fn run(self) -> CommandResult {
         let sessions = Sessions::open()?;
         // A session that cannot be kept is not opened.
-        sessions.of(&self.licensing.address.to_string())?;
+        sessions.check()?;
         let password = secret::read_or_prompt(self.password_file.as_deref(), "password", "--password-file")?;
         let answer = client::runtime()?.block_on(async {
             let backend = self.licensing.connect().await?;
@@ -60,7 +61,11 @@ impl SignIn {
         let account = backend::held(account, "an account")?;
         let expires_at = expires_at.as_ref().map(values::instant_for_people);
         let until = expires_at.as_ref().map(|at| format!(" until {at}")).unwrap_or_default();
-        let said = format!("signed in as {}{until}; the session is in {}\n", account.name, sessions.path());
+        let said = format!(
+            "signed in as {}{until}; the session is in {}\n",
+            escape_and_shorten(&account.name),
+            sessions.path()
+        );
         sessions.keep(&self.licensing.address, Some(Session { account: account.name, token, expires_at }))?;
         output::print(&said)?;
         if account.password_change_required {

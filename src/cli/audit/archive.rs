@@ -101,7 +101,7 @@ impl Archive {
         let mut sheet = Sheet::of_everything(self.format);
         let mut batches = Vec::new();
         let mut batch = Batch::default();
-        file.write_all(sheet.beginning::<EntryRow>()?.as_bytes())?;
+        file.write_all(sheet.beginning::<EntryRow>().as_bytes())?;
         for pages in 1.. {
             let asked = question.clone();
             let answer =
@@ -113,7 +113,7 @@ impl Archive {
                 batch.entries += u32::from(!stays);
             }
             let rows: Vec<_> = entries.into_iter().map(EntryRow).collect();
-            file.write_all(sheet.rows(&rows, now)?.as_bytes())?;
+            file.write_all(sheet.rows(&rows, now).as_bytes())?;
             let is_last = next_page_token.is_empty() || next_page_token == question.page_token;
             if 0 < batch.entries && (is_last || pages % PAGES == 0) {
                 batches.push(std::mem::take(&mut batch));

@@ -11,7 +11,7 @@ use serde_json::{Map, Value, json};
 
 use self::archive::Archive;
 use super::{
-    CommandError, CommandResult, client, instant, output,
+    CommandError, CommandResult, client, instant,
     status::values,
     unit_management::{
         self,
@@ -23,7 +23,7 @@ use super::{
         told,
     },
 };
-use crate::{domain::Instant, proto::licensing as api};
+use crate::{domain::Instant, escape::escape_control, proto::licensing as api};
 
 /// Read the audit log: who changed what, when, and what came of it
 #[derive(Args)]
@@ -159,10 +159,10 @@ impl Record for EntryRow {
         };
         vec![
             Cell::new(entry.at.as_ref().map(values::instant_for_people).unwrap_or_default()),
-            Cell::new(output::tame(&entry.actor)),
+            Cell::new(escape_control(&entry.actor)),
             Cell::new(format!("{}\n{}", shortened(&entry.action, 40), shortened(&entry.target, 40))),
             Cell::new(name::of::<api::AuditOutcome>(entry.outcome)).fg(color),
-            Cell::new(output::tame(&entry.detail)),
+            Cell::new(escape_control(&entry.detail)),
         ]
     }
 

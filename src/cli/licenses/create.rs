@@ -22,6 +22,7 @@ use crate::{
             secret::{self, Place},
         },
     },
+    escape::escape_and_shorten,
     proto::licensing as api,
 };
 
@@ -85,8 +86,10 @@ impl Create {
             backend.ask(request, async |request| backend.licenses().create_license(request).await).await
         })?;
         let license = backend::held(answer.license, "a license")?;
-        let otherwise =
-            format!("make a new key with `esa-sidecar licenses rotate-key {}`", license.license_id);
+        let otherwise = format!(
+            "make a new key with `esa-sidecar licenses rotate-key {}`",
+            escape_and_shorten(&license.license_id)
+        );
         let key = secret::told(&answer.license_key, &otherwise)?;
         let license = LicenseRow(license).json();
         if !self.json {

@@ -9,13 +9,15 @@ use serde_json::json;
 
 use super::import_file::{self, FileFormat};
 use crate::{
+    byte_order_mark,
     cli::{
-        CommandError, CommandResult, client,
+        CommandError, CommandResult, client, output,
         unit_management::{
             backend,
             caller::Caller,
+            record::object,
             secret::{self, Place},
-            sheet::{ExportFormat, csv_cell, csv_line},
+            sheet::{ExportFormat, csv_header, csv_line},
         },
     },
     proto::licensing as api,
@@ -59,7 +61,7 @@ impl Import {
             issued.iter().map(|issued| issued.license_key.as_str()).find(|key| !key.is_empty()).unwrap_or(""),
             "find the licenses with `esa-sidecar licenses list`, and make new keys with `licenses rotate-key`",
         )?;
-        place.put(&format!("the keys of {} licenses", issued.len()), &keys(issued, self.format)?)?;
+        place.put(&format!("the keys of {} licenses", issued.len()), &keys(issued, self.format))?;
         Ok(std::process::ExitCode::SUCCESS)
     }
 }
@@ -76,7 +78,7 @@ fn read(path: &Path, format: Option<FileFormat>) -> Result<Vec<api::NewLicense>,
             return Err(CommandError::new(what));
         }
     };
-    let text = std::fs::read_to_string(path)
+    let text = byte_order_mark::read_to_string(path)
         .map_err(|error| CommandError::new(format!("`{}`: {error}", path.display())))?;
     import_file::licenses(&text, format).map_err(|faults| {
         let named = |fault| format!("`{}`, {fault}", path.display());
@@ -84,22 +86,20 @@ fn read(path: &Path, format: Option<FileFormat>) -> Result<Vec<api::NewLicense>,
     })
 }
 
-fn keys(issued: &[api::CreateLicenseResponse], format: ExportFormat) -> Result<String, CommandError> {
-    let cells = |issued: &api::CreateLicenseResponse| {
+fn keys(issued: &[api::CreateLicenseResponse], format: ExportFormat) -> String {
+    let record = |issued: &api::CreateLicenseResponse| {
         let license = issued.license.clone().unwrap_or_default();
-        [license.license_id, license.name, issued.license_key.clone()]
+        json!({"license_id": license.license_id, "name": license.name, "license_key": issued.license_key})
     };
-    let names = ["license_id", "name", "license_key"];
-    Ok(match format {
+    let records = issued.iter().map(record);
+    match format {
         ExportFormat::Csv => {
-            let lines = issued.iter().map(|issued| csv_line(cells(issued).map(|cell| csv_cell(&cell))));
-            csv_line(names.map(str::to_owned))? + &lines.collect::<Result<String, _>>()?
+            let lines = records.map(|record| csv_line(object(record).values()));
+            csv_header(["license_id", "name", "license_key"]) + &lines.collect::<String>()
         }
         ExportFormat::Json => {
-            let lines = issued.iter().map(cells).map(|[license_id, name, license_key]| {
-                json!({"license_id": license_id, "name": name, "license_key": license_key}).to_string()
-            });
+            let lines = records.map(|record| output::json_line(&record).trim_end().to_owned());
             format!("[\n{}\n]\n", lines.collect::<Vec<_>>().join(",\n"))
         }
-    })
+    }
 }

@@ -10,7 +10,8 @@ use clap::ValueEnum;
 
 use self::rows::{ATTRIBUTE, Row};
 use crate::{
-    cli::unit_management::name::Enumeration as _, enforcement::convert, proto::licensing as api, rfc3339,
+    cli::unit_management::name::Enumeration as _, enforcement::convert, escape::escape_and_shorten,
+    proto::licensing as api, rfc3339,
 };
 
 /// How a file is written.
@@ -34,17 +35,15 @@ impl fmt::Display for Fault {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(formatter, "line {}", self.line)?;
         if let Some(column) = &self.column {
-            write!(formatter, ", column `{column}`")?;
+            write!(formatter, ", column `{}`", escape_and_shorten(column))?;
         }
-        write!(formatter, ": {}", self.what)
+        write!(formatter, ": {}", escape_and_shorten(&self.what))
     }
 }
 
 const MOST: usize = 1_000;
 /// The licenses of a file, or all that is wrong with it.
 pub(super) fn licenses(text: &str, format: FileFormat) -> Result<Vec<api::NewLicense>, Vec<Fault>> {
-    // Spreadsheets begin UTF-8 with this.
-    let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     let mut faults = Vec::new();
     let rows = match format {
         FileFormat::Csv => rows::of_csv(text, &mut faults),

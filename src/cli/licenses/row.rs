@@ -7,7 +7,7 @@ use serde_json::{Map, Value, json};
 
 use crate::{
     cli::{
-        CommandResult, output,
+        CommandResult,
         status::json::facts,
         unit_management::{
             backend, day, instant, name,
@@ -17,6 +17,7 @@ use crate::{
         units::row::status_cell,
     },
     domain::Instant,
+    escape::escape_control,
     proto::licensing as api,
 };
 
@@ -46,15 +47,15 @@ impl Record for LicenseRow {
             | api::LicenseState::Deactivated => name::of::<api::LicenseState>(license.state),
         };
         let [name, product, kind] =
-            [&license.name, &license.product, &license.r#type].map(|text| output::tame(text));
+            [&license.name, &license.product, &license.r#type].map(|text| escape_control(text));
         let product = format!("{name}\n{product}, {kind}");
         vec![
-            Cell::new(output::tame(&license.license_id)),
+            Cell::new(escape_control(&license.license_id)),
             Cell::new(product.trim_start()),
             Cell::new(format!("{} {}", license.seats, name::of::<api::SeatKind>(license.seat_kind))),
             Cell::new(license.active_units),
             Cell::new(day(license.expires_at.as_ref())),
-            Cell::new(output::tame(&delegated(license))),
+            Cell::new(escape_control(&delegated(license))),
             status_cell(license.status(), &state),
         ]
     }

@@ -23,7 +23,7 @@ pub(super) struct Expiry {
     #[arg(long, value_name = "INSTANT", value_parser = instant::parse)]
     expires_at: Option<Instant>,
     /// How long it runs from now on, such as `365d`
-    #[arg(long, value_name = "TIME", value_parser = humantime::parse_duration)]
+    #[arg(long, value_name = "TIME", value_parser = crate::config::duration)]
     expires_in: Option<Duration>,
 }
 

@@ -68,7 +68,7 @@ impl Status {
         let subscription =
             subscription.ok_or_else(|| CommandError::new("the sidecar answered without a subscription"))?;
         let shown =
-            if self.json { format!("{}\n", json::of(&subscription)) } else { text::of(&subscription) };
+            if self.json { output::json_line(&json::of(&subscription)) } else { text::of(&subscription) };
         output::print(&shown)?;
         Ok(ExitCode::SUCCESS)
     }

@@ -9,6 +9,7 @@ use super::values;
 use crate::{
     cli::output,
     domain::{Access, SubscriptionState},
+    escape::escape_and_shorten,
     names::Named as _,
     proto::enforcement as api,
 };
@@ -20,7 +21,7 @@ pub(super) fn of(subscription: &api::Subscription) -> String {
         subscription.provenance.as_ref().map(|told| &told.last_failure).filter(|told| !told.is_empty())
     {
         let red = AnsiColor::Red.on_default();
-        let _ = writeln!(text, "  {red}the last refresh failed:{red:#} {failure}");
+        let _ = writeln!(text, "  {red}the last refresh failed:{red:#} {}", escape_and_shorten(failure));
     }
     for condition in &subscription.conditions {
         // Writing to a string cannot fail.
@@ -50,7 +51,8 @@ fn headline(subscription: &api::Subscription) -> String {
             if provenance.stale { ", stale" } else { "" }
         )
     });
-    format!("{}  {title}\n  {}\n", subscription.subscription_id, facts.unwrap_or_default())
+    let subscription_id = escape_and_shorten(&subscription.subscription_id);
+    format!("{subscription_id}  {title}\n  {}\n", facts.unwrap_or_default())
 }
 
 fn state(number: i32) -> Option<SubscriptionState> {
@@ -81,7 +83,7 @@ fn sentence(condition: &api::Condition) -> String {
         api::ConditionKind::SmsCreditsDepleted => "no SMS credit remains".to_owned(),
         api::ConditionKind::Expired => format!("expired {since}"),
         api::ConditionKind::DisabledByLicensing => {
-            format!("{} by licensing {since}", condition.licensing_reason)
+            format!("{} by licensing {since}", escape_and_shorten(&condition.licensing_reason))
         }
         api::ConditionKind::UsersOverused => {
             format!("{count} users are active on {limit} seats since {since}")

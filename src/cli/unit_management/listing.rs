@@ -59,7 +59,7 @@ pub(in crate::cli) struct Writing {
     /// How it is written
     #[arg(long, value_enum, default_value = "csv")]
     format: ExportFormat,
-    /// Write to this file, which is there whole or not at all; otherwise to standard output
+    /// Write to this file, which is there whole or not at all; without it, or as `-`, to standard output
     #[arg(long, value_name = "FILE")]
     output: Option<PathBuf>,
 }
@@ -79,11 +79,11 @@ impl Paging {
         let now = backend::now();
         let size = self.page_size.unwrap_or(if self.all { LARGEST_PAGE } else { 0 });
         let mut sheet = Sheet::of_pages(self.format);
-        output::print(&sheet.beginning::<L::Record>()?)?;
+        output::print(&sheet.beginning::<L::Record>())?;
         let mut token = self.page_token.clone();
         loop {
             let page = next(&mut listing, &token, size).await?;
-            if !output::is_read(&sheet.rows(&page.records, now)?)? {
+            if !output::is_read(&sheet.rows(&page.records, now))? {
                 return Ok(ExitCode::SUCCESS);
             }
             token = page.next_page_token;
@@ -106,11 +106,11 @@ impl Writing {
         let now = backend::now();
         let mut sink = Sink::open(self.output.as_deref())?;
         let mut sheet = Sheet::of_everything(self.format);
-        sink.write(&sheet.beginning::<L::Record>()?)?;
+        sink.write(&sheet.beginning::<L::Record>())?;
         let mut token = String::new();
         loop {
             let page = next(&mut listing, &token, LARGEST_PAGE).await?;
-            if !sink.write(&sheet.rows(&page.records, now)?)? {
+            if !sink.write(&sheet.rows(&page.records, now))? {
                 return Ok(ExitCode::SUCCESS);
             }
             token = page.next_page_token;
@@ -134,7 +134,10 @@ async fn next<L: Listing>(listing: &mut L, token: &str, size: i32) -> Result<Pag
 
 impl Sink {
     fn open(path: Option<&Path>) -> Result<Self, CommandError> {
-        path.map_or(Ok(Self::Stdout), |path| WholeFile::begin(path, Readers::Anybody).map(Self::File))
+        match path.filter(|path| *path != Path::new("-")) {
+            Some(path) => WholeFile::begin(path, Readers::Anybody).map(Self::File),
+            None => Ok(Self::Stdout),
+        }
     }
 
     /// Writes, and tells whether somebody still reads.

@@ -6,6 +6,7 @@ pub(super) mod backend;
 pub(super) mod caller;
 pub(super) mod listing;
 pub(super) mod name;
+mod prompt;
 pub(super) mod record;
 pub(super) mod secret;
 pub(super) mod session;

@@ -10,6 +10,7 @@ use serde_json::{Map, Value};
 use crate::{
     cli::{CommandResult, output},
     domain::Instant,
+    escape::{self, escape_control},
 };
 
 /// A column of a table, by its header.
@@ -42,16 +43,12 @@ pub(in crate::cli) fn object(value: Value) -> Map<String, Value> {
 
 /// A text in a column that is kept whole; all of it is in CSV and JSON.
 pub(in crate::cli) fn shortened(text: &str, width: usize) -> String {
-    let text = output::tame(text);
-    if text.chars().count() <= width {
-        return text;
-    }
-    text.chars().take(width - 1).chain(['…']).collect()
+    escape::shorten(&escape_control(text), width)
 }
 
 /// One thing by itself: a line of JSON, or a line for each key that has a value.
 pub(in crate::cli) fn show(object: Map<String, Value>, json: bool) -> CommandResult {
-    output::print(&if json { format!("{}\n", Value::Object(object)) } else { details(&object) })?;
+    output::print(&if json { output::json_line(&Value::Object(object)) } else { details(&object) })?;
     Ok(ExitCode::SUCCESS)
 }
 
@@ -63,7 +60,7 @@ pub(in crate::cli) fn details(object: &Map<String, Value>) -> String {
         let value = plain(value);
         if !["", "[]", "{}"].contains(&value.as_str()) {
             // Writing to a string cannot fail.
-            let _ = writeln!(text, "{:<width$}  {}", key.replace('_', " "), output::tame(&value));
+            let _ = writeln!(text, "{:<width$}  {}", key.replace('_', " "), escape_control(&value));
         }
     }
     text
@@ -87,6 +84,6 @@ mod tests {
         assert_eq!(shortened("MAIL-01", 36), "MAIL-01");
         assert_eq!(shortened(&"ä".repeat(36), 36), "ä".repeat(36));
         assert_eq!(shortened(&"ä".repeat(255), 36), "ä".repeat(35) + "…");
-        assert_eq!(shortened("\u{1b}[31m", 36), "\u{fffd}[31m");
+        assert_eq!(shortened("\u{1b}[31m", 36), "\\u{1b}[31m");
     }
 }

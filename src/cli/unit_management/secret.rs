@@ -8,20 +8,29 @@ use std::{
     path::{Path, PathBuf},
 };
 
-use crate::cli::{
-    CommandError, output,
-    whole_file::{Readers, WholeFile},
+use zeroize::Zeroizing;
+
+use super::prompt;
+use crate::{
+    byte_order_mark,
+    cli::{
+        CommandError, output,
+        whole_file::{Readers, WholeFile},
+    },
+    escape::escape_control,
 };
 
 /// The secret in a file, `-` for standard input, without the line's end.
 pub(in crate::cli) fn read(path: &Path) -> Result<String, CommandError> {
-    let mut text = String::new();
+    let mut bytes = Zeroizing::new(Vec::new());
     let read = if path == Path::new("-") {
-        io::stdin().read_to_string(&mut text)
+        io::stdin().read_to_end(&mut bytes)
     } else {
-        fs::File::open(path).and_then(|mut file| file.read_to_string(&mut text))
+        fs::File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
     };
-    read.map_err(|error| CommandError::new(format!("`{}`: {error}", path.display())))?;
+    let text = read.and_then(|_| byte_order_mark::text(&bytes));
+    let text =
+        Zeroizing::new(text.map_err(|error| CommandError::new(format!("`{}`: {error}", path.display())))?);
     let secret =
         text.strip_suffix('\n').map_or(text.as_str(), |line| line.strip_suffix('\r').unwrap_or(line));
     if secret.is_empty() {
@@ -38,7 +47,7 @@ pub(in crate::cli) fn read_or_prompt(
 ) -> Result<String, CommandError> {
     match path {
         Some(path) => read(path),
-        None if io::stdin().is_terminal() => Ok(rpassword::prompt_password(format!("{prompt}: "))?),
+        None if io::stdin().is_terminal() => prompt::ask(prompt),
         None => {
             Err(CommandError::new(format!("there is no terminal to ask at: give the {prompt} with {flag}")))
         }
@@ -50,10 +59,11 @@ pub(in crate::cli) fn read_or_prompt(
 pub(in crate::cli) struct Place(Option<(PathBuf, WholeFile)>);
 
 impl Place {
-    /// Makes ready; a file that is there already stays, for it may hold the only copy of another secret.
+    /// Makes ready, `-` for standard output; a file that is there already stays, for it may hold the only copy of another
+    /// secret.
     pub(in crate::cli) fn begin(path: Option<&Path>) -> Result<Self, CommandError> {
-        let Some(path) = path else { return Ok(Self(None)) };
-        if path.exists() {
+        let Some(path) = path.filter(|path| *path != Path::new("-")) else { return Ok(Self(None)) };
+        if WholeFile::is_there(path) {
             let what = format!("`{}` is there already; name a new file for the secret", path.display());
             return Err(CommandError::new(what));
         }
@@ -85,5 +95,5 @@ pub(in crate::cli) fn told(secret: &str, otherwise: &str) -> Result<String, Comm
             "it was done, but the answer with the secret was lost on the way; {otherwise}"
         )));
     }
-    Ok(secret.to_owned())
+    Ok(escape_control(secret).into_owned())
 }

@@ -2,24 +2,11 @@
 //!
 //! Not here: signing in (see `accounts`).
 
-use std::{
-    collections::BTreeMap,
-    env,
-    fs::{DirBuilder, File},
-    io::{self, Write as _},
-    os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _},
-    path::PathBuf,
-};
+use std::{collections::BTreeMap, env, io, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
 
-use crate::{
-    cli::{
-        CommandError,
-        whole_file::{Readers, WholeFile},
-    },
-    edge::remote::RemoteAddress,
-};
+use crate::{cli::CommandError, edge::remote::RemoteAddress, folder};
 
 /// One session.
 #[derive(Clone, Deserialize, Serialize)]
@@ -34,8 +21,13 @@ pub(in crate::cli) struct Session {
 
 /// The file with all of them.
 pub(in crate::cli) struct Sessions {
-    path: PathBuf,
+    folder: PathBuf,
 }
+
+const NAME: &str = "session.json";
+/// What is held while it is changed: two commands that sign in to two backends at once are not to forget each other's
+/// session.
+const LOCK: &str = "session.lock";
 
 /// What is in the file: one session for each address of a licensing backend.
 #[derive(Default, Deserialize, Serialize)]
@@ -52,12 +44,12 @@ impl Sessions {
         let state = state.ok_or_else(|| {
             CommandError::new("there is no place to keep a session: HOME and XDG_STATE_HOME are not set")
         })?;
-        Ok(Self { path: state.join("esa-sidecar/session.json") })
+        Ok(Self { folder: state.join("esa-sidecar") })
     }
 
     /// Where they are kept.
     pub(in crate::cli) fn path(&self) -> String {
-        self.path.display().to_string()
+        self.folder.join(NAME).display().to_string()
     }
 
     /// The session with the backend at `address`, if there is one.
@@ -71,30 +63,51 @@ impl Sessions {
         address: &RemoteAddress,
         session: Option<Session>,
     ) -> Result<(), CommandError> {
-        let folder = self.path.parent().unwrap_or(&self.path);
-        let named = |error: io::Error| CommandError::new(format!("`{}`: {error}", self.path.display()));
-        DirBuilder::new().recursive(true).mode(0o700).create(folder).map_err(named)?;
-        // Two commands that sign in to two backends at once are not to forget each other's session.
-        let lock = self.path.with_extension("lock");
-        let lock = File::options().create(true).append(true).mode(0o600).open(lock).map_err(named)?;
-        lock.lock().map_err(named)?;
-        let mut kept = self.kept()?;
+        let named = |error: io::Error| self.failed(error);
+        folder::make(&self.folder).map_err(named)?;
+        let _lock = folder::lock(&self.folder, LOCK).map_err(named)?;
+        // What others could have read, or put there, is not gone on with.
+        let mut kept =
+            self.read()?.filter(|(_, mode)| !is_open(*mode)).map(|(kept, _)| kept).unwrap_or_default();
         match session {
             Some(session) => kept.sessions.insert(address.to_string(), session),
             None => kept.sessions.remove(&address.to_string()),
         };
-        let mut file = WholeFile::begin(&self.path, Readers::Owner)?;
-        file.write_all(&serde_json::to_vec_pretty(&kept)?).map_err(named)?;
-        file.finish()
+        folder::replace(&self.folder, NAME, &serde_json::to_vec_pretty(&kept)?).map_err(named)
     }
 
     fn kept(&self) -> Result<Kept, CommandError> {
-        let text = match std::fs::read(&self.path) {
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(Kept::default()),
-            read => read.map_err(|error| CommandError::new(format!("`{}`: {error}", self.path.display())))?,
-        };
-        serde_json::from_slice(&text).map_err(|error| {
-            CommandError::new(format!("`{}` is damaged ({error}); remove it and sign in again", self.path()))
-        })
+        let Some((kept, mode)) = self.read()? else { return Ok(Kept::default()) };
+        if !is_open(mode) {
+            return Ok(kept);
+        }
+        let path = self.path();
+        Err(CommandError::new(format!(
+            "`{path}` is open to others than its owner (mode {mode:04o}), and who reads it can act as you; sign in again, \
+             or close it (chmod 600 '{path}') if nobody can have read it"
+        )))
     }
+
+    /// What is in the file, and its mode.
+    fn read(&self) -> Result<Option<(Kept, u32)>, CommandError> {
+        let read = folder::read(&self.folder.join(NAME)).map_err(|error| self.failed(error))?;
+        let Some(folder::Contents { text, mode }) = read else { return Ok(None) };
+        let kept = serde_json::from_str(&text).map_err(|error| {
+            CommandError::new(format!("`{}` is damaged ({error}); remove it and sign in again", self.path()))
+        })?;
+        Ok(Some((kept, mode)))
+    }
+
+    /// Whether a session can be kept here.
+    pub(in crate::cli) fn check(&self) -> Result<(), CommandError> {
+        self.read().map(drop)
+    }
+
+    fn failed(&self, error: io::Error) -> CommandError {
+        CommandError::new(format!("`{}`: {error}", self.path()))
+    }
+}
+
+fn is_open(mode: u32) -> bool {
+    mode & folder::OTHERS_ANYTHING != 0
 }

@@ -8,8 +8,9 @@ use serde_json::Value;
 
 use super::record::{self, Column, Record};
 use crate::{
-    cli::{CommandError, output},
+    cli::output,
     domain::Instant,
+    escape::{escape_control, escape_json},
 };
 
 /// How a list looks.
@@ -56,52 +57,50 @@ impl Sheet {
     }
 
     /// What stands before the records.
-    pub(in crate::cli) fn beginning<R: Record>(&self) -> Result<String, CommandError> {
-        Ok(match self.format {
+    pub(in crate::cli) fn beginning<R: Record>(&self) -> String {
+        match self.format {
             Format::Table => String::new(),
-            Format::Csv => csv_line(R::default().json().keys().cloned())?,
+            Format::Csv => csv_header(R::default().json().keys().map(String::as_str)),
             Format::Json if self.is_bare => "[".to_owned(),
             Format::Json => format!("{{\"{}\":[", R::PLURAL),
-        })
+        }
     }
 
     /// Some records.
-    pub(in crate::cli) fn rows<R: Record>(
-        &mut self,
-        records: &[R],
-        now: Instant,
-    ) -> Result<String, CommandError> {
+    pub(in crate::cli) fn rows<R: Record>(&mut self, records: &[R], now: Instant) -> String {
         let was_empty = self.is_empty;
         self.is_empty &= records.is_empty();
-        Ok(match self.format {
+        match self.format {
             Format::Table if records.is_empty() => String::new(),
             Format::Table => format!("{}\n", table_of(records, now)),
-            Format::Csv => records
-                .iter()
-                .map(|record| csv_line(record.json().values().map(|value| csv_cell(&record::plain(value)))))
-                .collect::<Result<_, _>>()?,
+            Format::Csv => records.iter().map(|record| csv_line(record.json().values())).collect(),
             Format::Json => {
                 let lines = records.iter().enumerate().map(|(place, record)| {
                     let separator = if was_empty && place == 0 { "" } else { "," };
-                    format!("{separator}\n{}", Value::Object(record.json()))
+                    format!("{separator}\n{}", output::json_line(&Value::Object(record.json())).trim_end())
                 });
                 lines.collect()
             }
-        })
+        }
     }
 
     /// What stands after the records, and for whom: on standard output, and on standard error.
     pub(in crate::cli) fn end<R: Record>(&self, next_page_token: &str) -> (String, Option<String>) {
         let more = Some(next_page_token).filter(|token| !token.is_empty());
         let hint = more.map(|token| {
-            format!("there are more: the next page comes with --page-token {token}, every page with --all")
+            format!(
+                "there are more: the next page comes with --page-token {}, every page with --all",
+                escape_control(token)
+            )
         });
         match self.format {
             Format::Table if self.is_empty => (format!("no {}\n", R::PLURAL), hint),
             Format::Table => (hint.map(|hint| hint + "\n").unwrap_or_default(), None),
             Format::Csv => (String::new(), hint),
             Format::Json if self.is_bare => ("\n]\n".to_owned(), None),
-            Format::Json => (format!("\n],\"next_page_token\":{}}}\n", Value::from(more)), None),
+            Format::Json => {
+                (format!("\n],\"next_page_token\":{}}}\n", escape_json(&Value::from(more).to_string())), None)
+            }
         }
     }
 }
@@ -128,24 +127,43 @@ fn table_of<R: Record>(records: &[R], now: Instant) -> Table {
     table
 }
 
-/// One line of CSV.
-pub(in crate::cli) fn csv_line(cells: impl IntoIterator<Item = String>) -> Result<String, CommandError> {
-    let mut writer = csv::Writer::from_writer(Vec::new());
-    writer.write_record(cells)?;
-    let line = writer.into_inner().map_err(|error| CommandError::new(error.error()))?;
-    Ok(String::from_utf8(line)?)
+/// The line of CSV that names the columns.
+pub(in crate::cli) fn csv_header<'a>(names: impl IntoIterator<Item = &'a str>) -> String {
+    names.into_iter().collect::<Vec<_>>().join(",") + "\n"
 }
 
-/// A cell no spreadsheet takes for a formula, and no terminal for a command: whoever activates a unit names the
-/// device, and whoever opens the export may do more.
-pub(in crate::cli) fn csv_cell(text: &str) -> String {
-    let guard = if text.starts_with(['=', '+', '-', '@', '\t', '\r']) { "'" } else { "" };
-    let tame = |character: char| match character {
-        '\n' | '\r' | '\t' => character,
-        _ if character.is_control() => '\u{fffd}',
-        _ => character,
-    };
-    guard.chars().chain(text.chars().map(tame)).collect()
+/// One line of CSV: texts are quoted, numbers are not, and what is absent is empty.
+pub(in crate::cli) fn csv_line<'a>(cells: impl IntoIterator<Item = &'a Value>) -> String {
+    let cells = cells.into_iter().map(|cell| match cell {
+        Value::Null | Value::Bool(_) | Value::Number(_) => record::plain(cell),
+        Value::String(_) | Value::Array(_) | Value::Object(_) => {
+            format!("\"{}\"", csv_text(&record::plain(cell)).replace('"', "\"\""))
+        }
+    });
+    cells.collect::<Vec<_>>().join(",") + "\n"
+}
+
+/// Text no spreadsheet takes for a formula, and no terminal for a command: whoever activates a unit names the device,
+/// and whoever opens the export may do more. Where lists are separated by `;`, as in Czech and German, a spreadsheet
+/// begins another cell in the middle of the text, quoted or not.
+fn csv_text(text: &str) -> String {
+    let text = escape_control(text);
+    let mut guarded = String::with_capacity(text.len() + 1);
+    let mut begins_cell = true;
+    for (at, character) in text.char_indices() {
+        if begins_cell && text.get(at..).is_some_and(is_formula) {
+            guarded.push('\'');
+        }
+        guarded.push(character);
+        begins_cell = matches!(character, ';' | '|');
+    }
+    guarded
+}
+
+/// Whether a spreadsheet may compute a cell with this text; some pass over blanks and quotes, some read the wide forms.
+fn is_formula(cell: &str) -> bool {
+    let cell = cell.trim_start_matches(|character: char| character.is_whitespace() || character == '"');
+    cell.starts_with(['=', '+', '-', '@', '＝', '＋', '－', '＠', '﹦', '﹢', '﹣', '﹫', '−'])
 }
 
 #[cfg(test)]
@@ -173,9 +191,9 @@ mod tests {
 
     fn written(mut sheet: Sheet, pages: &[&[Pair]], next: &str) -> String {
         let now = Instant::from_unix_seconds(0);
-        let mut text = sheet.beginning::<Pair>().unwrap();
+        let mut text = sheet.beginning::<Pair>();
         for page in pages {
-            text += &sheet.rows(page, now).unwrap();
+            text += &sheet.rows(page, now);
         }
         text + &sheet.end::<Pair>(next).0
     }
@@ -205,7 +223,7 @@ mod tests {
         assert_eq!(written(Sheet::of_everything(ExportFormat::Csv), &none, ""), "name,count\n");
         let pages: [&[Pair]; 2] = [&[pair("a, \"b\"", None)], &[pair("c\nd", Some(3))]];
         let text = written(Sheet::of_everything(ExportFormat::Csv), &pages, "");
-        assert_eq!(text, "name,count\n\"a, \"\"b\"\"\",\n\"c\nd\",3\n");
+        assert_eq!(text, "name,count\n\"a, \"\"b\"\"\",\n\"c\\nd\",3\n");
     }
 
     #[test]
@@ -218,20 +236,31 @@ mod tests {
     }
 
     #[test]
-    fn a_cell_is_never_a_formula_or_a_terminal_s_command() {
+    fn a_cell_is_never_a_formula_or_a_terminal_s_command_and_a_text_is_quoted() {
         for (text, cell) in [
-            ("=1+1", "'=1+1"),
-            ("+1", "'+1"),
-            ("-1", "'-1"),
-            ("@SUM(A1)", "'@SUM(A1)"),
-            ("\t=1", "'\t=1"),
-            ("\r=1", "'\r=1"),
-            ("MAIL-01", "MAIL-01"),
-            ("a=b", "a=b"),
-            ("", ""),
-            ("\u{1b}]0;owned\u{7}", "\u{fffd}]0;owned\u{fffd}"),
+            ("=1+1", "\"'=1+1\""),
+            ("+1", "\"'+1\""),
+            ("-1", "\"'-1\""),
+            ("@SUM(A1)", "\"'@SUM(A1)\""),
+            ("  =1", "\"'  =1\""),
+            ("＝1", "\"'＝1\""),
+            ("PC;=1+1;x", "\"PC;'=1+1;x\""),
+            ("PC; =1+1", "\"PC;' =1+1\""),
+            ("PC;\"=1+1", "\"PC;'\"\"=1+1\""),
+            ("PC|@x", "\"PC|'@x\""),
+            ("\t=1", "\"\\t=1\""),
+            ("\u{a0}=1", "\"\\u{a0}=1\""),
+            ("a;b", "\"a;b\""),
+            ("MAIL-01", "\"MAIL-01\""),
+            ("a=b", "\"a=b\""),
+            ("", "\"\""),
+            ("\u{1b}]0;owned\u{7}", "\"\\u{1b}]0;owned\\u{7}\""),
         ] {
-            assert_eq!(csv_cell(text), cell, "{text:?}");
+            assert_eq!(csv_line([&Value::from(text)]), format!("{cell}\n"), "{text:?}");
         }
+        assert_eq!(
+            csv_line(&[json!(7), Value::Null, json!(true), json!({"a": "=1"})]),
+            "7,,true,\"{\"\"a\"\":\"\"=1\"\"}\"\n"
+        );
     }
 }

@@ -4,7 +4,8 @@
 
 use std::{
     collections::HashSet,
-    io::{self, BufRead as _, IsTerminal as _, Write as _},
+    fs::File,
+    io::{self, BufRead as _, IsTerminal as _, Read as _, Write as _},
     path::{Path, PathBuf},
     process::ExitCode,
 };
@@ -15,6 +16,7 @@ use serde_json::{Map, Value, json};
 
 use super::filter::Filter;
 use crate::{
+    byte_order_mark,
     cli::{
         CommandError, CommandResult, client, output,
         unit_management::{
@@ -28,6 +30,7 @@ use crate::{
         },
     },
     domain::Instant,
+    escape::escape_control,
     proto::licensing as api,
 };
 
@@ -107,7 +110,7 @@ impl Deactivate {
         let now = backend::now();
         let mut sheet = Sheet::of_pages(self.format);
         let (mut done, mut refused) = (0, 0);
-        output::print(&sheet.beginning::<Outcome>()?)?;
+        output::print(&sheet.beginning::<Outcome>())?;
         for unit_ids in unit_ids.chunks(MOST_AT_ONCE) {
             let unit_ids = unit_ids.to_vec();
             let request = api::DeactivateUnitsRequest { request_id: backend::request_id(), unit_ids };
@@ -117,7 +120,7 @@ impl Deactivate {
             let refused_here = results.iter().filter(|outcome| outcome.is_refused()).count();
             refused += refused_here;
             done += results.len() - refused_here;
-            output::print(&sheet.rows(&results, now)?)?;
+            output::print(&sheet.rows(&results, now))?;
         }
         output::print(&sheet.end::<Outcome>("").0)?;
         if self.format == Format::Table && !unit_ids.is_empty() {
@@ -129,8 +132,13 @@ impl Deactivate {
 
 /// The IDs in a file, one a line; empty lines do not count.
 fn lines(path: &Path) -> Result<Vec<String>, CommandError> {
-    let text =
-        if path == Path::new("-") { io::read_to_string(io::stdin()) } else { std::fs::read_to_string(path) };
+    let mut bytes = Vec::new();
+    let read = if path == Path::new("-") {
+        io::stdin().read_to_end(&mut bytes)
+    } else {
+        File::open(path).and_then(|mut file| file.read_to_end(&mut bytes))
+    };
+    let text = read.and_then(|_| byte_order_mark::text(&bytes));
     let text = text.map_err(|error| CommandError::new(format!("`{}`: {error}", path.display())))?;
     Ok(text.lines().map(str::trim).filter(|line| !line.is_empty()).map(str::to_owned).collect())
 }
@@ -176,9 +184,9 @@ impl Record for Outcome {
     const COLUMNS: &'static [Column] = &[Column::Whole("unit"), Column::Whole(""), Column::Text("result")];
 
     fn row(&self, _now: Instant) -> Vec<Cell> {
-        let unit = Cell::new(output::tame(&self.0.unit_id));
+        let unit = Cell::new(escape_control(&self.0.unit_id));
         if self.is_refused() {
-            let why = format!("refused: {}", output::tame(&self.0.message));
+            let why = format!("refused: {}", escape_control(&self.0.message));
             return vec![unit, Cell::new("✘").fg(Color::Red), Cell::new(why)];
         }
         let state = name::of::<api::UnitState>(self.0.state).replace('_', " ");

@@ -7,16 +7,14 @@ use prost_types::Timestamp;
 use serde_json::{Map, Value, json};
 
 use crate::{
-    cli::{
-        output,
-        unit_management::{
-            day, instant, name,
-            record::{Column, Record, object, shortened},
-            told,
-        },
+    cli::unit_management::{
+        day, instant, name,
+        record::{Column, Record, object, shortened},
+        told,
     },
     domain::{Instant, Span},
     enforcement::convert,
+    escape::escape_control,
     proto::licensing as api,
 };
 
@@ -42,11 +40,11 @@ impl Record for UnitRow {
         let who = format!(
             "{}\n{}\n{} {}",
             shortened(&unit.device_name, 36),
-            output::tame(&unit.unit_id),
+            escape_control(&unit.unit_id),
             day(unit.activated_at.as_ref()),
             by_whom(unit)
         );
-        let product = format!("{} {}", output::tame(&unit.product), output::tame(&unit.product_version));
+        let product = format!("{} {}", escape_control(&unit.product), escape_control(&unit.product_version));
         vec![
             Cell::new(who),
             Cell::new(format!("{}\n{} subunits", product.trim_end(), unit.subunits)),

@@ -62,11 +62,8 @@ pub(super) fn kept_instant(
     timestamp: Option<&prost_types::Timestamp>,
 ) -> Result<Instant, Refusal> {
     let timestamp = timestamp.ok_or_else(|| Refusal::unreadable(field, "missing"))?;
-    let read = wire::instant(timestamp, field)?;
-    if instant(nanos(read)) == read {
-        return Ok(read);
-    }
-    Err(Refusal::unreadable(field, "outside the years 1678 to 2261"))
+    // As it is read back: far from now it is kept to the millisecond.
+    Ok(instant(nanos(wire::instant(timestamp, field)?)))
 }
 
 /// An instant, if there is one.

@@ -13,6 +13,7 @@ use crate::{
         caller::Caller,
         change::Change,
         refusal::Refusal,
+        store::sought,
         subscriptions::Subscription,
         units::{Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
     },
@@ -82,7 +83,10 @@ impl UnitService for Backend {
         request: Request<api::DeactivateUnitsRequest>,
     ) -> Result<Response<api::DeactivateUnitsResponse>, Status> {
         let caller = &self.caller(request.metadata()).await?;
-        let request = &request.into_inner();
+        let mut request = request.into_inner();
+        // Answered as it is kept, however it is written.
+        request.unit_ids.iter_mut().for_each(|id| *id = sought(id));
+        let request = &request;
         let count = request.unit_ids.len();
         if !(1..=MOST_AT_ONCE).contains(&count) {
             let what = format!("{count} given; 1 to {MOST_AT_ONCE} are taken in one call");

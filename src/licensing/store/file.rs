@@ -53,7 +53,7 @@ pub(super) async fn look(path: &Path) -> Result<(), StoreError> {
 /// Makes the file of a database and what is missing above it, for their owner alone: it holds hashes of passwords and
 /// secrets. SQLite gives the files beside it the same mode.
 pub(super) fn make(path: &Path) -> io::Result<()> {
-    folder::make(path.parent().unwrap_or(Path::new(".")))?;
+    folder::make_shared(path.parent().unwrap_or(Path::new(".")))?;
     folder::make_file(path)?;
     for end in ["-wal", "-shm"] {
         let beside = beside(path, end);

@@ -5,6 +5,7 @@
 
 mod connect;
 mod file;
+mod instants;
 mod migrate;
 mod pooler;
 mod probe;
@@ -17,14 +18,18 @@ use std::{
 };
 
 use sqlx::{Any, AnyPool, Executor, Transaction, postgres::PgListener};
+use uuid::Uuid;
 
-pub use self::probe::Outage;
 use self::{
     connect::{Connected, Server},
     migrate::Schema,
 };
+pub use self::{
+    instants::{instant, nanos},
+    probe::Outage,
+};
 pub use crate::config::Database;
-use crate::{domain::Instant, edge::tls::TlsError};
+use crate::edge::tls::TlsError;
 
 /// A transaction on either database.
 pub type Tx = Transaction<'static, Any>;
@@ -260,23 +265,11 @@ fn is_contended(error: &sqlx::Error) -> bool {
     connect::code(error).is_some_and(|code| codes.contains(&code.as_str()))
 }
 
-/// An instant as it is kept: nanoseconds since 1970, between the years 1677 and 2262.
-#[must_use]
-pub fn nanos(instant: Instant) -> i64 {
-    i64::try_from(instant.unix_nanos()).unwrap_or(if instant.unix_nanos() < 0 { i64::MIN } else { i64::MAX })
-}
-
-/// An instant that was kept.
-#[must_use]
-pub fn instant(nanos: i64) -> Instant {
-    Instant::from_unix_nanos(i128::from(nanos))
-}
-
 /// A name or ID to look for, as it is bound. PostgreSQL takes no NUL; in its place stands what no name and no ID holds,
-/// so that nothing is found.
+/// so that nothing is found. A UUID is found however it is written.
 #[must_use]
 pub fn sought(text: &str) -> String {
-    text.replace('\0', "\u{fffd}")
+    if Uuid::try_parse(text).is_ok() { text.to_ascii_lowercase() } else { text.replace('\0', "\u{fffd}") }
 }
 
 /// A count as it is kept.

@@ -5,7 +5,7 @@
 
 use std::{
     fs::{self, File},
-    io::{self, Write as _},
+    io::{self, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
 };
@@ -46,17 +46,15 @@ impl Journal {
     pub(super) fn open<Line: DeserializeOwned>(folder: &Path) -> io::Result<(Self, Read<Line>)> {
         let path = folder.join(NAME);
         let mut journal = Self { folder: folder.to_owned(), open: None, length: 0, rewrite_at: SMALL };
-        let contents = match fs::read(&path) {
-            Ok(contents) => contents,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {
-                return Ok((journal, Read { lines: Vec::new(), damaged: 0 }));
-            }
-            Err(error) => return Err(error),
+        let Some(mut file) = folder::open(&path)? else {
+            return Ok((journal, Read { lines: Vec::new(), damaged: 0 }));
         };
+        let mut contents = Vec::new();
+        file.read_to_end(&mut contents)?;
         let read = parse(&contents);
         if read.damaged == 0 && contents.ends_with(b"\n") {
             journal.length = contents.len() as u64;
-            journal.open = File::options().append(true).open(&path).ok();
+            journal.open = folder::append(&path).ok();
         } else {
             journal.tell_of_damage(&contents, read.damaged);
         }
@@ -95,7 +93,7 @@ impl Journal {
         folder::replace(&self.folder, NAME, &contents)?;
         self.length = contents.len() as u64;
         self.rewrite_at = SMALL.max(self.length.saturating_mul(4));
-        self.open = Some(File::options().append(true).open(self.folder.join(NAME))?);
+        self.open = Some(folder::append(&self.folder.join(NAME))?);
         Ok(())
     }
 
@@ -119,8 +117,9 @@ impl Journal {
             );
             return;
         }
-        let aside = self.folder.join(format!("{NAME}.damaged"));
-        let kept = if aside.exists() { Ok(()) } else { fs::write(&aside, contents) };
+        let name = format!("{NAME}.damaged");
+        let aside = self.folder.join(&name);
+        let kept = if aside.exists() { Ok(()) } else { folder::replace(&self.folder, &name, contents) };
         error!(
             "`{}`: {damaged} lines are damaged and left out, the others are used; the file as it was {}",
             path.display(),

@@ -4,7 +4,7 @@
 
 use std::{
     collections::{BTreeMap, VecDeque},
-    fs, io,
+    io::{self, Read as _},
     path::Path,
 };
 
@@ -130,11 +130,11 @@ pub(super) fn note(totals: &mut BTreeMap<SubscriptionId, Total>, item: &SetAside
 }
 
 fn read(folder: &Path) -> io::Result<String> {
-    match fs::read(folder.join(NAME)) {
-        Ok(contents) => Ok(String::from_utf8_lossy(&contents).into_owned()),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(String::new()),
-        Err(error) => Err(error),
+    let mut contents = Vec::new();
+    if let Some(mut file) = folder::open(&folder.join(NAME))? {
+        file.read_to_end(&mut contents)?;
     }
+    Ok(String::from_utf8_lossy(&contents).into_owned())
 }
 
 impl Inner {
@@ -175,6 +175,8 @@ impl Inner {
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
 
     fn sms(number: usize) -> SetAside {

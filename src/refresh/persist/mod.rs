@@ -7,8 +7,7 @@
 mod format;
 
 use std::{
-    fmt,
-    fs::{self, File},
+    fmt, fs,
     io::{self, BufWriter, Read as _, Write as _},
     os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
@@ -145,9 +144,11 @@ impl Store {
     pub fn load(&self) -> Result<Option<Persisted>, PersistError> {
         let path = self.folder.join(FACTS);
         let mut contents = Vec::new();
-        match File::open(&path).and_then(|mut file| file.read_to_end(&mut contents)) {
-            Ok(_) => {}
-            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+        match folder::open(&path)
+            .and_then(|file| file.map(|mut file| file.read_to_end(&mut contents)).transpose())
+        {
+            Ok(Some(_)) => {}
+            Ok(None) => return Ok(None),
             Err(error) => return Err(PersistError::Io(path, error)),
         }
         match format::parse(&contents, self.trusted.as_ref()) {
@@ -170,12 +171,11 @@ impl Store {
     /// Keeps `persisted` in place of what was kept before.
     pub fn save(&self, persisted: &Persisted) -> Result<(), PersistError> {
         let path = self.folder.join(FACTS);
-        let temporary = self.folder.join("facts.jsonl.new");
         let write = || -> io::Result<()> {
             let (header, body) = format::render(persisted)?;
             // Somebody may have tidied up while we ran.
             folder::make(&self.folder)?;
-            let mut file = BufWriter::new(File::create(&temporary)?);
+            let mut file = BufWriter::new(folder::begin(&self.folder, FACTS)?);
             self.reached(Step::Begun);
             file.write_all(&header)?;
             file.write_all(&body)?;
@@ -183,9 +183,9 @@ impl Store {
             self.reached(Step::Written);
             file.sync_all()?;
             self.reached(Step::Synced);
-            fs::rename(&temporary, &path)?;
+            fs::rename(self.folder.join(format!("{FACTS}.new")), &path)?;
             self.reached(Step::Renamed);
-            File::open(&self.folder)?.sync_all()?;
+            folder::sync(&self.folder)?;
             self.reached(Step::Kept);
             Ok(())
         };
@@ -219,10 +219,15 @@ fn tell_of_refused(path: &Path, refused: &[RefusedLine]) {
         return;
     }
     let aside = free_name(&name);
-    match fs::hard_link(path, &aside).or_else(|_| fs::copy(path, &aside).map(drop)) {
+    match fs::hard_link(path, &aside).or_else(|_| copy(path, &aside)) {
         Ok(()) => error!("the file they are in is kept as `{}`", aside.display()),
         Err(error) => error!("the file they are in cannot be kept as `{}`: {error}", aside.display()),
     }
+}
+
+fn copy(path: &Path, aside: &Path) -> io::Result<()> {
+    let name = aside.file_name().unwrap_or_default().to_string_lossy();
+    folder::replace(path.parent().unwrap_or(Path::new(".")), &name, &fs::read(path)?)
 }
 
 /// Holds the folder; none where nothing can be written.

@@ -8,7 +8,11 @@ use std::{collections::HashSet, fmt};
 
 use serde::de::DeserializeOwned;
 
-use crate::domain::Facts;
+use crate::{
+    byte_order_mark,
+    domain::Facts,
+    escape::{escape_control, shorten},
+};
 
 pub use fields::{FactsJson, IdJson, InstantJson, Object};
 
@@ -25,22 +29,14 @@ pub struct JsonError {
 impl JsonError {
     /// A fault; what is repeated of the text is kept short and on one line, for it goes into logs.
     fn new(path: &str, what: &str) -> Self {
-        Self { path: one_line(path, 100), what: one_line(what, 500) }
+        let short = |text: &str, most| shorten(&escape_control(text), most);
+        Self { path: short(path, 100), what: short(what, 500) }
     }
-}
-
-fn one_line(text: &str, most: usize) -> String {
-    let mut characters =
-        text.chars().map(|character| if character.is_control() { '\u{fffd}' } else { character });
-    let mut shown: String = characters.by_ref().take(most).collect();
-    if characters.next().is_some() {
-        shown.push('…');
-    }
-    shown
 }
 
 /// Reads any JSON text; what is wrong with it comes with the key's path.
 pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
+    let json = byte_order_mark::skip(json);
     // The path is only kept track of when something is wrong: it costs more than the reading.
     serde_json::from_slice(json).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(json);
@@ -56,6 +52,7 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
 
 /// Reads a facts file: one subscription, or an array of them, each once.
 pub fn read_all(json: &[u8]) -> Result<Vec<Facts>, JsonError> {
+    let json = byte_order_mark::skip(json);
     let facts: Vec<FactsJson> = match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => read(json)?,
         Some(_) => vec![read(json)?],

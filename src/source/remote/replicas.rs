@@ -15,7 +15,10 @@ use tonic::{
 use tonic_types::StatusExt as _;
 
 use super::Settings;
-use crate::edge::remote::{EndpointError, RemoteAddress, cause, kept_alive};
+use crate::{
+    edge::remote::{EndpointError, RemoteAddress, cause, kept_alive},
+    escape::escape_and_shorten,
+};
 
 /// The replicas, in order of preference.
 #[derive(Debug)]
@@ -132,7 +135,8 @@ impl Replica {
     /// What a failed call means. `who` asked.
     pub(super) fn trouble(&self, status: &Status, who: &str) -> Trouble {
         let Self { address, .. } = self;
-        let said = cause(status).unwrap_or_else(|| status.message().to_owned());
+        // It goes into logs, and to whoever asks this sidecar how it is.
+        let said = escape_and_shorten(&cause(status).unwrap_or_else(|| status.message().to_owned()));
         let unreachable = || Trouble::Unreachable(format!("licensing backend {address}: {said}"));
         match status.code() {
             Code::Unauthenticated => Trouble::Unauthenticated(format!(

@@ -251,7 +251,14 @@ async fn a_license_is_renewed_for_longer_and_never_for_shorter(office: Office) {
     assert_eq!(facts(&office, &unit).await.expires_at, renewed);
     office.activate("", &key, "two").await.unwrap();
     let far = Instant::from_unix_seconds(10_000_000_000);
-    assert_eq!(office.renew(&id, far).await.unwrap_err().code(), Code::InvalidArgument, "the year 2286");
+    assert_eq!(office.renew(&id, far).await.unwrap().expires_at, timestamp(far), "the year 2286");
+    let last = Instant::from_unix_seconds(253_402_300_799);
+    assert_eq!(
+        office.renew(&id, last).await.unwrap().expires_at,
+        timestamp(last),
+        "the end of the year 9999"
+    );
+    assert_eq!(facts(&office, &unit).await.expires_at, last);
 }
 
 async fn a_key_that_was_replaced_opens_nothing(office: Office) {

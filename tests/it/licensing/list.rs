@@ -62,7 +62,7 @@ async fn mixed(office: &Office) -> (Vec<String>, String) {
         office.delegate(&id, "anna", &anna).await;
         licenses.push((id, key));
     }
-    let names = ["b", "B", "a", "ä", "Z", "10", "9", "", "a", "zz", "'"];
+    let names = ["b", "B", "a", "ä", "Z", "10", "9", "-", "a", "zz", "'"];
     let mut made = Vec::new();
     for number in 0..22_usize {
         let (id, key) = &licenses[number * 7 % 3];
@@ -483,6 +483,10 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
             name: names[number % names.len()].to_owned(),
             product: ["x", "y", "X"][number % 3].to_owned(),
             seats: [100, 20, 3, 1_000][number % 4],
+            r#type: ["full", "trial", "nfr"][number % 3].to_owned(),
+            sms_credits: [None, Some(0), Some(70)][number % 3],
+            all_users_limit: [0, 5, 4][number % 3],
+            components_limit: [9, 0][number % 2],
             expires_at: timestamp(
                 START + Span::days(days) + Span::from_nanos(i128::try_from(number).unwrap()),
             ),
@@ -509,7 +513,7 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
     let all = walk(api::ListLicensesRequest::default()).await;
     assert_eq!(all.len(), 24);
     type Key = (Vec<u8>, i128);
-    let keys: [fn(&api::License) -> Key; 7] = [
+    let keys: [fn(&api::License) -> Key; 15] = [
         |license| (license.license_id.clone().into_bytes(), 0),
         |license| (license.license_id.clone().into_bytes(), 0),
         |license| (license.name.clone().into_bytes(), 0),
@@ -524,6 +528,14 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
             )
         },
         |license| (Vec::new(), license.active_units.into()),
+        |license| (license.r#type.clone().into_bytes(), 0),
+        |license| (Vec::new(), license.state.into()),
+        |license| (Vec::new(), license.created_at.map_or(0, |at| at.seconds.into())),
+        |license| (license.subscription_id.clone().into_bytes(), 0),
+        |license| (license.customer.clone().into_bytes(), 0),
+        |license| (Vec::new(), license.sms_credits.map_or(-1, i128::from)),
+        |license| (Vec::new(), license.all_users_limit.into()),
+        |license| (Vec::new(), license.components_limit.into()),
     ];
     for (sort, key) in keys.into_iter().enumerate() {
         let mut expected = all.clone();

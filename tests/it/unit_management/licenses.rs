@@ -185,7 +185,7 @@ fn a_delegation_is_offered_accepted_and_taken_back() {
 #[test]
 fn every_fault_of_an_import_is_told_at_once_and_nothing_is_sent() {
     let desk = Desk::new();
-    desk.write("new.csv", "seats,expires_at\nmany,soon\n5,2027-06-30T12:00:00Z\n,\n");
+    desk.write("new.csv", "seats,expires_at,name\nmany,soon,\n5,2027-06-30T12:00:00Z,\n,,a\n,,\n");
     insta::assert_snapshot!("import_faults", desk.run(&["licenses", "import", "new.csv"]).all());
     assert_eq!(desk.run(&["licenses", "import", "new.txt"]).status, 2);
     assert!(desk.backend.calls().is_empty());
@@ -204,7 +204,10 @@ fn the_keys_of_an_import_are_told_once_in_the_order_of_the_file() {
     });
     desk.write("new.csv", "name,seats,expires_at\na,5,2027-06-30T12:00:00Z\n=b,6,2027-06-30T12:00:00Z\n");
     let shown = desk.run(&["licenses", "import", "new.csv"]);
-    assert_eq!(shown.stdout, "license_id,name,license_key\nL0,a,KEY-0\nL1,'=b,KEY-1\n", "{shown:?}");
+    assert_eq!(
+        shown.stdout, "license_id,name,license_key\n\"L0\",\"a\",\"KEY-0\"\n\"L1\",\"'=b\",\"KEY-1\"\n",
+        "{shown:?}"
+    );
 
     let shown = desk.run(&["licenses", "import", "new.csv", "--format", "json", "--key-output", "keys.json"]);
     assert_eq!((shown.status, shown.stdout.as_str(), desk.mode("keys.json")), (0, "", 0o600), "{shown:?}");

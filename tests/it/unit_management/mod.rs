@@ -1,6 +1,7 @@
 //! The command line of Unit Management, the real command against a scripted licensing backend.
 
 mod accounts;
+mod hostile;
 mod licenses;
 mod looks;
 mod units;
@@ -37,7 +38,9 @@ impl Desk {
 
     /// A command of somebody without a token.
     fn stranger(&self, arguments: &[&str]) -> Command {
-        let mut command = Command::new(env!("CARGO_BIN_EXE_esa-sidecar"));
+        // Another build can be tried with the same tests.
+        let binary = std::env::var_os("ESA_SIDECAR_BIN").unwrap_or(env!("CARGO_BIN_EXE_esa-sidecar").into());
+        let mut command = Command::new(binary);
         command.args(arguments).env_clear().stdin(Stdio::null()).current_dir(self.home.path());
         command.env("HOME", self.home.path()).env("ESA_SIDECAR_LICENSING", self.backend.address.to_string());
         command

@@ -112,7 +112,10 @@ fn an_export_has_every_unit_and_no_formula() {
     let csv = desk.read("units.csv");
     assert!(csv.starts_with("unit_id,device_name,product,"), "{csv}");
     assert_eq!(csv.lines().count(), 4);
-    assert!(csv.contains(r#"unit-1,"'=HYPERLINK(""x"",1)","#) && csv.contains("unit-1,'-1,"), "{csv}");
+    assert!(
+        csv.contains(r#""unit-1","'=HYPERLINK(""x"",1)","#) && csv.contains(r#""unit-1","'-1","#),
+        "{csv}"
+    );
 
     let json = desk.run(&["units", "export", "--format", "json"]).stdout;
     let json: Vec<Value> = serde_json::from_str(&json).unwrap();

@@ -30,55 +30,85 @@ pub(super) const COLUMNS: [&str; 11] = [
     "sms_credits",
 ];
 
-/// The lines beneath the header of a CSV.
+/// The lines beneath the header of a CSV. Rows without anything in them do not count: spreadsheets leave them behind.
 pub(super) fn of_csv(text: &str, faults: &mut Vec<Fault>) -> Vec<Row> {
-    let mut reader =
-        csv::ReaderBuilder::new().flexible(true).trim(csv::Trim::All).from_reader(text.as_bytes());
-    let header: Vec<String> = match reader.headers() {
-        Ok(header) => header.iter().map(str::to_owned).collect(),
-        Err(error) => {
-            faults.push(Fault { line: 1, column: None, what: error.to_string() });
-            return Vec::new();
-        }
+    let (text, told) = delimiter_told(text);
+    let mut reader = csv::ReaderBuilder::new()
+        .flexible(true)
+        .has_headers(false)
+        .delimiter(told.unwrap_or_else(|| delimiter(text)))
+        .trim(csv::Trim::All)
+        .from_reader(text.as_bytes());
+    // The line that told it is one, too.
+    let line = |position: Option<&csv::Position>| {
+        position.map_or(1, csv::Position::line) + u64::from(told.is_some())
     };
+    let mut records = Vec::new();
+    for record in reader.records() {
+        match record {
+            Ok(record) if record.iter().all(str::is_empty) => {}
+            Ok(record) => records.push((line(record.position()), record)),
+            Err(error) => {
+                faults.push(Fault { line: line(error.position()), column: None, what: error.to_string() });
+            }
+        }
+    }
+    let mut records = records.into_iter();
+    let Some((line, header)) = records.next() else { return Vec::new() };
+    let header: Vec<String> = header.iter().map(str::to_owned).collect();
     let known = faults.len();
-    for (place, name) in header.iter().enumerate() {
-        check_column(name, 1, faults);
-        if header.iter().take(place).any(|before| before == name) {
-            let what = "it is there twice".to_owned();
-            faults.push(Fault { line: 1, column: Some(name.clone()), what });
-        }
-    }
-    for needed in ["seats", "expires_at"] {
-        if !header.iter().any(|name| name == needed) {
-            let what = "it is needed, and is not in the header".to_owned();
-            faults.push(Fault { line: 1, column: Some(needed.to_owned()), what });
-        }
-    }
+    check_header(&header, line, faults);
     if known < faults.len() {
         // Under a header that cannot be read every line would be wrong in the same way.
         return Vec::new();
     }
     let mut rows = Vec::new();
-    for record in reader.records() {
-        match record {
-            Ok(record) => {
-                let line = record.position().map_or(1, csv::Position::line);
-                if record.len() != header.len() {
-                    let what = format!("{} cells under {} columns", record.len(), header.len());
-                    faults.push(Fault { line, column: None, what });
-                    continue;
-                }
-                let cells = header.iter().cloned().zip(record.iter().map(str::to_owned));
-                rows.push(Row { line, cells: cells.filter(|(_, cell)| !cell.is_empty()).collect() });
-            }
-            Err(error) => {
-                let line = error.position().map_or(1, csv::Position::line);
-                faults.push(Fault { line, column: None, what: error.to_string() });
-            }
+    for (line, record) in records {
+        if record.len() != header.len() {
+            let what = format!("{} cells under {} columns", record.len(), header.len());
+            faults.push(Fault { line, column: None, what });
+            continue;
         }
+        let cells = header.iter().cloned().zip(record.iter().map(str::to_owned));
+        rows.push(Row { line, cells: cells.filter(|(_, cell)| !cell.is_empty()).collect() });
     }
     rows
+}
+
+fn check_header(header: &[String], line: u64, faults: &mut Vec<Fault>) {
+    for (place, name) in header.iter().enumerate() {
+        check_column(name, line, faults);
+        if header.iter().take(place).any(|before| before == name) {
+            let what = "it is there twice".to_owned();
+            faults.push(Fault { line, column: Some(name.clone()), what });
+        }
+    }
+    for needed in ["seats", "expires_at"] {
+        if !header.iter().any(|name| name == needed) {
+            let what = "it is needed, and is not in the header".to_owned();
+            faults.push(Fault { line, column: Some(needed.to_owned()), what });
+        }
+    }
+}
+
+/// What cells may be separated by: where the comma is for decimals, spreadsheets write semicolons.
+const DELIMITERS: [u8; 3] = [b',', b';', b'\t'];
+
+/// The text without a first line `sep=;`, and what that says.
+fn delimiter_told(text: &str) -> (&str, Option<u8>) {
+    let (first, rest) = text.split_once('\n').unwrap_or((text, ""));
+    let told = first.trim_end().strip_prefix("sep=").map(str::as_bytes);
+    match told {
+        Some([told]) if DELIMITERS.contains(told) => (rest, Some(*told)),
+        _ => (text, None),
+    }
+}
+
+/// What the names of columns, which have none of them, are separated by.
+fn delimiter(text: &str) -> u8 {
+    let header = text.lines().find(|line| line.chars().any(char::is_alphanumeric)).unwrap_or_default();
+    let count = |delimiter: &u8| header.bytes().filter(|byte| byte == delimiter).count();
+    DELIMITERS.into_iter().rev().max_by_key(count).unwrap_or(b',')
 }
 
 /// The objects in a JSON array.

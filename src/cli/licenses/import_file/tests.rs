@@ -9,7 +9,7 @@ fn faults(text: &str, format: FileFormat) -> String {
 
 #[test]
 fn csv_and_json_read_the_same() {
-    let csv = "\u{feff}license_id,name,seats,expires_at,sms_credits,attribute.cost_centre\r\n\
+    let csv = "license_id,name,seats,expires_at,sms_credits,attribute.cost_centre\r\n\
                3A8-WN7-7TD,\"Head, office\",150,2027-06-30T12:00:00Z,,4711\r\n\
                ,,0,2027-06-30T14:00:00+02:00,500,\r\n";
     let json = r#"[{"license_id": "3A8-WN7-7TD", "name": "Head, office", "seats": 150,
@@ -80,4 +80,23 @@ fn no_more_than_a_thousand_are_issued_at_once() {
     assert_eq!(licenses(&csv(1_000), FileFormat::Csv).unwrap().len(), 1_000);
     let faults = faults(&csv(1_001), FileFormat::Csv);
     assert!(faults.starts_with("line 1002: these are 1001 licenses"), "{faults}");
+}
+
+#[test]
+fn what_spreadsheets_do_to_a_csv_is_taken() {
+    let plain = licenses("name,seats,expires_at\na,5,2027-06-30T12:00:00Z\n", FileFormat::Csv).unwrap();
+    for csv in [
+        "name;seats;expires_at\na;5;2027-06-30T12:00:00Z\n",
+        "name\tseats\texpires_at\na\t5\t2027-06-30T12:00:00Z\n",
+        "sep=;\r\nname;seats;expires_at\r\na;5;2027-06-30T12:00:00Z\r\n",
+        ",,\nname,seats,expires_at\n,,\n\na,5,2027-06-30T12:00:00Z\n , ,\n,,,,\n",
+        "\"name\";\"seats\";\"expires_at\"\n\"a\";\"5\";\"2027-06-30T12:00:00Z\"\n;;\n",
+    ] {
+        assert_eq!(licenses(csv, FileFormat::Csv).unwrap(), plain, "{csv:?}");
+    }
+    let comma =
+        licenses("name;seats;expires_at\n\"a;b, c\";5;2027-06-30T12:00:00Z\n", FileFormat::Csv).unwrap();
+    assert_eq!(comma[0].name, "a;b, c");
+    let told = faults("sep=;\nname;seats;expires_at\n;;\na;many;2027-06-30T12:00:00Z\n", FileFormat::Csv);
+    assert_eq!(told, "line 4, column `seats`: `many` is not a whole number");
 }

@@ -29,12 +29,15 @@ struct Place {
     license_id: String,
 }
 
-/// What licences are sorted by.
+/// What licences are sorted by, as the statement has it and as a row does.
 #[derive(Clone, Copy)]
 enum Column {
-    Text(&'static str),
-    Number(&'static str),
+    Text(&'static str, &'static str),
+    Number(&'static str, &'static str),
 }
+
+/// What stands for no number: before all numbers there are.
+const NO_NUMBER: i64 = -1;
 
 /// Licences read at a time.
 const CHUNK: usize = 200;
@@ -87,19 +90,19 @@ impl Backend {
         descending: bool,
         after: Option<&Place>,
     ) -> Result<Vec<(Kept, Place)>, Refusal> {
-        let (Column::Text(name) | Column::Number(name)) = column;
+        let (Column::Text(name, _) | Column::Number(name, _)) = column;
         let (sign, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
-        let narrowed = after.map(|_| format!(" AND (l.{name}, l.license_id) {sign} ($4, $5)"));
+        let narrowed = after.map(|_| format!(" AND ({name}, l.license_id) {sign} ($4, $5)"));
         let sql = format!(
-            "{SELECT} WHERE {SEEN}{} ORDER BY l.{name} {way}, l.license_id {way} LIMIT {CHUNK}",
+            "{SELECT} WHERE {SEEN}{} ORDER BY {name} {way}, l.license_id {way} LIMIT {CHUNK}",
             narrowed.unwrap_or_default()
         );
         let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
         let mut query = query.bind(Eye::on_licenses(caller) as i64);
         if let Some(Place { value, license_id }) = after {
             query = match column {
-                Column::Text(_) => query.bind(value.clone()),
-                Column::Number(_) => query.bind(value.parse::<i64>().unwrap_or_default()),
+                Column::Text(..) => query.bind(value.clone()),
+                Column::Number(..) => query.bind(value.parse::<i64>().unwrap_or_default()),
             };
             query = query.bind(license_id.clone());
         }
@@ -107,8 +110,10 @@ impl Backend {
         let placed = |row| -> Result<(Kept, Place), Refusal> {
             let license = licenses::read(row)?;
             let value = match column {
-                Column::Text(name) => row.try_get::<String, _>(name)?,
-                Column::Number(name) => row.try_get::<i64, _>(name)?.to_string(),
+                Column::Text(_, name) => row.try_get::<String, _>(name)?,
+                Column::Number(_, name) => {
+                    row.try_get::<Option<i64>, _>(name)?.unwrap_or(NO_NUMBER).to_string()
+                }
             };
             let place = Place { value, license_id: license.id.clone() };
             Ok((license, place))
@@ -130,11 +135,19 @@ impl Backend {
 
 fn column(sort: i32) -> Result<Column, Refusal> {
     Ok(match LicenseSort::try_from(sort).map_err(|_| wire::unknown("sort", sort))? {
-        LicenseSort::Unspecified | LicenseSort::LicenseId => Column::Text("license_id"),
-        LicenseSort::Name => Column::Text("name"),
-        LicenseSort::Product => Column::Text("product"),
-        LicenseSort::Seats => Column::Number("seats"),
-        LicenseSort::ExpiresAt => Column::Number("expires_at"),
-        LicenseSort::ActiveUnits => Column::Number("active_units"),
+        LicenseSort::Unspecified | LicenseSort::LicenseId => Column::Text("l.license_id", "license_id"),
+        LicenseSort::Name => Column::Text("l.name", "name"),
+        LicenseSort::Product => Column::Text("l.product", "product"),
+        LicenseSort::Seats => Column::Number("l.seats", "seats"),
+        LicenseSort::ExpiresAt => Column::Number("l.expires_at", "expires_at"),
+        LicenseSort::ActiveUnits => Column::Number("l.active_units", "active_units"),
+        LicenseSort::Type => Column::Text("l.type", "type"),
+        LicenseSort::State => Column::Number("l.state", "state"),
+        LicenseSort::CreatedAt => Column::Number("l.created_at", "created_at"),
+        LicenseSort::SubscriptionId => Column::Text("l.subscription_id", "subscription_id"),
+        LicenseSort::Customer => Column::Text("c.name", "customer"),
+        LicenseSort::SmsCredits => Column::Number("COALESCE(l.sms_credits, -1)", "sms_credits"),
+        LicenseSort::AllUsersLimit => Column::Number("l.all_users_limit", "all_users_limit"),
+        LicenseSort::ComponentsLimit => Column::Number("l.components_limit", "components_limit"),
     })
 }
