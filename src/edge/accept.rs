@@ -2,7 +2,7 @@
 //!
 //! Not here: what is answered on a connection, and how many queues there are (see `workers`).
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, pin::pin, sync::Arc, time::Duration};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
@@ -154,7 +154,8 @@ where
                 self.tallied.take();
                 let acceptor = self.clone();
                 connections.spawn(async move {
-                    let serving = acceptor.serve(io, origin);
+                    // Pinned: moved into either arm, a connection would take its room three times.
+                    let serving = pin!(acceptor.serve(io, origin));
                     let ended = match place.left() {
                         Some(left) => left.run_until_cancelled(serving).await.unwrap_or_else(|| {
                             Err("it was the oldest of its peer, which has begun another".into())

@@ -305,7 +305,7 @@ def test_the_same_sms_counts_once_and_the_last_credit_depletes_at_once(protocol,
 def test_an_sms_may_cost_several_credits_and_the_pool_never_goes_below_zero(protocol, serve):
     with serve(facts(time.time_ns(), sms_credits=5)) as client:
         assert report(protocol, client, "first", credits=3) == (1, 0, 2)
-        assert report(protocol, client, "second", credits=2**32 - 1) == (1, 0, 0)
+        assert report(protocol, client, "second", credits=10_000) == (1, 0, 0)
         assert report(protocol, client, "third") == (1, 0, 0)
 
 

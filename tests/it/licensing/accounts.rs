@@ -838,7 +838,9 @@ async fn the_first_owner_is_made_once() {
         starts.push(office.beside().await);
     }
     for _ in 0..6 {
-        office.execute("TRUNCATE customers CASCADE").await.unwrap();
+        // Not all at once: what is said of archives of the audit log is not deleted (semantics 7.40), nor with customers.
+        office.execute("TRUNCATE accounts CASCADE").await.unwrap();
+        office.execute("DELETE FROM customers").await.unwrap();
         let made = join_all(starts.iter().map(|backend| backend.first_owner(false))).await;
         let made: Vec<_> = made.into_iter().map(Result::unwrap).collect();
         assert_eq!(made.iter().flatten().count(), 1, "{made:?}");
