@@ -97,13 +97,13 @@ fn what_a_backend_says_reaches_terminals_and_files_as_plain_characters_on_lines_
         Ok(api::GetLicenseResponse { license: Some(license()) })
     });
     desk.backend.on("rotate_license_key", |_: &api::RotateLicenseKeyRequest| {
-        Ok(api::RotateLicenseKeyResponse { license_key: hostile(), ..Default::default() })
+        Ok(api::RotateLicenseKeyResponse { license_key: hostile() })
     });
     desk.backend.on("list_accounts", |_: &api::ListAccountsRequest| {
         Ok(api::ListAccountsResponse { accounts: vec![account()], next_page_token: String::new() })
     });
     desk.backend.on("get_caller", |_: &api::GetCallerRequest| {
-        Ok(api::GetCallerResponse { account: Some(account()), ..Default::default() })
+        Ok(api::GetCallerResponse { account: Some(account()) })
     });
     desk.backend.on("create_api_credential", |_: &api::CreateApiCredentialRequest| {
         Ok(api::CreateApiCredentialResponse { credential: Some(credential()), token: String::new() })
