@@ -538,6 +538,8 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "COLUMNS",
         "SELECT",
         "SEEN",
+        "TAKEN",
+        "LONGEST_DETAIL",
         "accounts::SELECT",
         "licenses::SELECT",
         "sql",
