@@ -27,7 +27,7 @@ use esa_sidecar::{
         license_service_client::LicenseServiceClient, sync_service_client::SyncServiceClient,
         unit_service_client::UnitServiceClient,
     },
-    server::{self, Vitals},
+    server::{self, LicensingListeners, Vitals},
     signing::{SigningKeys, TrustedKeys},
 };
 use sqlx::{AssertSqlSafe, Connection as _, Executor as _};
@@ -85,10 +85,8 @@ pub(crate) async fn serve(folder: PathBuf, database: Option<String>) {
     let stop = CancellationToken::new();
     let run = server::run_licensing(
         config,
-        None,
         opened.backend,
-        listener,
-        None,
+        LicensingListeners { licensing: listener, tls: None, beside: None, probes: None },
         Vitals { monitor: Monitor::of_backend(), ..Vitals::default() },
         stop,
     );

@@ -11,10 +11,10 @@ use super::{
 use crate::{
     clock::WallClock,
     config::Config,
-    edge::{address::ListenAddress, listener::Listener, passed::Passed, tls::Files},
+    edge::{passed::Passed, tls::Files},
     health::Monitor,
     licensing::{Anew, FIRST_ACCOUNT, Opened, store::Store},
-    server,
+    server::{self, LicensingListeners},
 };
 
 /// Run the licensing backend alone, for a fleet of sidecars
@@ -109,23 +109,20 @@ impl Licensing {
 
 async fn serve(process: &mut Process, config: Config, anew: Anew) -> CommandResult {
     let opened = open(process, &config, anew).await?;
-    let (listener, _) = process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
-    let (probes, _): (Listener, ListenAddress) =
-        process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
+    let (licensing, _) = process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
+    let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
     let vitals = process.vitals(Monitor::of_backend());
     let stop = process.stop.clone();
     let backend = opened.backend.clone();
-    // Callers of the backend are known by their tokens, whatever certificate they show.
-    let files = config.tls.files.clone().map(|files| Files {
-        client_ca: None,
-        revocations: None,
-        require_revocations: false,
-        ..files
-    });
-    let tls = read_tls(files)?;
-    let run =
-        Box::pin(server::run_licensing(config, tls, backend, listener, Some(probes), vitals.clone(), stop));
+    let tls = read_tls(shown_by_backend(&config))?;
+    let listeners = LicensingListeners { licensing, tls, beside: None, probes: Some(probes) };
+    let run = Box::pin(server::run_licensing(config, backend, listeners, vitals.clone(), stop));
     process.until_signal(run, &vitals, String::new()).await
+}
+
+/// What TLS of the backend shows. Its callers are known by their tokens.
+pub(super) fn shown_by_backend(config: &Config) -> Option<Files> {
+    config.tls.files.clone().map(Files::asking_for_none)
 }
 
 /// Opens the backend and says how the first owner signs in, if this start made one.

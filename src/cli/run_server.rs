@@ -109,6 +109,17 @@ impl Process {
         Ok((listener, taken))
     }
 
+    /// Opens `address` for this process alone, whatever is configured of others, and says nothing of it.
+    pub(super) async fn open_for_ourselves(
+        &mut self,
+        address: &ListenAddress,
+    ) -> Result<Listener, CommandError> {
+        let opening = Opening { queues: NonZeroUsize::MIN, mode: 0o600, owner: None };
+        let listener = Listener::open(address, opening).await?;
+        self.opened.extend(SocketFile::of(address));
+        Ok(listener)
+    }
+
     /// Runs `run` until it ends or a signal comes; `greeting` is printed once it is ready.
     pub(super) async fn until_signal(
         &mut self,

@@ -14,12 +14,12 @@ use super::{
 };
 use crate::{
     clock::{Clock, SystemClock},
-    config::{self, Config, FactsFile, Flag},
+    config::{Config, FactsFile, Flag},
     edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress},
     health::Monitor,
     licensing::{Anew, Opened},
     refresh::persist::Store,
-    server::{self, Listeners, Vitals},
+    server::{self, LicensingListeners, Listeners, Vitals},
     signing::TrustedKeys,
     source::{
         FactsSource,
@@ -90,7 +90,6 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
         return sidecar(process, config, source, store).await;
     }
     if config.licensing.urls.is_empty() {
-        refuse_to_be_overheard(&config)?;
         let opened = licensing::open(process, &config, Anew::default()).await?;
         return embedded(process, config, opened, Arc::new(SystemClock::new()), |_, _| String::new()).await;
     }
@@ -106,18 +105,6 @@ async fn serve(process: &mut Process, mut config: Config) -> CommandResult {
     let (source, store) = remote(&config, config.licensing.urls.clone(), now, trusted)?;
     config.refresh = config.refresh.of_backend(&config.licensing);
     sidecar(process, config, source, store).await
-}
-
-/// A backend beside its sidecar is asked in the clear, so nobody else's passwords may come in from other machines.
-fn refuse_to_be_overheard(config: &Config) -> Result<(), CommandError> {
-    let config::Listen { licensing, trust_network, .. } = &config.listen;
-    if licensing.is_on_this_machine() || *trust_network {
-        return Ok(());
-    }
-    Err(CommandError::configuration(format!(
-        "`listen.licensing`: `{licensing}` can be reached from other machines, and a licensing backend beside its sidecar \
-         speaks no TLS; run it by itself with `esa-sidecar licensing`, and name it in `licensing.urls`"
-    )))
 }
 
 /// Tells the keys that are trusted now, those of the configuration and those pinned meanwhile. A file that cannot be read
@@ -184,27 +171,35 @@ pub(super) async fn embedded(
     let (probes, _) = process.open("probes", &config.listen.probes, NonZeroUsize::MIN).await?;
     let (licensing, backend_at) =
         process.open("licensing", &config.listen.licensing, NonZeroUsize::MIN).await?;
-    let at_start = trusted();
-    let (source, store) = remote(&config, vec![backend_at.clone().into()], Arc::new(trusted), at_start)?;
+    let (at_start, of_backend) = (trusted(), read_tls(licensing::shown_by_backend(&config))?);
+    let own_way = own_way(&config, of_backend.is_some(), &backend_at);
+    let asked = own_way.clone().unwrap_or_else(|| backend_at.clone());
+    let (source, store) = remote(&config, vec![asked.into()], Arc::new(trusted), at_start)?;
+    // Once the data folder is known to be ours.
+    let beside = match &own_way {
+        Some(own_way) => Some(process.open_for_ourselves(own_way).await?),
+        None => None,
+    };
     config.refresh = config.refresh.of_backend(&config.licensing);
     let stop = process.stop.clone();
     let tls = read_tls(config.tls.files.clone())?;
     let (listeners, vitals) = (Listeners { enforcement, probes, tls }, process.vitals(Monitor::new()));
-    let of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
-    // The sidecar beside it is one of its own process, and asks in the clear.
-    let beside = Box::pin(server::run_licensing(
-        config.clone(),
-        None,
-        backend,
-        licensing,
-        None,
-        of_backend,
-        stop.clone(),
-    ));
+    let vitals_of_backend = Vitals { monitor: Monitor::of_backend(), metrics: vitals.metrics.clone() };
+    let of_backend = LicensingListeners { licensing, tls: of_backend, beside, probes: None };
+    let beside =
+        Box::pin(server::run_licensing(config.clone(), backend, of_backend, vitals_of_backend, stop.clone()));
     let settings = process.settings(config);
     let run = Box::pin(server::run(settings, source, Some(store), listeners, clock, vitals.clone(), stop));
     let both = async { tokio::try_join!(run, beside).map(drop) };
     process.until_signal(both, &vitals, greeting(&asked_at, &backend_at)).await
+}
+
+/// The way of the sidecar to the backend beside it where that speaks TLS: what its certificate is for is the name by which
+/// others know it, and they need not be of an authority this machine believes. Whoever reaches the socket reads the
+/// backend's keys and database as well.
+fn own_way(config: &Config, speaks_tls: bool, backend_at: &ListenAddress) -> Option<ListenAddress> {
+    let is_needed = speaks_tls && matches!(backend_at, ListenAddress::Tcp(_));
+    is_needed.then(|| ListenAddress::Unix(config.data_dir.join("licensing/beside.sock")))
 }
 
 impl Listen {

@@ -18,41 +18,58 @@ use crate::{
     proto::health::health_server::HealthServer,
 };
 
-/// Runs `backend` on `listener` until `stop`, and its health on `probes` where that is its own; then drains as a
-/// sidecar does.
+/// The listeners a licensing backend takes calls on.
+#[derive(Debug)]
+pub struct LicensingListeners {
+    /// `esa.licensing.v1`, health and reflection.
+    pub licensing: Listener,
+    /// What that speaks on TCP, if it is TLS.
+    pub tls: Option<Arc<Tls>>,
+    /// The same, for the sidecar of this process alone, which has room of its own there.
+    pub beside: Option<Listener>,
+    /// The backend's health, where no sidecar of this process has a listener for that.
+    pub probes: Option<Listener>,
+}
+
+/// Runs `backend` on `listeners` until `stop`; then drains as a sidecar does.
 pub async fn run_licensing(
     config: config::Config,
-    tls: Option<Arc<Tls>>,
     backend: Backend,
-    listener: Listener,
-    probes: Option<Listener>,
+    listeners: LicensingListeners,
     vitals: Vitals,
     stop: CancellationToken,
 ) -> Result<(), ServeError> {
+    let LicensingListeners { licensing: listener, tls, beside, probes } = listeners;
     let limits = config.limits;
     let monitor = vitals.monitor.clone();
     let health = HealthServer::new(monitor.service());
     let routes: Routes = with_reflection(backend.routes().add_service(health))?;
     let ending = Ending::default();
-    let of_calls = limits.clone();
-    let rooms = Rooms::new(licensing::DOMAIN, &limits);
-    let open = rooms.clone();
-    let doorkeeper = backend.clone();
-    let calls = move |peer: &Peer| {
-        Calls::routed(&routes, rooms.of(peer.client_key()), &of_calls, peer)
-            .with_credentials(doorkeeper.clone())
+    let taking = |rooms: Rooms| {
+        let (routes, of_calls, doorkeeper) = (routes.clone(), limits.clone(), backend.clone());
+        let calls = move |peer: &Peer| {
+            Calls::routed(&routes, rooms.of(peer.client_key()), &of_calls, peer)
+                .with_credentials(doorkeeper.clone())
+        };
+        Acceptor::new(limits.bounds.clone(), ending.clone(), calls)
     };
-    let acceptor = Acceptor::new(limits.bounds.clone(), ending.clone(), calls).with_tls(tls.clone());
+    let rooms = Rooms::new(licensing::DOMAIN, &limits);
+    let acceptor = taking(rooms.clone()).with_tls(tls.clone());
     let (name, connections) = ("licensing", acceptor.connections());
-    vitals.metrics.add_listener(OfListener { name, connections, rooms: open });
+    vitals.metrics.add_listener(OfListener { name, connections, rooms });
     let renewed = renewed(tls, config.tls.reload_interval);
     let serving = serve_here(listener, |queue| acceptor.clone().run(queue));
+    let of_sidecar = taking(Rooms::new(licensing::DOMAIN, &limits));
+    let serving_sidecar = async {
+        let Some(listener) = beside else { return Ok(()) };
+        serve_here(listener, |queue| of_sidecar.clone().run(queue)).await
+    };
     let probing = async {
         let Some(listener) = probes else { return Ok(()) };
         probes::serve(listener, vitals, config.listen.metrics, &limits, &ending).await
     };
     let servers = async {
-        let served = tokio::try_join!(serving, probing);
+        let served = tokio::try_join!(serving, serving_sidecar, probing);
         stop.cancel();
         served
     };

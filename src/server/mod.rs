@@ -25,7 +25,10 @@ use self::{
     metrics::{OfListener, OfSidecar},
     rooms::Rooms,
 };
-pub use self::{licensing::run_licensing, metrics::Metrics};
+pub use self::{
+    licensing::{LicensingListeners, run_licensing},
+    metrics::Metrics,
+};
 use crate::{
     cache,
     clock::Clock,

@@ -12,7 +12,7 @@ use esa_sidecar::{
     health::Monitor,
     licensing::{Anew, Opened},
     proto::enforcement::RefreshOutcome,
-    server::{self, Vitals},
+    server::{self, LicensingListeners, Vitals},
     signing::TrustedKeys,
 };
 use tokio::task::{JoinHandle, block_in_place};
@@ -61,10 +61,8 @@ impl Backend {
         let ListenAddress::Tcp(address) = listener.address().clone() else { panic!("{listener:?}") };
         let run = server::run_licensing(
             config,
-            Some(tls),
             opened.backend.clone(),
-            listener,
-            None,
+            LicensingListeners { licensing: listener, tls: Some(tls), beside: None, probes: None },
             Vitals { monitor: Monitor::of_backend(), ..Vitals::default() },
             stop.clone(),
         );
@@ -224,18 +222,4 @@ async fn people_ask_a_sidecar_that_wants_their_certificate() {
     let refused = ask(&["status"], &identity[..1]);
     assert!(refused.contains("--key <FILE>"), "{refused}");
     sidecar.stop().await;
-}
-
-#[test]
-fn a_backend_beside_its_sidecar_takes_no_passwords_from_other_machines() {
-    let authority = authority_of(|authority| authority.issue("localhost", 1));
-    authority.revoke(&[]);
-    let file = authority.path("esa-sidecar.toml");
-    // No folder: whoever goes on from there does not get far.
-    let data = authority.path("ca.pem");
-    let toml =
-        format!("data_dir = '{}'\n[listen]\nlicensing = '0.0.0.0:0'\n{}", data.display(), authority.table());
-    std::fs::write(&file, toml).unwrap();
-    let said = shown(&command(&["serve", "--config", file.to_str().unwrap()]).output().unwrap());
-    assert!(said.starts_with("exit status 64\n") && said.contains("speaks no TLS"), "{said}");
 }

@@ -55,6 +55,14 @@ pub struct Files {
     pub allow_tls12: bool,
 }
 
+impl Files {
+    /// The same for callers who are known in other ways, whatever certificate they may have.
+    #[must_use]
+    pub fn asking_for_none(self) -> Self {
+        Self { client_ca: None, revocations: None, require_revocations: false, ..self }
+    }
+}
+
 /// TLS as it is now.
 #[derive(Debug)]
 pub struct Tls {
