@@ -3,7 +3,7 @@
 //! Not here: taking connections (see `accept`).
 
 use std::{
-    fs::Permissions,
+    fs::{FileType, Permissions},
     io,
     net::{SocketAddr, TcpListener},
     num::NonZeroUsize,
@@ -59,6 +59,9 @@ pub struct ListenError {
 /// Connections the operating system takes on our behalf before we do.
 const BACKLOG: i32 = 1024;
 
+/// Bytes in the path of a socket, which is called a little longer until it has its name (`sun_path` in `unix(7)`).
+const LONGEST_PATH: usize = 107 - ".4194304.new".len();
+
 /// How long others that start, or end, may take.
 const LOCKED_WITHIN: Duration = Duration::from_secs(10);
 
@@ -71,7 +74,8 @@ impl Listener {
         };
         let (address, queues) = opened.map_err(|error| {
             let hint = if error.kind() == io::ErrorKind::AddrInUse {
-                "; another program listens there: choose another address with --listen or --probe-listen, or port 0 for any"
+                "; another program listens there: choose another address with --listen, --probe-listen or \
+                 --licensing-listen, or port 0 for any"
             } else {
                 ""
             };
@@ -132,18 +136,19 @@ fn bound(address: SocketAddr, shares_its_port: bool) -> io::Result<socket2::Sock
 /// A socket left behind by a process that is gone is taken over; one that answers, or a file that is no socket, is
 /// not. All threads take connections from the one queue.
 async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
+    let length = path.as_os_str().len();
+    if LONGEST_PATH < length {
+        return Err(io::Error::new(
+            io::ErrorKind::InvalidInput,
+            format!(
+                "the path is {length} bytes long, and that of a socket has at most {LONGEST_PATH}; choose a shorter one"
+            ),
+        ));
+    }
     let locked = path.to_owned();
     let locked = spawn_blocking(move || FolderLock::of(&locked, LOCKED_WITHIN)).await;
     let _alone = locked.map_err(io::Error::other)??;
-    if let Ok(there) = std::fs::symlink_metadata(path) {
-        let left_behind = there.file_type().is_socket()
-            && UnixStream::connect(path)
-                .await
-                .is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused);
-        if !left_behind {
-            return Err(io::ErrorKind::AddrInUse.into());
-        }
-    }
+    make_way(path).await?;
     // Nobody connects before it is known who may: it gets its name last.
     let unnamed = path.with_added_extension(format!("{}.new", std::process::id()));
     // A crash may have left one behind: in a container every process has the same number.
@@ -159,6 +164,51 @@ async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
     }
     listener.set_nonblocking(true)?;
     shared(Socket::Unix(listener), how.queues)
+}
+
+/// Whether a socket may get the name `path`: nothing has it, or a socket that nobody listens on any more.
+async fn make_way(path: &Path) -> io::Result<()> {
+    let there = match std::fs::symlink_metadata(path) {
+        Ok(there) => there.file_type(),
+        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(()),
+        Err(error) => return Err(error),
+    };
+    if !there.is_socket() {
+        return Err(in_the_way(kind_of(there)));
+    }
+    match UnixStream::connect(path).await {
+        // Nobody listens on it, or it went away meanwhile.
+        Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionRefused | io::ErrorKind::NotFound) => {
+            Ok(())
+        }
+        // More callers wait than are taken.
+        Err(error) if error.kind() == io::ErrorKind::WouldBlock => Err(io::ErrorKind::AddrInUse.into()),
+        Err(error) => Err(in_the_way(&format!(
+            "a socket of which it is not known whether a program listens on it ({error})"
+        ))),
+        Ok(_) => Err(io::ErrorKind::AddrInUse.into()),
+    }
+}
+
+fn in_the_way(what: &str) -> io::Error {
+    io::Error::new(
+        io::ErrorKind::AlreadyExists,
+        format!(
+            "there is {what} of that name, which is left as it is; remove it or rename it, or choose another path"
+        ),
+    )
+}
+
+fn kind_of(there: FileType) -> &'static str {
+    if there.is_dir() {
+        "a folder"
+    } else if there.is_symlink() {
+        "a symbolic link"
+    } else if there.is_file() {
+        "a file that is no socket"
+    } else {
+        "a pipe or a device"
+    }
 }
 
 /// One queue for several threads.
@@ -203,5 +253,27 @@ mod tests {
             UnixStream::connect(&path).await.unwrap();
             std::fs::remove_file(&path).unwrap();
         }
+    }
+    #[tokio::test]
+    async fn what_is_no_socket_stays_where_it_is_and_is_called_what_it_is() {
+        let folder = tempfile::tempdir().unwrap();
+        let how = Opening { queues: NonZeroUsize::MIN, mode: 0o600, owner: None };
+        let at = |name: &str| folder.path().join(name);
+        std::fs::write(at("file"), "somebody's").unwrap();
+        std::fs::create_dir(at("folder")).unwrap();
+        std::os::unix::fs::symlink(at("file"), at("link")).unwrap();
+        for (name, what) in
+            [("file", "a file that is no socket"), ("folder", "a folder"), ("link", "a symbolic link")]
+        {
+            let before = std::fs::symlink_metadata(at(name)).unwrap();
+            let said = Listener::open(&ListenAddress::Unix(at(name)), how).await.unwrap_err().to_string();
+            assert!(said.contains(what) && said.contains("choose another path"), "{said}");
+            assert!(!said.contains("another program"), "{said}");
+            let after = std::fs::symlink_metadata(at(name)).unwrap();
+            assert_eq!(before.modified().unwrap(), after.modified().unwrap(), "{name}");
+        }
+        assert_eq!(std::fs::read_to_string(at("file")).unwrap(), "somebody's");
+        let long = ListenAddress::Unix(at(&"x".repeat(100)));
+        assert!(Listener::open(&long, how).await.unwrap_err().to_string().contains("choose a shorter one"));
     }
 }
