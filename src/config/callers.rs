@@ -4,13 +4,15 @@
 
 use std::{collections::BTreeSet, num::NonZeroU32};
 
+use figment::error::Kind;
 use serde::Deserialize;
 
-use super::Reader;
+use super::{Reader, repeated::without};
 use crate::{
     domain::{Operation, SubscriptionId},
     edge::tls::DnsName,
     names::Named as _,
+    wire,
 };
 
 /// One row: a caller and what it may ask.
@@ -100,7 +102,7 @@ pub(super) fn read(reader: &mut Reader) -> Option<Vec<Caller>> {
             Ok(row) => row,
             Err(error) => {
                 let field = error.path.iter().fold(String::new(), |path, part| format!("{path}.{part}"));
-                reader.fault(&key(&field), error.kind.to_string());
+                reader.fault(&key(&field), in_words(&error.kind));
                 continue;
             }
         };
@@ -119,8 +121,40 @@ pub(super) fn read(reader: &mut Reader) -> Option<Vec<Caller>> {
     Some(callers)
 }
 
+/// What is wrong with a row, in words that repeat nothing of it but the names of keys.
+fn in_words(kind: &Kind) -> String {
+    let one_of = |names: &[&str]| names.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    match kind {
+        Kind::MissingField(name) => format!("`{name}` is missing"),
+        Kind::UnknownField(_, known) => format!("there is no such key; there are {}", one_of(known)),
+        Kind::UnknownVariant(_, known) => format!("it is none of {}", one_of(known)),
+        Kind::InvalidType(_, wanted) | Kind::InvalidValue(_, wanted) | Kind::InvalidLength(_, wanted) => {
+            let wanted = match wanted.as_str() {
+                "a string" => "a text in quotes",
+                "a boolean" => "`true` or `false`",
+                "a sequence" => "an array of texts",
+                "u32" => "a whole number",
+                "a nonzero u32" => "a whole number from 1",
+                other => other,
+            };
+            format!("{wanted} is expected here")
+        }
+        Kind::Message(_)
+        | Kind::DuplicateField(_)
+        | Kind::ISizeOutOfRange(_)
+        | Kind::USizeOutOfRange(_)
+        | Kind::Unsupported(_)
+        | Kind::UnsupportedKey(..) => "something else is expected here".to_owned(),
+    }
+}
+
 /// What whoever is in no row is called, with a table and without one.
 const RESERVED: [&str; 2] = ["unknown", "anybody"];
+
+/// Characters in the name of a row.
+const LONGEST_NAME: usize = 255;
+
+const EMPTY: &str = "it is empty; write a name";
 
 fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
     let Row {
@@ -146,18 +180,13 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
     if quota.is_none() && burst.is_some() {
         fault(".burst", "it goes with `questions_per_second`".to_owned());
     }
-    if name.trim().is_empty() {
-        fault(".name", "it is empty".to_owned());
-    }
-    if RESERVED.contains(&name.as_str()) {
-        fault(".name", format!("`{name}` is what callers are called that no row knows; choose another"));
+    if let Err(what) = name_of(&name) {
+        fault(".name", what);
     }
     let is_certificate_refused = certificate.is_some();
     if let Some(name) = certificate {
-        let (key, name) =
-            if name.contains("://") { ("certificate_uri", name) } else { ("certificate_dns", name) };
-        let what = format!("names of different kinds are told apart; write `{key} = \"{name}\"`");
-        fault(".certificate", what);
+        let key = if name.contains("://") { "certificate_uri" } else { "certificate_dns" };
+        fault(".certificate", format!("names of different kinds are told apart; call this one `{key}`"));
     }
     let count =
         [certificate_dns.is_some(), certificate_uri.is_some(), user.is_some(), loopback == Some(true)];
@@ -165,10 +194,8 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
         let what = "say how it is known, in one way: `certificate_dns`, `certificate_uri`, `user` or `loopback = true`";
         fault("", what.to_owned());
     }
-    let dns = certificate_dns.and_then(|name| {
-        let name = name.parse::<DnsName>();
-        name.map_err(|error| fault(".certificate_dns", error.to_string())).ok()
-    });
+    let dns =
+        certificate_dns.and_then(|name| dns_of(&name).map_err(|what| fault(".certificate_dns", what)).ok());
     let uri =
         certificate_uri.and_then(|uri| uri_of(&uri).map_err(|what| fault(".certificate_uri", what)).ok());
     let identity = dns
@@ -180,7 +207,7 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
         let read = names.iter().filter_map(|name| {
             let known = Operation::ALL.into_iter().find(|operation| operation.name() == name);
             if known.is_none() {
-                fault(".operations", format!("`{name}` is no operation"));
+                fault(".operations", without(&format!("`{name}` is no operation"), name));
             }
             known.map(|operation| operation.name())
         });
@@ -190,10 +217,8 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
         let read = ids.iter().filter_map(|id| {
             let read = id.parse::<SubscriptionId>().ok();
             if read.is_none() {
-                fault(
-                    ".subscriptions",
-                    format!("`{id}` is no public license ID; it looks like `3A8-WN7-7TD`"),
-                );
+                let what = format!("`{id}` is no public license ID; it looks like `3A8-WN7-7TD`");
+                fault(".subscriptions", without(&what, id));
             }
             read
         });
@@ -212,8 +237,34 @@ fn caller(row: Row, mut fault: impl FnMut(&str, String)) -> Option<Caller> {
     })
 }
 
+/// A name is told in logs and on the page of metrics, where one that is not seen is none.
+fn name_of(name: &str) -> Result<(), String> {
+    if name.trim().is_empty() {
+        return Err(EMPTY.to_owned());
+    }
+    if name.trim() != name {
+        return Err("it begins or ends with a blank; leave that out".to_owned());
+    }
+    wire::text("name", name, 1, LONGEST_NAME).map_err(|unreadable| unreadable.what)?;
+    if RESERVED.contains(&name) {
+        return Err(format!("`{name}` is what callers are called that no row knows; choose another"));
+    }
+    Ok(())
+}
+
+/// A DNS name in a certificate.
+fn dns_of(text: &str) -> Result<DnsName, String> {
+    if text.trim().is_empty() {
+        return Err(EMPTY.to_owned());
+    }
+    text.parse::<DnsName>().map_err(|error| without(&error.to_string(), text))
+}
+
 /// A URI as certificates have it: a scheme and what follows, in ASCII.
 fn uri_of(text: &str) -> Result<String, String> {
+    if text.trim().is_empty() {
+        return Err(EMPTY.to_owned());
+    }
     let scheme = text.split_once(':').filter(|(_, rest)| !rest.is_empty()).map(|(scheme, _)| scheme);
     let is_scheme = |scheme: &str| {
         scheme.starts_with(|first: char| first.is_ascii_alphabetic())
@@ -222,7 +273,8 @@ fn uri_of(text: &str) -> Result<String, String> {
     if scheme.is_some_and(is_scheme) && text.bytes().all(|byte| byte.is_ascii_graphic()) {
         return Ok(text.to_owned());
     }
-    Err(format!("`{text}` is not a URI; it looks like `spiffe://example.org/esa/auth-1`"))
+    let what = format!("`{text}` is not a URI; it looks like `spiffe://example.org/esa/auth-1`");
+    Err(without(&what, text))
 }
 
 impl Role {

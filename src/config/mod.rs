@@ -10,6 +10,8 @@ mod licensing;
 mod limits;
 mod listen;
 mod reader;
+mod repeated;
+mod syntax;
 mod tls;
 
 use std::{collections::BTreeMap, env, path::PathBuf, time::Duration};

@@ -10,6 +10,7 @@ use figment::{
     value::{Dict, Map, Value},
 };
 
+use super::{repeated, syntax};
 use crate::byte_order_mark;
 
 const SHORTEST: Duration = Duration::from_millis(1);
@@ -78,9 +79,10 @@ impl Reader {
             };
             // Read once: it may be a pipe.
             let text = byte_order_mark::read_to_string(file).map_err(|error| whole(error.to_string()))?;
-            let toml = Toml::string(&text);
-            toml.data().map_err(|error| whole(error.to_string()))?;
-            figment = figment.merge(toml);
+            if let Some(fault) = syntax::fault(&text) {
+                return Err(whole(fault));
+            }
+            figment = figment.merge(Toml::string(&text));
         }
         let (environment, unreadable) = environment();
         let figment = figment.merge(environment).merge(Layer { name: FLAGS, set: set_by(&flags) });
@@ -149,7 +151,9 @@ impl Reader {
                 Vec::new()
             }
         };
-        let parsed = texts.iter().filter_map(|text| parse(text).map_err(|what| self.fault(key, what)).ok());
+        let parsed = texts.iter().filter_map(|text| {
+            parse(text).map_err(|what| self.fault(key, repeated::without(&what, text))).ok()
+        });
         parsed.collect()
     }
 
@@ -186,7 +190,8 @@ impl Reader {
     pub(super) fn finish<T>(mut self, config: T) -> Result<T, Faults> {
         match self.figment.extract::<Dict>() {
             Ok(set) => leaves(&set, "").into_iter().for_each(|key| self.require_known(&key)),
-            Err(error) => self.fault("", error.to_string()),
+            // It would name the value that is wrong.
+            Err(_) => self.fault("", "a table of keys is expected here".to_owned()),
         }
         if self.faults.is_empty() { Ok(config) } else { Err(Faults(self.faults)) }
     }
@@ -194,6 +199,7 @@ impl Reader {
     fn optional<T>(&mut self, key: &str, parse: impl FnOnce(&str) -> Result<T, String>) -> Option<T> {
         self.known.insert(key.to_owned());
         let value = self.figment.find_value(key).ok()?;
+        let parse = |text: &str| parse(text).map_err(|what| repeated::without(&what, text));
         let parsed = match &value {
             Value::String(_, text) => parse(text),
             Value::Num(_, number) => match (number.to_i128(), number.to_u128(), number.to_f64()) {

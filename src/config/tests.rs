@@ -92,7 +92,7 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
     let row = |rest: &str| format!("[[callers]]\nname = 'it'\n{rest}\n");
     for (toml, what) in [
         ("callers = 1".to_owned(), "[[callers]]"),
-        (row("user = 1"), "missing field `role`"),
+        (row("user = 1"), "`role` is missing"),
         (row("user = 1\nrole = 'admin'"), "callers[0].role"),
         (row("role = 'probe'"), "say how it is known"),
         (row("role = 'probe'\nuser = 1\nloopback = true"), "in one way"),
@@ -105,19 +105,27 @@ fn who_may_ask_is_read_with_every_fault_in_it() {
         (row("role = 'probe'\nuser = 1").repeat(2), "`callers[1]`"),
         (row("role = 'probe'\nuser = 1") + &row("role = 'probe'\nuser = 2"), "another row is called `it`"),
         ("[[callers]]\nname = 'unknown'\nrole = 'probe'\nuser = 1".to_owned(), "choose another"),
-        ("[[callers]]\nname = ' '\nrole = 'probe'\nuser = 1".to_owned(), "callers[0].name"),
-        // A name of a certificate is of one kind.
-        (row("role = 'probe'\ncertificate = 'a.example.org'"), "write `certificate_dns = \"a.example.org\"`"),
+        ("[[callers]]\nname = ''\nrole = 'probe'\nuser = 1".to_owned(), "it is empty; write a name"),
+        ("[[callers]]\nname = ' '\nrole = 'probe'\nuser = 1".to_owned(), "it is empty; write a name"),
         (
-            row("role = 'probe'\ncertificate = 'spiffe://e.org/a'"),
-            "write `certificate_uri = \"spiffe://e.org/a\"`",
+            "[[callers]]\nname = '\u{200b}'\nrole = 'probe'\nuser = 1".to_owned(),
+            "not seen as itself (U+200B)",
         ),
+        (
+            "[[callers]]\nname = ' unknown'\nrole = 'probe'\nuser = 1".to_owned(),
+            "begins or ends with a blank",
+        ),
+        // A name of a certificate is of one kind.
+        (row("role = 'probe'\ncertificate = 'a.example.org'"), "call this one `certificate_dns`"),
+        (row("role = 'probe'\ncertificate = 'spiffe://e.org/a'"), "call this one `certificate_uri`"),
         (row("role = 'probe'\ncertificate_dns = '*.example.org'"), "add a row for each"),
         (row("role = 'probe'\ncertificate_dns = 'spiffe://e.org/a'"), "callers[0].certificate_dns"),
         (row("role = 'probe'\ncertificate_dns = '10.0.0.1'"), "is not a DNS name"),
-        (row("role = 'probe'\ncertificate_dns = ''"), "is not a DNS name"),
+        (row("role = 'probe'\ncertificate_dns = ''"), "it is empty; write a name"),
+        (row("role = 'probe'\ncertificate_dns = ' '"), "it is empty; write a name"),
+        (row("role = 'probe'\ncertificate_uri = ' '"), "it is empty; write a name"),
         (row("role = 'probe'\ncertificate_uri = 'a.example.org'"), "is not a URI"),
-        (row("role = 'probe'\ncertificate_uri = ''"), "is not a URI"),
+        (row("role = 'probe'\ncertificate_uri = ''"), "it is empty; write a name"),
         (row("role = 'probe'\ncertificate_uri = 'spiffe://e.org/a'\nuser = 1"), "in one way"),
         (
             row("role = 'probe'\ncertificate_dns = 'a.example.org'")
