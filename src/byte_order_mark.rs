@@ -6,10 +6,17 @@ use std::{io, path::Path};
 
 const MARK: &[u8] = b"\xef\xbb\xbf";
 
-/// The same without the byte-order mark some editors and spreadsheets begin UTF-8 with.
-#[must_use]
-pub fn skip(contents: &[u8]) -> &[u8] {
-    contents.strip_prefix(MARK).unwrap_or(contents)
+/// The same without the byte-order mark some editors and spreadsheets begin UTF-8 with; what begins as UTF-16 does is
+/// refused.
+pub fn skip(contents: &[u8]) -> io::Result<&[u8]> {
+    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| contents.starts_with(*mark)) {
+        return Err(invalid("it is UTF-16 (\"Unicode\" in some editors); save it as UTF-8"));
+    }
+    Ok(contents.strip_prefix(MARK).unwrap_or(contents))
+}
+
+fn invalid(what: &str) -> io::Error {
+    io::Error::new(io::ErrorKind::InvalidData, what.to_owned())
 }
 
 /// The text in the file at `path`.
@@ -19,11 +26,7 @@ pub fn read_to_string(path: &Path) -> io::Result<String> {
 
 /// The text these bytes are.
 pub fn text(contents: &[u8]) -> io::Result<String> {
-    let invalid = |what: &str| io::Error::new(io::ErrorKind::InvalidData, what.to_owned());
-    if [b"\xff\xfe", b"\xfe\xff"].iter().any(|mark| contents.starts_with(*mark)) {
-        return Err(invalid("it is UTF-16 (\"Unicode\" in some editors); save it as UTF-8"));
-    }
-    let text = str::from_utf8(skip(contents)).map_err(|_| invalid("it is not UTF-8; save it as UTF-8"))?;
+    let text = str::from_utf8(skip(contents)?).map_err(|_| invalid("it is not UTF-8; save it as UTF-8"))?;
     Ok(text.to_owned())
 }
 

@@ -16,6 +16,8 @@ use ed25519_dalek::{
     pkcs8::{DecodePrivateKey as _, EncodePrivateKey as _, KeypairBytes, spki::der::pem::LineEnding},
 };
 
+use zeroize::Zeroizing;
+
 use super::{PublicKey, signed_bytes};
 use crate::{folder, proto::licensing::SignedFacts};
 
@@ -294,7 +296,10 @@ impl Held {
         let (next, previous) = (next.filter(other), previous.filter(other));
         let path = folder.join(RETIRED);
         let retired = folder::read(&path).map_err(|error| KeyError::Io(path, error))?;
-        let retired = retired.map(|retired| retired.text.lines().map(str::to_owned).collect());
+        let retired = retired.map(|retired| {
+            let lines = retired.text.lines().map(str::trim).filter(|line| !line.is_empty());
+            lines.map(str::to_owned).collect()
+        });
         Ok(Self { signing, next, previous, retired: retired.unwrap_or_default(), marks })
     }
 
@@ -330,9 +335,20 @@ fn read_key(folder: &Path, role: Role) -> Result<Option<SigningKey>, KeyError> {
     if contents.mode & folder::OTHERS_ANYTHING != 0 {
         return Err(KeyError::Exposed(path, contents.mode));
     }
-    SigningKey::from_pkcs8_pem(&contents.text)
+    SigningKey::from_pkcs8_pem(&tidied(&contents.text))
         .map(Some)
         .map_err(|error| KeyError::Malformed(path, error.to_string()))
+}
+
+/// The same with lines that end alike and nothing beside them, as the reader of PEM wants it.
+fn tidied(pem: &str) -> Zeroizing<String> {
+    // No longer than before, so that it never grows and leaves a copy behind.
+    let mut tidied = Zeroizing::new(String::with_capacity(pem.len() + 1));
+    for line in pem.lines().map(str::trim).filter(|line| !line.is_empty()) {
+        tidied.push_str(line);
+        tidied.push('\n');
+    }
+    tidied
 }
 
 fn make_key(folder: &Path, role: Role) -> Result<(), KeyError> {

@@ -326,6 +326,46 @@ fn a_damaged_key_is_refused_and_not_replaced() {
 }
 
 #[test]
+fn files_of_keys_are_read_however_an_editor_saved_them() {
+    let (folder, keys) = keys();
+    keys.prepare().unwrap();
+    keys.switch().unwrap();
+    keys.retire().unwrap();
+    let (before, key) = (keys.files().len(), keys.public_keys()[0]);
+    assert_eq!(before, 1);
+    let keys = folder.path().join("made/on/the/way");
+    let [signing, retired] =
+        ["signing.pem", "retired"].map(|name| fs::read_to_string(keys.join(name)).unwrap());
+    let gone = retired.trim().to_owned();
+    let trusted = TrustedKeys::file_in(folder.path());
+    let saved: [fn(&str) -> String; 6] = [
+        |text| format!("\u{feff}{text}"),
+        |text| text.replace('\n', "\r\n"),
+        |text| format!("\u{feff}{}", text.replace('\n', "\r\n")),
+        |text| format!("{text}\n\r\n"),
+        |text| text.trim_end().to_owned(),
+        |text| format!("\r\n\n{text}"),
+    ];
+    for (number, saved) in saved.into_iter().enumerate() {
+        fs::write(keys.join("signing.pem"), saved(&signing)).unwrap();
+        fs::write(keys.join("retired"), saved(&retired)).unwrap();
+        let read = SigningKeys::open(&keys).unwrap_or_else(|error| panic!("{number}: {error}"));
+        assert_eq!((read.public_keys(), read.known(&gone)), (vec![key], Some(Known::Past)), "{number}");
+        fs::write(&trusted, saved(&format!("# ours\n{key} \n\u{feff}{key}\n"))).unwrap();
+        assert_eq!(TrustedKeys::read(&trusted).unwrap().keys(), [key], "{number}");
+    }
+    let utf_16: Vec<u8> = format!("\u{feff}{signing}").encode_utf16().flat_map(u16::to_le_bytes).collect();
+    fs::write(keys.join("signing.pem"), &utf_16).unwrap();
+    fs::write(&trusted, &utf_16).unwrap();
+    for said in [
+        SigningKeys::open(&keys).unwrap_err().to_string(),
+        TrustedKeys::read(&trusted).unwrap_err().to_string(),
+    ] {
+        assert!(said.contains("save it as UTF-8"), "{said}");
+    }
+}
+
+#[test]
 fn a_key_changes_in_two_steps_and_every_sidecar_can_follow() {
     let (_folder, keys) = keys();
     let first = keys.public_keys();

@@ -75,7 +75,8 @@ impl TrustedKeys {
         if mode & folder::OTHERS_WRITE != 0 {
             return Err(TrustError::Exposed(path.to_owned(), mode));
         }
-        let lines = (1..).zip(text.lines().map(str::trim));
+        // Files that were put together have a byte-order mark within.
+        let lines = (1..).zip(text.lines().map(|line| line.trim_start_matches('\u{feff}').trim()));
         let keys =
             lines.filter(|(_, line)| !line.is_empty() && !line.starts_with('#')).map(|(number, line)| {
                 line.parse().map_err(|error| TrustError::Malformed {

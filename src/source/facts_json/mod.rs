@@ -36,7 +36,7 @@ impl JsonError {
 
 /// Reads any JSON text; what is wrong with it comes with the key's path.
 pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
-    let json = byte_order_mark::skip(json);
+    let json = byte_order_mark::skip(json).map_err(|error| JsonError::new("", &error.to_string()))?;
     // The path is only kept track of when something is wrong: it costs more than the reading.
     serde_json::from_slice(json).or_else(|_| {
         let mut reader = serde_json::Deserializer::from_slice(json);
@@ -52,7 +52,7 @@ pub fn read<T: DeserializeOwned>(json: &[u8]) -> Result<T, JsonError> {
 
 /// Reads a facts file: one subscription, or an array of them, each once.
 pub fn read_all(json: &[u8]) -> Result<Vec<Facts>, JsonError> {
-    let json = byte_order_mark::skip(json);
+    let json = byte_order_mark::skip(json).map_err(|error| JsonError::new("", &error.to_string()))?;
     let facts: Vec<FactsJson> = match json.iter().find(|byte| !byte.is_ascii_whitespace()) {
         Some(b'[') => read(json)?,
         Some(_) => vec![read(json)?],

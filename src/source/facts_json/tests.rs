@@ -84,3 +84,15 @@ fn what_is_wrong_is_refused_with_its_path() {
         assert!(error.contains(&expected), "expected `{expected}` in `{error}`");
     }
 }
+
+#[test]
+fn a_file_is_read_however_an_editor_saved_it() {
+    let facts = read_all(FACTS.as_bytes()).unwrap();
+    for saved in [format!("\u{feff}{FACTS}"), FACTS.replace('\n', "\r\n"), format!("\u{feff}[{FACTS}]\r\n")] {
+        assert_eq!(read_all(saved.as_bytes()).unwrap(), facts);
+    }
+    for bytes in [u16::to_le_bytes, u16::to_be_bytes] {
+        let utf_16: Vec<u8> = format!("\u{feff}{FACTS}").encode_utf16().flat_map(bytes).collect();
+        assert!(read_all(&utf_16).unwrap_err().to_string().contains("save it as UTF-8"));
+    }
+}
