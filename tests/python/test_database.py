@@ -88,11 +88,12 @@ class Backend(Running):
         except urllib.error.HTTPError:
             return False
 
-    def writes(self, home):
+    def writes(self, home, password_file=None):
         """Whether the owner signs in, which is written down; the first time with a one-time password."""
         who = Person(home / "person", self.licensing)
         if not self.is_known:
-            one_time_password = Path(self.line(OWNER)[1]).read_text(encoding="utf-8").strip()
+            told = password_file or Path(self.line(OWNER)[1])
+            one_time_password = told.read_text(encoding="utf-8").strip()
             who.signs_in_first("owner", one_time_password, OWNERS_PASSWORD)
             self.is_known = True
         said = who.types("accounts", "sign-in", "owner", "--password-file", who.file("password", OWNERS_PASSWORD))
@@ -204,6 +205,54 @@ def test_a_disk_that_was_full_is_written_to_again_and_the_outage_is_told_once(tm
         eventually(lambda: not backend.is_ready(), within=WITHIN)
         assert not backend.writes(tmp_path)
         resource.prlimit(backend.process.pid, resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
+        eventually(lambda: backend.writes(tmp_path), within=WITHIN)
+        eventually(backend.is_ready, within=WITHIN)
+        assert backend.log().count("the database cannot be used") == 1
+        assert backend.log().count("the database can be used again") == 1
+
+
+class OnItsOwnDisk(Backend):
+    """A backend on a file system of its own, of so many MiB and in memory, which nobody else sees."""
+
+    MIB = 4
+
+    def command(self):
+        """In a mount namespace of its own."""
+        return ["unshare", "--map-root-user", "--mount", "sh", "-c", MOUNTED, str(self.MIB), *super().command()]
+
+    def disk(self):
+        """Its root, as it is seen from outside."""
+        return Path(f"/proc/{self.process.pid}/root{DISK}")
+
+
+# A folder every machine has; within the namespace it is the file system.
+DISK = "/mnt"
+MOUNTED = f'mount -t tmpfs -o size="$0"m tmpfs {DISK} && exec "$@"'
+
+
+def may_mount():
+    """Whether this user may have mounts of its own here, as most containers forbid."""
+    done = subprocess.run(["unshare", "--map-root-user", "--mount", "sh", "-c", MOUNTED, "1", "true"], capture_output=True, check=False)
+    return done.returncode == 0
+
+
+@pytest.mark.skipif(not may_mount(), reason="no file system may be mounted here: a disk is full by a limit of the process alone")
+def test_a_disk_without_space_is_written_to_again_once_there_is_some(tmp_path):
+    """The system says ENOSPC, as of a disk, and not EFBIG, as of a file that may not grow."""
+    home = f"{DISK}/data"
+    arguments = ["licensing", "--data-dir", home, "--licensing-listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
+    with OnItsOwnDisk(arguments, ["licensing", "probes"], tmp_path / "data", BACKEND__POLL_INTERVAL="100ms") as backend:
+        eventually(backend.is_ready)
+        one_time_password = backend.disk() / "data/licensing/owner-password"
+        assert backend.writes(tmp_path, one_time_password)
+        filler = backend.disk() / "filler"
+        with pytest.raises(OSError, match="No space left"), filler.open("wb", buffering=0) as file:
+            while True:
+                file.write(bytes(4096))
+        eventually(lambda: not backend.writes(tmp_path), within=WITHIN)
+        eventually(lambda: not backend.is_ready(), within=WITHIN)
+        assert not backend.writes(tmp_path)
+        filler.unlink()
         eventually(lambda: backend.writes(tmp_path), within=WITHIN)
         eventually(backend.is_ready, within=WITHIN)
         assert backend.log().count("the database cannot be used") == 1
