@@ -162,7 +162,7 @@ fn completions_are_there_for_every_shell() {
 }
 
 #[test]
-fn bash_completes_operations_roles_and_flags() {
+fn bash_completes_commands_operations_roles_and_flags() {
     let (_folder, path) =
         file("completions.bash", &run(&["completions", "bash"]).replacen("exit status 0", "", 1));
     let completed = |words: &str| {
@@ -174,8 +174,34 @@ fn bash_completes_operations_roles_and_flags() {
         let output = Command::new("bash").args(["--norc", "-c", &script]).output().unwrap();
         String::from_utf8(output.stdout).unwrap().trim().to_owned()
     };
-    assert_eq!(completed("authorize enable"), "enable_users");
-    assert_eq!(completed("authorize enable_users --actor a"), "administrator");
-    assert_eq!(completed("status --wa"), "--watch");
-    assert_eq!(completed("completions z"), "zsh");
+    for (words, word) in [
+        ("authorize enable", "enable_users"),
+        ("authorize enable_users --actor a", "administrator"),
+        ("status --wa", "--watch"),
+        ("completions z", "zsh"),
+        ("acc", "accounts"),
+        ("accounts cr", "create credentials"),
+        ("accounts credentials cr", "create"),
+        ("accounts sign-in --passw", "--password-file"),
+        ("help acc", "accounts"),
+        ("help accounts cr", "create credentials"),
+        ("help accounts credentials cr", "create"),
+        ("help audit arc", "archive"),
+        ("help keys pi", "pin"),
+    ] {
+        assert_eq!(completed(words), word, "{words}");
+    }
+    // With nothing typed yet of the next word: after `help` there are all commands, and no flags.
+    let of_help = completed("help ''");
+    for word in ["accounts", "units", "serve", "help"] {
+        assert!(of_help.split(' ').any(|completed| completed == word), "{of_help}");
+    }
+    for words in ["accounts ''", "help accounts ''"] {
+        let next = completed(words);
+        for word in ["sign-in", "create", "credentials"] {
+            assert!(next.split(' ').any(|completed| completed == word), "{words}: {next}");
+        }
+        assert_eq!(next.contains("--help"), !words.starts_with("help"), "{words}: {next}");
+    }
+    assert_eq!(completed("help serve ''"), "");
 }
