@@ -46,11 +46,7 @@ pub struct Licensing {
 impl Licensing {
     pub(super) fn read(reader: &mut Reader) -> Self {
         let keys = reader.list("licensing.keys", |text| {
-            // A secret half, or what a license key is taken for, is not repeated however short it is.
-            text.parse::<PublicKey>().map_err(|_: NotAPublicKey| {
-                "this is no public key; it looks like `ed25519:` and 44 characters, as `esa-sidecar keys show` prints it"
-                    .to_owned()
-            })
+            text.parse::<PublicKey>().map_err(|error: NotAPublicKey| error.to_string())
         });
         let keys = TrustedKeys::of(keys).unwrap_or_else(|error| {
             reader.fault("licensing.keys", error.to_string());

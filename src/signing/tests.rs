@@ -458,4 +458,6 @@ fn at_most_two_keys_are_trusted_each_once() {
     assert!(matches!(TrustedKeys::read(&file), Err(TrustError::TooMany(3))));
     fs::write(&file, format!("# comment\n{}\nnonsense\n", both[0])).unwrap();
     assert!(matches!(TrustedKeys::read(&file), Err(TrustError::Malformed { line: 3, .. })));
+    let said = TrustedKeys::read(&file).unwrap_err().to_string();
+    assert!(!said.contains("nonsense"), "what stands there may be a secret key: {said}");
 }

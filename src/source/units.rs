@@ -161,7 +161,8 @@ impl UnitsFile {
         if mode & folder::OTHERS_ANYTHING != 0 {
             return Err(UnitsError::Exposed(path, mode));
         }
-        let read = facts_json::read::<Object<FileJson>>(text.as_bytes()).map_err(|error| error.to_string());
+        // What is wrong there may be a secret.
+        let read = facts_json::read::<Object<FileJson>>(text.as_bytes()).map_err(|error| error.place());
         let known = read.and_then(|Object(file)| match file.format.as_str() {
             FORMAT => Ok(file),
             other => Err(format!("its format is `{other}`, not `{FORMAT}`")),

@@ -82,7 +82,7 @@ fn a_sidecar_trusts_two_keys_at_the_most_and_says_what_to_unpin() {
     }
     insta::assert_snapshot!("keys_trusted", named(&data, &backend, &keys(&data, &["trusted"])));
     insta::assert_snapshot!("keys_pin_third", named(&data, &backend, &keys(&data, &["pin", &third])));
-    assert!(keys(&data, &["pin", "nonsense"]).contains("`nonsense` is no public key"));
+    assert!(keys(&data, &["pin", "nonsense"]).contains("this is no public key"));
 
     let id = backend.files()[0].key.key_id();
     let left = json(&data, &["unpin", &id]);
@@ -114,7 +114,7 @@ fn keys_of_the_configuration_and_pinned_ones_count_together() {
 
     for (wrong, what) in [
         (format!("[\"{one}\", \"{two}\", \"{three}\"]"), "3 keys are more than can be trusted"),
-        ("[\"nonsense\"]".to_owned(), "`nonsense` is no public key"),
+        ("[\"nonsense\"]".to_owned(), "this is no public key"),
         ("[7]".to_owned(), "texts in an array are expected here"),
         ("{ a = 1 }".to_owned(), "texts in an array are expected here"),
     ] {

@@ -32,6 +32,15 @@ impl JsonError {
         let short = |text: &str, most| shorten(&escape_control(text), most);
         Self { path: short(path, 100), what: short(what, 500) }
     }
+
+    /// Where it is, without what is there: for files of secrets.
+    #[must_use]
+    pub fn place(&self) -> String {
+        match self.path.as_str() {
+            "" => "it is no JSON of that kind".to_owned(),
+            path => format!("`{path}` is not what belongs there"),
+        }
+    }
 }
 
 /// Reads any JSON text; what is wrong with it comes with the key's path.
