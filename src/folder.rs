@@ -11,6 +11,7 @@ use std::{
 };
 
 use rustix::{fs::OFlags, process::geteuid};
+use zeroize::Zeroizing;
 
 use crate::byte_order_mark;
 
@@ -38,8 +39,8 @@ pub struct Marks {
 /// A file as it was read.
 #[derive(Debug)]
 pub struct Contents {
-    /// What is in it.
-    pub text: String,
+    /// What is in it, which may be a secret.
+    pub text: Zeroizing<String>,
     /// Its permission bits.
     pub mode: u32,
 }
@@ -184,7 +185,9 @@ fn check_file(path: &Path, file: &File) -> io::Result<()> {
 pub fn read(path: &Path) -> io::Result<Option<Contents>> {
     let Some(file) = find(path)? else { return Ok(None) };
     let mode = file.metadata()?.mode() & 0o777;
-    let mut bytes = Vec::new();
+    // Room for all of it at once: none is left behind where it was before it grew.
+    let length = usize::try_from(file.metadata()?.len().min(MOST_BYTES)).unwrap_or_default();
+    let mut bytes = Zeroizing::new(Vec::with_capacity(length + 1));
     file.take(MOST_BYTES + 1).read_to_end(&mut bytes)?;
     if MOST_BYTES < bytes.len() as u64 {
         return Err(io::Error::new(
@@ -192,7 +195,7 @@ pub fn read(path: &Path) -> io::Result<Option<Contents>> {
             format!("it is larger than {MOST_BYTES} bytes"),
         ));
     }
-    Ok(Some(Contents { text: byte_order_mark::text(&bytes)?, mode }))
+    Ok(Some(Contents { text: Zeroizing::new(byte_order_mark::text(&bytes)?), mode }))
 }
 
 /// Puts `contents` at `folder/name`, whole and on the disk before this returns.
@@ -281,7 +284,7 @@ mod tests {
             }
         }
         fs::set_permissions(&data, Permissions::from_mode(0o755)).unwrap();
-        assert_eq!(read(&data.join("file")).unwrap().unwrap().text, "ours");
+        assert_eq!(read(&data.join("file")).unwrap().unwrap().text.as_str(), "ours");
         if geteuid().is_root() {
             std::os::unix::fs::chown(data.join("file"), Some(1234), None).unwrap();
             let said = read(&data.join("file")).unwrap_err().to_string();

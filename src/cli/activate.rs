@@ -6,6 +6,7 @@ use std::{path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Args;
 use tonic::{Code, Request, Status, metadata::MetadataValue, transport::Endpoint};
+use zeroize::Zeroizing;
 
 use super::{
     CommandError, CommandResult,
@@ -80,8 +81,8 @@ struct With {
 
 /// What an activation is authorized by.
 enum Authority {
-    Key(String),
-    Account { license: SubscriptionId, token: String },
+    Key(Zeroizing<String>),
+    Account { license: SubscriptionId, token: Zeroizing<String> },
 }
 
 impl Activate {
@@ -156,16 +157,16 @@ impl With {
         let path = self.license_key_file.unwrap_or_else(|| "-".into());
         match secret::read(&path)?.trim() {
             "" => Err(CommandError::new("the license key is empty")),
-            key => Ok(Authority::Key(key.to_owned())),
+            key => Ok(Authority::Key(Zeroizing::new(key.to_owned()))),
         }
     }
 }
 
 impl Authority {
-    fn license(&self) -> String {
+    fn license(&self) -> Zeroizing<String> {
         match self {
             Self::Key(key) => key.clone(),
-            Self::Account { license, .. } => license.to_string(),
+            Self::Account { license, .. } => Zeroizing::new(license.to_string()),
         }
     }
 }
@@ -185,7 +186,7 @@ fn request(
     begun: &Activating,
 ) -> ActivateUnitRequest {
     let (license_key, license_id) = match authority {
-        Authority::Key(key) => (key.clone(), String::new()),
+        Authority::Key(key) => (key.to_string(), String::new()),
         Authority::Account { license, .. } => (String::new(), license.to_string()),
     };
     ActivateUnitRequest {
@@ -209,7 +210,7 @@ async fn ask(
     let no_answer = |what: String| Failure::NoAnswer(format!("licensing backend {backend}: {what}"));
     let mut request = Request::new(request);
     if let Authority::Account { token, .. } = authority {
-        let bearer = MetadataValue::try_from(format!("Bearer {token}"));
+        let bearer = MetadataValue::try_from(Zeroizing::new(format!("Bearer {}", token.as_str())).as_str());
         let mut bearer = bearer.map_err(|_| {
             Failure::Refused(Status::unauthenticated("the token holds characters no token has"))
         })?;

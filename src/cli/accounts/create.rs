@@ -80,7 +80,7 @@ impl Create {
             backend.ask(request, async |request| backend.accounts().create_account(request).await).await
         })?;
         let password = secret::told(
-            &answer.one_time_password,
+            answer.one_time_password,
             "make another with `esa-sidecar accounts reset-password NAME`",
         )?;
         row::show(answer.account, false)?;

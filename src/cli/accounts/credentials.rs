@@ -118,7 +118,7 @@ impl Create {
         })?;
         let credential = backend::held(answer.credential, "a credential")?;
         let token = secret::told(
-            &answer.token,
+            answer.token,
             &format!("revoke credential {} and make another", escape_and_shorten(&credential.credential_id)),
         )?;
         record::show(CredentialRow(credential).json(), false)?;

@@ -2,9 +2,10 @@
 //!
 //! Not here: which passwords are good enough; the licensing backend decides.
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{mem, path::PathBuf, process::ExitCode};
 
 use clap::Args;
+use zeroize::Zeroizing;
 
 use crate::{
     cli::{
@@ -53,6 +54,8 @@ impl ChangePassword {
         client::runtime()?.block_on(async {
             let backend = self.caller.licensing.connect().await?.with_token(&token.text)?;
             let request_id = backend::request_id();
+            let [old_password, new_password] =
+                [old_password, new_password].map(|mut text| mem::take(&mut *text));
             let request = api::ChangePasswordRequest { request_id, old_password, new_password };
             backend.ask(request, async |request| backend.accounts().change_password(request).await).await
         })?;
@@ -60,7 +63,7 @@ impl ChangePassword {
         Ok(ExitCode::SUCCESS)
     }
 
-    fn new_password(&self) -> Result<String, CommandError> {
+    fn new_password(&self) -> Result<Zeroizing<String>, CommandError> {
         let ask = |prompt: &str| {
             secret::read_or_prompt(self.new_password_file.as_deref(), prompt, "--new-password-file")
         };
@@ -80,7 +83,7 @@ impl ResetPassword {
             let backend = self.caller.connect().await?;
             backend.ask(request, async |request| backend.accounts().reset_password(request).await).await
         })?;
-        let password = secret::told(&answer.one_time_password, "reset the password once more")?;
+        let password = secret::told(answer.one_time_password, "reset the password once more")?;
         place.put("the one-time password", &password).map(|()| ExitCode::SUCCESS)
     }
 }

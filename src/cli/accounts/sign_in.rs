@@ -2,7 +2,7 @@
 //!
 //! Not here: where the session is kept (see `unit_management::session`).
 
-use std::{path::PathBuf, process::ExitCode};
+use std::{mem, path::PathBuf, process::ExitCode};
 
 use clap::Args;
 use tonic::Code;
@@ -49,10 +49,11 @@ impl SignIn {
         let sessions = Sessions::open()?;
         // A session that cannot be kept is not opened.
         sessions.check()?;
-        let password = secret::read_or_prompt(self.password_file.as_deref(), "password", "--password-file")?;
+        let mut password =
+            secret::read_or_prompt(self.password_file.as_deref(), "password", "--password-file")?;
         let answer = client::runtime()?.block_on(async {
             let backend = self.licensing.connect().await?;
-            let request = api::SignInRequest { name: self.name, password };
+            let request = api::SignInRequest { name: self.name, password: mem::take(&mut *password) };
             // Asked once: a session nobody learns of would stay open.
             let answer = backend.accounts().sign_in(request).await;
             answer.map_err(|status| backend.failed(&status))

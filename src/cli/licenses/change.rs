@@ -126,7 +126,7 @@ impl RotateKey {
             let backend = self.caller.connect().await?;
             backend.ask(request, async |request| backend.licenses().rotate_license_key(request).await).await
         })?;
-        let key = secret::told(&answer.license_key, "rotate the key once more")?;
+        let key = secret::told(answer.license_key, "rotate the key once more")?;
         place.put("the license key", &key).map(|()| ExitCode::SUCCESS)
     }
 }

@@ -90,13 +90,13 @@ impl Create {
             "make a new key with `esa-sidecar licenses rotate-key {}`",
             escape_and_shorten(&license.license_id)
         );
-        let key = secret::told(&answer.license_key, &otherwise)?;
+        let key = secret::told(answer.license_key, &otherwise)?;
         let license = LicenseRow(license).json();
         if !self.json {
             record::show(license, false)?;
             return place.put("the license key", &key).map(|()| ExitCode::SUCCESS);
         }
-        let told = self.key_output.is_none().then(|| key.clone());
+        let told = self.key_output.is_none().then(|| key.as_str());
         if told.is_none() {
             place.put("the license key", &key)?;
         }

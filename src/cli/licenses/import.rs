@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 
 use clap::Args;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::import_file::{self, FileFormat};
 use crate::{
@@ -58,10 +59,17 @@ impl Import {
         })?;
         let issued = &answer.licenses;
         secret::told(
-            issued.iter().map(|issued| issued.license_key.as_str()).find(|key| !key.is_empty()).unwrap_or(""),
+            issued
+                .iter()
+                .map(|issued| issued.license_key.clone())
+                .find(|key| !key.is_empty())
+                .unwrap_or_default(),
             "find the licenses with `esa-sidecar licenses list`, and make new keys with `licenses rotate-key`",
         )?;
-        place.put(&format!("the keys of {} licenses", issued.len()), &keys(issued, self.format))?;
+        place.put(
+            &format!("the keys of {} licenses", issued.len()),
+            &Zeroizing::new(keys(issued, self.format)),
+        )?;
         Ok(std::process::ExitCode::SUCCESS)
     }
 }

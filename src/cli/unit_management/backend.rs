@@ -14,6 +14,7 @@ use tonic::{
 };
 use tonic_types::StatusExt as _;
 use uuid::{ContextV7, Uuid};
+use zeroize::Zeroizing;
 
 use crate::{
     cli::{
@@ -87,7 +88,7 @@ macro_rules! services {
 impl Backend {
     /// The same, as whoever the token was given to.
     pub(in crate::cli) fn with_token(mut self, token: &str) -> Result<Self, CommandError> {
-        let mut value: MetadataValue<Ascii> = format!("Bearer {token}")
+        let mut value: MetadataValue<Ascii> = Zeroizing::new(format!("Bearer {token}"))
             .parse()
             .map_err(|_| CommandError::new("the token has characters that no token has"))?;
         value.set_sensitive(true);

@@ -6,6 +6,7 @@
 use std::{env, path::PathBuf};
 
 use clap::Args;
+use zeroize::Zeroizing;
 
 use super::{
     backend::{Backend, Licensing},
@@ -27,7 +28,7 @@ pub(in crate::cli) struct Caller {
 
 /// A token and whether it is the one kept as session.
 pub(in crate::cli) struct Token {
-    pub(in crate::cli) text: String,
+    pub(in crate::cli) text: Zeroizing<String>,
     pub(in crate::cli) is_session: bool,
 }
 
@@ -49,7 +50,8 @@ impl Caller {
 
 /// The token of the environment, or of the session with the backend at `address`.
 pub(in crate::cli) fn token_of(address: &str) -> Result<Token, CommandError> {
-    let told = env::var("ESA_SIDECAR_TOKEN").ok().map(|text| text.trim().to_owned());
+    let told = env::var("ESA_SIDECAR_TOKEN").ok().map(Zeroizing::new);
+    let told = told.map(|text| Zeroizing::new(text.trim().to_owned()));
     if let Some(text) = told.filter(|text| !text.is_empty()) {
         return Ok(Token { text, is_session: false });
     }
@@ -61,5 +63,5 @@ pub(in crate::cli) fn token_of(address: &str) -> Result<Token, CommandError> {
              `esa-sidecar accounts sign-in NAME`, or give a token with --token-file or ESA_SIDECAR_TOKEN"
         ))
     })?;
-    Ok(Token { text: session.token, is_session: true })
+    Ok(Token { text: session.into_token(), is_session: true })
 }

@@ -13,6 +13,7 @@ use tokio::{
     runtime::Runtime,
     signal::unix::{Signal, SignalKind, signal},
 };
+use zeroize::Zeroizing;
 
 use crate::cli::{CommandError, client};
 
@@ -20,7 +21,7 @@ use crate::cli::{CommandError, client};
 const INTERRUPTED: u8 = 128 + 2;
 
 /// Asks for it; while it is typed nothing is shown.
-pub(super) fn ask(prompt: &str) -> Result<String, CommandError> {
+pub(super) fn ask(prompt: &str) -> Result<Zeroizing<String>, CommandError> {
     let terminal = File::options().read(true).write(true).open("/dev/tty")?;
     let before = tcgetattr(&terminal).map_err(io::Error::from)?;
     restore_at_end(terminal, before)?;
@@ -29,7 +30,7 @@ pub(super) fn ask(prompt: &str) -> Result<String, CommandError> {
         Err(error) if error.kind() == io::ErrorKind::Interrupted => loop {
             thread::park();
         },
-        read => Ok(read?),
+        read => Ok(Zeroizing::new(read?)),
     }
 }
 

@@ -1,4 +1,4 @@
-//! Secrets on their way in, from files and prompts, and out, told once.
+//! Secrets on their way in, from files and prompts, and out, told once; what is held of one here is zeroed after use.
 //!
 //! Not here: where a session is kept (see `session`).
 
@@ -20,9 +20,13 @@ use crate::{
     escape::escape_control,
 };
 
+/// Bytes in a file with a secret, and more than that.
+const USUAL_BYTES: usize = 4096;
+
 /// The secret in a file, `-` for standard input, without the line's end.
-pub(in crate::cli) fn read(path: &Path) -> Result<String, CommandError> {
-    let mut bytes = Zeroizing::new(Vec::new());
+pub(in crate::cli) fn read(path: &Path) -> Result<Zeroizing<String>, CommandError> {
+    // A secret does not outgrow it, and so leaves nothing where it was before.
+    let mut bytes = Zeroizing::new(Vec::with_capacity(USUAL_BYTES));
     let read = if path == Path::new("-") {
         io::stdin().read_to_end(&mut bytes)
     } else {
@@ -36,7 +40,7 @@ pub(in crate::cli) fn read(path: &Path) -> Result<String, CommandError> {
     if secret.is_empty() {
         return Err(CommandError::new(format!("`{}` is empty", path.display())));
     }
-    Ok(secret.to_owned())
+    Ok(Zeroizing::new(secret.to_owned()))
 }
 
 /// The secret in a file, or typed by somebody at a terminal; `flag` names the file.
@@ -44,7 +48,7 @@ pub(in crate::cli) fn read_or_prompt(
     path: Option<&Path>,
     prompt: &str,
     flag: &str,
-) -> Result<String, CommandError> {
+) -> Result<Zeroizing<String>, CommandError> {
     match path {
         Some(path) => read(path),
         None if io::stdin().is_terminal() => prompt::ask(prompt),
@@ -76,7 +80,7 @@ impl Place {
         match self.0 {
             None => {
                 output::note(&format!("{name}, told this once:"));
-                Ok(output::print(&format!("{}\n", secret.trim_end()))?)
+                Ok(output::print(&Zeroizing::new(format!("{}\n", secret.trim_end())))?)
             }
             Some((path, mut file)) => {
                 writeln!(file, "{}", secret.trim_end())?;
@@ -89,11 +93,30 @@ impl Place {
 }
 
 /// A secret the backend told; it tells none when it answered the same request before and the answer was lost.
-pub(in crate::cli) fn told(secret: &str, otherwise: &str) -> Result<String, CommandError> {
+pub(in crate::cli) fn told(secret: String, otherwise: &str) -> Result<Zeroizing<String>, CommandError> {
+    let secret = Zeroizing::new(secret);
     if secret.is_empty() {
         return Err(CommandError::new(format!(
             "it was done, but the answer with the secret was lost on the way; {otherwise}"
         )));
     }
-    Ok(escape_control(secret).into_owned())
+    Ok(Zeroizing::new(escape_control(&secret).into_owned()))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_secret_is_read_as_it_was_saved_and_zeroed_after_use() {
+        let folder = tempfile::tempdir().unwrap();
+        let path = folder.path().join("password");
+        for saved in ["correct horse", "correct horse\n", "correct horse\r\n", "\u{feff}correct horse\r\n"] {
+            fs::write(&path, saved).unwrap();
+            let secret: Zeroizing<String> = read(&path).unwrap();
+            assert_eq!(secret.as_str(), "correct horse", "{saved:?}");
+        }
+        let secret: Zeroizing<String> = told("once\u{7}".to_owned(), "").unwrap();
+        assert_eq!(secret.as_str(), "once\\u{7}");
+    }
 }

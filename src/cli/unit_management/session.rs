@@ -2,14 +2,15 @@
 //!
 //! Not here: signing in (see `accounts`).
 
-use std::{collections::BTreeMap, env, io, path::PathBuf};
+use std::{collections::BTreeMap, env, io, mem, path::PathBuf};
 
 use serde::{Deserialize, Serialize};
+use zeroize::{Zeroize as _, Zeroizing};
 
 use crate::{cli::CommandError, edge::remote::RemoteAddress, folder};
 
-/// One session.
-#[derive(Clone, Deserialize, Serialize)]
+/// One session, whose token is zeroed after use.
+#[derive(Deserialize, Serialize)]
 pub(in crate::cli) struct Session {
     /// Name of the account.
     pub(in crate::cli) account: String,
@@ -17,6 +18,19 @@ pub(in crate::cli) struct Session {
     pub(in crate::cli) token: String,
     /// When it ends.
     pub(in crate::cli) expires_at: Option<String>,
+}
+
+impl Session {
+    /// Its token, which it has no more.
+    pub(in crate::cli) fn into_token(mut self) -> Zeroizing<String> {
+        Zeroizing::new(mem::take(&mut self.token))
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.token.zeroize();
+    }
 }
 
 /// The file with all of them.
@@ -73,7 +87,8 @@ impl Sessions {
             Some(session) => kept.sessions.insert(address.to_string(), session),
             None => kept.sessions.remove(&address.to_string()),
         };
-        folder::replace(&self.folder, NAME, &serde_json::to_vec_pretty(&kept)?).map_err(named)
+        let written = Zeroizing::new(serde_json::to_vec_pretty(&kept)?);
+        folder::replace(&self.folder, NAME, &written).map_err(named)
     }
 
     fn kept(&self) -> Result<Kept, CommandError> {
@@ -92,8 +107,12 @@ impl Sessions {
     fn read(&self) -> Result<Option<(Kept, u32)>, CommandError> {
         let read = folder::read(&self.folder.join(NAME)).map_err(|error| self.failed(error))?;
         let Some(folder::Contents { text, mode }) = read else { return Ok(None) };
+        // What is wrong may be a token.
         let kept = serde_json::from_str(&text).map_err(|error| {
-            CommandError::new(format!("`{}` is damaged ({error}); remove it and sign in again", self.path()))
+            let (path, line, column) = (self.path(), error.line(), error.column());
+            CommandError::new(format!(
+                "`{path}` is damaged (line {line}, column {column}); remove it and sign in again"
+            ))
         })?;
         Ok(Some((kept, mode)))
     }

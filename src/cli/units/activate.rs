@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use clap::Args;
 use serde_json::json;
+use zeroize::Zeroizing;
 
 use super::row::UnitRow;
 use crate::{
@@ -74,13 +75,13 @@ impl Activate {
             let answer = backend.ask(request, async |request| backend.units().activate_unit(request).await);
             backend::held(answer.await?.unit, "a unit")
         })?;
-        let token = format!("esau_{}_{secret}", unit.unit_id);
+        let token = Zeroizing::new(format!("esau_{}_{}", unit.unit_id, secret.as_str()));
         let unit = UnitRow { distributions: unit.license_id.clone(), unit }.json();
         if !self.json {
             record::show(unit, false)?;
             return place.put("the unit's token", &token).map(|()| std::process::ExitCode::SUCCESS);
         }
-        let told = self.token_output.is_none().then(|| token.clone());
+        let told = self.token_output.is_none().then(|| token.as_str());
         if told.is_none() {
             place.put("the unit's token", &token)?;
         }
@@ -113,8 +114,8 @@ impl Activate {
 }
 
 /// 32 random bytes, as they are sent.
-fn new_secret() -> Result<String, CommandError> {
-    let mut bytes = [0; 32];
-    getrandom::fill(&mut bytes).map_err(|error| CommandError::new(format!("no randomness: {error}")))?;
-    Ok(URL_SAFE_NO_PAD.encode(bytes))
+fn new_secret() -> Result<Zeroizing<String>, CommandError> {
+    let mut bytes = Zeroizing::new([0; 32]);
+    getrandom::fill(&mut *bytes).map_err(|error| CommandError::new(format!("no randomness: {error}")))?;
+    Ok(Zeroizing::new(URL_SAFE_NO_PAD.encode(*bytes)))
 }
