@@ -9,7 +9,6 @@ use super::{
     Backend,
     caller::Caller,
     change::Change,
-    issue::entry,
     refusal::Refusal,
     store::{nanos, sought},
 };
@@ -78,7 +77,7 @@ impl Backend {
             "{count} entries from before {} were exported and deleted, up to {last_entry_id}",
             rfc3339::format(*before)
         );
-        change.audit(entry(caller, customer_id, ACTION, &archive_id, detail));
+        change.audit(caller.did(customer_id, ACTION, &archive_id, detail));
         Ok(())
     }
 }

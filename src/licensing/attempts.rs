@@ -14,11 +14,12 @@ use std::{
 
 use tokio_util::sync::CancellationToken;
 
-use super::{Backend, accounts, audit::refused, change::Entry, store::StoreError};
+use super::{
+    Backend, accounts,
+    actor::{Actor, Entry},
+    store::StoreError,
+};
 use crate::domain::{Instant, Span};
-
-/// Who tried, where no account is known. No account has such a name.
-pub(super) const NOBODY: &str = "nobody known";
 
 /// Written down of one actor and one action in a minute, by one process.
 const ROWS: u64 = 20;
@@ -28,7 +29,7 @@ const MINUTE: Duration = Duration::from_mins(1);
 /// What was tried lately, by customer, actor and action. Customers and actors are known ones and actions a handful: it does
 /// not grow with attempts.
 #[derive(Debug, Default)]
-pub(super) struct Attempts(Mutex<BTreeMap<(String, String, &'static str), Minute>>);
+pub(super) struct Attempts(Mutex<BTreeMap<(String, Actor, &'static str), Minute>>);
 
 #[derive(Debug)]
 struct Minute {
@@ -54,11 +55,11 @@ impl Attempts {
             mem::take(&mut *minutes).into_iter().partition(|(_, minute)| minute.began <= until);
         *minutes = left;
         let ended: BTreeMap<_, Minute> = ended;
-        let left_out = |((customer_id, actor, action), minute): ((String, String, _), Minute)| {
+        let left_out = |((customer_id, actor, action), minute): ((String, Actor, _), Minute)| {
             let count = minute.tried.checked_sub(ROWS).filter(|count| 0 < *count)?;
-            let why =
-                format!("{count} more attempts by {actor} within a minute, not written down one by one");
-            Some(refused(&customer_id, "backend", action, "", &why))
+            let by = actor.name;
+            let why = format!("{count} more attempts by {by} within a minute, not written down one by one");
+            Some(Actor::backend().failed(&customer_id, action, "", why))
         };
         ended.into_iter().filter_map(left_out).collect()
     }
@@ -78,7 +79,7 @@ impl Backend {
     /// The same of an attempt that concerns no customer: it is written down with the backend's own.
     pub(super) async fn attempted_by_nobody(&self, action: &'static str, target: &str, why: &str) {
         match self.own_customer().await {
-            Ok(own) => self.attempted(refused(&own, NOBODY, action, target, why)).await,
+            Ok(own) => self.attempted(Actor::nobody().failed(&own, action, target, why)).await,
             Err(error) => tracing::error!(action, "an attempt was not written to the audit log: {error}"),
         }
     }

@@ -9,7 +9,7 @@ use tonic::metadata::MetadataMap;
 
 use super::{
     Backend,
-    audit::refused,
+    actor::Actor,
     change::Change,
     refusal::Refusal,
     scopes::Scopes,
@@ -110,8 +110,8 @@ impl Backend {
 
     /// Adds an entry about a call that was not looked at, whatever it asked for.
     async fn turned_away(&self, caller: &Caller, why: &str) {
-        let Caller { customer_id, name, .. } = caller;
-        self.attempted(refused(customer_id, name, "account.authenticate", name, why)).await;
+        let entry = caller.failed(&caller.customer_id, "account.authenticate", &caller.name, why);
+        self.attempted(entry).await;
     }
 }
 
@@ -218,10 +218,12 @@ impl Caller {
         &self.account_id
     }
 
-    /// Its name in the audit log of a customer: another one has names of its own.
-    pub(super) fn name_within(&self, customer_id: &str) -> String {
+    /// Who it is in the audit log of a customer: another one has names of its own.
+    pub(super) fn actor_within(&self, customer_id: &str) -> Actor {
         let Self { name, customer, .. } = self;
-        if customer_id == self.customer_id { name.clone() } else { format!("{name}@{customer}") }
+        let other = format!("{name}@{customer}");
+        let name = if customer_id == self.customer_id { name } else { &other };
+        if self.credential.is_some() { Actor::api_credential(name) } else { Actor::session(name) }
     }
 
     pub(super) fn is_owner(&self) -> bool {

@@ -14,6 +14,7 @@ use uuid::Uuid;
 
 use super::{
     Backend,
+    actor::Entry,
     refusal::{Refusal, shown},
     service::read,
     store::{Store, StoreError, Tx, nanos, placeholders},
@@ -32,23 +33,6 @@ pub(super) struct Change {
     entries: Vec<Entry>,
     subscriptions: BTreeSet<String>,
     answers: Option<(String, String)>,
-}
-
-/// An entry of the audit log (semantics 6.10).
-#[derive(Clone, Debug)]
-pub(super) struct Entry {
-    /// Whom it concerns.
-    pub(super) customer_id: String,
-    /// Who.
-    pub(super) actor: String,
-    /// What, such as `unit.deactivate`.
-    pub(super) action: &'static str,
-    /// On what.
-    pub(super) target: String,
-    /// Done, or refused.
-    pub(super) done: bool,
-    /// More, for people.
-    pub(super) detail: String,
 }
 
 /// What was changed, once it is kept.
@@ -166,13 +150,14 @@ fn cut(detail: &str) -> String {
 
 async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT INTO audit (entry_id, customer_id, at, actor, action, target, done, detail) VALUES {}",
-        placeholders(1, entries.len(), 8)
+        "INSERT INTO audit (entry_id, customer_id, at, actor, actor_kind, action, target, done, detail) VALUES {}",
+        placeholders(1, entries.len(), 9)
     );
     let mut insert = sqlx::query(AssertSqlSafe(sql));
     for Entry { customer_id, actor, action, target, done, detail } in entries {
         // Version 7: IDs grow with time, so the log is read in its order.
-        insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at)).bind(actor);
+        insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at));
+        insert = insert.bind(&actor.name).bind(i64::from(i32::from(actor.kind)));
         // A target is what somebody asked for, whatever it is; an index holds no long one.
         insert = insert.bind(*action).bind(shown(target)).bind(i64::from(*done)).bind(cut(detail));
     }

@@ -9,7 +9,6 @@ use super::{
     Backend,
     caller::{self, Caller},
     change::Change,
-    issue::entry,
     refusal::Refusal,
     scopes::Scopes,
     store::{StoreError, instant, nanos, sought},
@@ -59,7 +58,7 @@ impl Backend {
         let insert = insert.bind(sha256::hex(secret.as_bytes())).bind(nanos(change.at));
         let insert = insert.bind(scopes.bits()).bind(nanos(expires_at));
         insert.execute(&mut *change.tx).await?;
-        change.audit(entry(caller, &caller.customer_id, "credential.create", &id, name.as_str()));
+        change.audit(caller.did(&caller.customer_id, "credential.create", &id, name.as_str()));
         let token = format!("esac_{id}_{secret}");
         Ok((own(change, caller, &id).await?, token))
     }
@@ -81,7 +80,7 @@ impl Backend {
             "UPDATE api_credentials SET revoked_at = $2 WHERE credential_id = $1 AND revoked_at IS NULL",
         );
         update.bind(id.to_owned()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
-        change.audit(entry(caller, &caller.customer_id, "credential.revoke", id, ""));
+        change.audit(caller.did(&caller.customer_id, "credential.revoke", id, ""));
         own(change, caller, id).await
     }
 

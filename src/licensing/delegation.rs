@@ -8,7 +8,7 @@ use super::{
     Backend, accounts,
     caller::Caller,
     change::Change,
-    issue::{entry, held_license},
+    issue::held_license,
     licenses::{Eye, Kept},
     refusal::Refusal,
     store::StoreError,
@@ -37,7 +37,7 @@ impl Backend {
             sqlx::query("SELECT accepted FROM delegations WHERE license_id = $1 AND account_id = $2");
         let accepted = accepted.bind(&license.id).bind(&to).fetch_one(&mut *change.tx).await?;
         let detail = format!("offered to {account}");
-        change.audit(entry(caller, &license.customer_id, "license.delegate", &license.id, detail));
+        change.audit(caller.did(&license.customer_id, "license.delegate", &license.id, detail));
         Ok(told(account.to_owned(), accepted.try_get::<i64, _>("accepted")? != 0))
     }
 
@@ -56,7 +56,7 @@ impl Backend {
             // It was taken back behind the backend's back, where the subscription is not locked.
             return Err(Refusal::NotFound { what: "license", id: license.id });
         }
-        change.audit(entry(caller, &license.customer_id, "license.accept", &license.id, ""));
+        change.audit(caller.did(&license.customer_id, "license.accept", &license.id, ""));
         Ok(told(caller.name.clone(), true))
     }
 
@@ -72,7 +72,7 @@ impl Backend {
         let delete = sqlx::query("DELETE FROM delegations WHERE license_id = $1 AND account_id = $2");
         delete.bind(&license.id).bind(&from).execute(&mut *change.tx).await?;
         let detail = format!("taken back from {account}");
-        change.audit(entry(caller, &license.customer_id, "license.revoke", &license.id, detail));
+        change.audit(caller.did(&license.customer_id, "license.revoke", &license.id, detail));
         Ok(())
     }
 }

@@ -9,7 +9,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 use super::{
     Backend,
     caller::Caller,
-    change::{Change, Entry},
+    change::Change,
     keys,
     licenses::{self, Eye, Kept},
     refusal::Refusal,
@@ -89,7 +89,7 @@ impl Backend {
             new.product,
             crate::rfc3339::format(new.grants.expires_at)
         );
-        change.audit(entry(caller, &customer_id, "license.create", id.as_str(), detail));
+        change.audit(caller.did(&customer_id, "license.create", id.as_str(), detail));
         Ok(Issued { license_id: id.to_string(), key })
     }
 
@@ -108,7 +108,7 @@ impl Backend {
         let (edit, detail) = edit(&seen, change.at)?;
         write(change, &seen, edit).await?;
         subscription.settle(change, false).await?;
-        change.audit(entry(caller, &seen.customer_id, action, &seen.id, detail));
+        change.audit(caller.did(&seen.customer_id, action, &seen.id, detail));
         Ok(())
     }
 
@@ -125,26 +125,8 @@ impl Backend {
         let key = keys::license_key()?;
         let update = sqlx::query("UPDATE licenses SET key_sha256 = $2 WHERE license_id = $1");
         update.bind(&seen.id).bind(keys::hash(&key)).execute(&mut *change.tx).await?;
-        change.audit(entry(caller, &seen.customer_id, "license.rotate_key", &seen.id, String::new()));
+        change.audit(caller.did(&seen.customer_id, "license.rotate_key", &seen.id, String::new()));
         Ok(key)
-    }
-}
-
-/// An entry about something done by an account.
-pub(super) fn entry(
-    caller: &Caller,
-    customer_id: &str,
-    action: &'static str,
-    target: &str,
-    detail: impl Into<String>,
-) -> Entry {
-    Entry {
-        customer_id: customer_id.to_owned(),
-        actor: caller.name_within(customer_id),
-        action,
-        target: target.to_owned(),
-        done: true,
-        detail: detail.into(),
     }
 }
 

@@ -5,6 +5,7 @@
 //! the database and nowhere else. Not here: the rules themselves (see `domain`).
 
 mod accounts;
+mod actor;
 mod archive;
 mod attempts;
 mod audit;

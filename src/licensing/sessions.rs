@@ -10,7 +10,6 @@ use super::{
     accounts::Account,
     caller::{self, Caller, Found},
     change::Change,
-    issue::entry,
     refusal::Refusal,
     store::{StoreError, instant, nanos, sought},
     wire,
@@ -119,7 +118,7 @@ impl Backend {
         if end.rows_affected() == 0 {
             return Ok(());
         }
-        change.audit(entry(caller, &caller.customer_id, "account.end_session", &caller.name, session_id));
+        change.audit(caller.did(&caller.customer_id, "account.end_session", &caller.name, session_id));
         self.told(change.keep().await?);
         Ok(())
     }

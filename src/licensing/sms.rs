@@ -8,6 +8,7 @@ use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
     Backend,
+    actor::Actor,
     change::Change,
     issue::held,
     licenses,
@@ -130,7 +131,7 @@ fn alarm(
     let detail = format!("{} SMS of {}: {}", deferred.len(), unit.device_name, first.why);
     tracing::error!(unit = unit.id, subscription = %subscription.id, "SMS are deferred: {detail}");
     let customer_id = &subscription.customer_id;
-    change.audit(syncs::entry(customer_id, &unit.id, "unit.sms_deferred", false, detail));
+    change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.sms_deferred", &unit.id, detail));
 }
 
 /// IDs of these that were counted before.

@@ -8,16 +8,14 @@ use prost::Message as _;
 
 use super::{
     Backend,
+    actor::Actor,
     change::Change,
     issue::held,
     refusal::Refusal,
     sms::{self, Deferred, Sms},
     store::{Store, kept, nanos},
     subscriptions::Subscription,
-    units::{
-        self, Unit,
-        syncs::{Syncs, entry},
-    },
+    units::{self, Unit, syncs::Syncs},
     usage::{self, Counts},
     wire,
 };
@@ -260,7 +258,7 @@ async fn renewed(
         let update = sqlx::query("UPDATE units SET secret_sha256 = $2 WHERE unit_id = $1");
         update.bind(unit.id.clone()).bind(unit.secret_sha256.clone()).execute(&mut *change.tx).await?;
         let detail = format!("{} renewed its secret", unit.device_name);
-        change.audit(entry(customer_id, &unit.id, "unit.renew_secret", true, detail));
+        change.audit(Actor::unit(&unit.id).did(customer_id, "unit.renew_secret", &unit.id, detail));
     }
     if !next_secret_sha256.is_empty() && *next_secret_sha256 != unit.secret_sha256 {
         syncs.next_secret_sha256.clone_from(next_secret_sha256);
@@ -275,7 +273,7 @@ fn noted(change: &mut Change, unit: &Unit, syncs: &mut Syncs, syncing: &Syncing,
     let told = syncs.two_places_at;
     if syncs.seen_at(&syncing.instance, at) && told.is_none_or(day) {
         let detail = format!("{} runs in two places at once with one credential", unit.device_name);
-        change.audit(entry(customer_id, &unit.id, "unit.two_places", false, detail));
+        change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.two_places", &unit.id, detail));
     } else if told.is_some_and(|told| !day(told)) {
         // The instant is that of the entry: it must not move on with each sync, or no other entry would follow.
         syncs.two_places_at = told;
@@ -286,7 +284,7 @@ fn noted(change: &mut Change, unit: &Unit, syncs: &mut Syncs, syncing: &Syncing,
         if held < before && day(syncs.went_back_at) {
             syncs.went_back_at = at;
             let detail = format!("{} held facts of number {before}, and now of {held}", unit.device_name);
-            change.audit(entry(customer_id, &unit.id, "unit.facts_went_back", false, detail));
+            change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.facts_went_back", &unit.id, detail));
         }
     }
 }
@@ -311,7 +309,7 @@ async fn connected(
     update.bind(wire::unit_state_kept(state)).execute(&mut *change.tx).await?;
     if state != unit.state {
         let detail = format!("{} was told at its sync", unit.device_name);
-        change.audit(entry(customer_id, &unit.id, "unit.deactivated", true, detail));
+        change.audit(Actor::unit(&unit.id).did(customer_id, "unit.deactivated", &unit.id, detail));
     }
     Ok(Unit { state, product_version: version, subunits, last_connected_at: change.at, ..unit })
 }

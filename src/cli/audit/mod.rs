@@ -42,7 +42,8 @@ enum Command {
 /// List entries, oldest first
 ///
 /// With --format json it is one document, `{"entries": [...], "next_page_token": ...}`; each entry has entry_id, at,
-/// actor, action, target, outcome (done or refused) and detail. CSV has the same as columns.
+/// actor, actor_kind (who that is: session, api_credential, unit, license_key, backend, operator or unauthenticated;
+/// unspecified in entries of older versions), action, target, outcome (done or refused) and detail. CSV has the same as columns.
 #[derive(Args)]
 struct List {
     #[command(flatten)]
@@ -73,9 +74,12 @@ struct Filter {
     /// Only before this instant
     #[arg(long, value_name = "INSTANT", value_parser = instant::parse)]
     until: Option<Instant>,
-    /// Only what this actor did: the name of an account, `unit ID`, `license key of ID`, or `backend`
+    /// Only what this actor did: the name of an account, `unit ID`, `license key of ID`, `backend`, or `operator`
     #[arg(long, value_name = "NAME", default_value = "", hide_default_value = true)]
     actor: String,
+    /// Only what actors of this kind did; several may be given. An account may have the name of another kind
+    #[arg(long = "actor-kind", value_name = "KIND", value_delimiter = ',', value_parser = name::parser::<api::ActorKind>())]
+    actor_kinds: Vec<api::ActorKind>,
     /// Only this action, such as `unit.deactivate`
     #[arg(long, value_name = "ACTION", default_value = "", hide_default_value = true)]
     action: String,
@@ -112,7 +116,7 @@ impl Audit {
 
 impl Filter {
     async fn listed(self, caller: &Caller) -> Result<EntriesListed, CommandError> {
-        let Self { from, until, actor, action, target, descending } = self;
+        let Self { from, until, actor, actor_kinds, action, target, descending } = self;
         let timestamp = |instant: Option<Instant>| instant.map(backend::timestamp).transpose();
         let question = api::ListAuditEntriesRequest {
             page_size: 0,
@@ -123,6 +127,7 @@ impl Filter {
             actor,
             action,
             target,
+            actor_kinds: name::numbers(&actor_kinds),
         };
         Ok(EntriesListed { backend: caller.connect().await?, question })
     }
@@ -159,7 +164,11 @@ impl Record for EntryRow {
         };
         vec![
             Cell::new(entry.at.as_ref().map(values::instant_for_people).unwrap_or_default()),
-            Cell::new(escape_control(&entry.actor)),
+            Cell::new(format!(
+                "{}\n{}",
+                escape_control(&entry.actor),
+                name::of::<api::ActorKind>(entry.actor_kind)
+            )),
             Cell::new(format!("{}\n{}", shortened(&entry.action, 40), shortened(&entry.target, 40))),
             Cell::new(name::of::<api::AuditOutcome>(entry.outcome)).fg(color),
             Cell::new(escape_control(&entry.detail)),
@@ -167,12 +176,13 @@ impl Record for EntryRow {
     }
 
     fn json(&self) -> Map<String, Value> {
-        let api::AuditEntry { entry_id, at, actor, action, target, outcome, detail } = &self.0;
+        let api::AuditEntry { entry_id, at, actor, actor_kind, action, target, outcome, detail } = &self.0;
         let at: Option<&Timestamp> = at.as_ref();
         object(json!({
             "entry_id": entry_id,
             "at": unit_management::instant(at),
             "actor": actor,
+            "actor_kind": name::of::<api::ActorKind>(*actor_kind),
             "action": action,
             "target": target,
             "outcome": name::of::<api::AuditOutcome>(*outcome),

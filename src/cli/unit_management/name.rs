@@ -52,6 +52,7 @@ enumerations! {
     AccountRole "ACCOUNT_ROLE";
     ApiScope "API_SCOPE";
     AuditOutcome "AUDIT_OUTCOME";
+    ActorKind "ACTOR_KIND";
 }
 
 /// The name of a number; the number itself when this version does not know it.

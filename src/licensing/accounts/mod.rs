@@ -16,10 +16,11 @@ pub(super) use self::{
     names::{LONGEST_BYTES, SignInName},
 };
 use super::{
-    Backend, caller,
+    Backend,
+    actor::Actor,
+    caller,
     caller::Caller,
-    change::{Change, Entry},
-    issue::entry,
+    change::Change,
     keys,
     passwords::Lane,
     refusal::Refusal,
@@ -105,7 +106,7 @@ impl Backend {
                 customer_id: &customer_id,
             };
             insert(&mut change, &first, hash).await?;
-            change.audit(backend_entry(&customer_id, "account.create", FIRST_ACCOUNT, ""));
+            change.audit(Actor::backend().did(&customer_id, "account.create", FIRST_ACCOUNT, ""));
         } else if anew {
             let missing = || Refusal::NotFound { what: "account", id: FIRST_ACCOUNT.to_owned() };
             let owner = SignInName::typed(FIRST_ACCOUNT);
@@ -114,7 +115,12 @@ impl Backend {
             disable(&mut change, &owner, false).await?;
             replace_password(&mut change, &owner, hash).await?;
             self.forgive(&mut change, &owner).await?;
-            change.audit(backend_entry(&owner.customer_id, "account.reset_password", FIRST_ACCOUNT, ""));
+            change.audit(Actor::operator().did(
+                &owner.customer_id,
+                "account.reset_password",
+                FIRST_ACCOUNT,
+                "",
+            ));
         } else {
             return Ok(false);
         }
@@ -148,7 +154,7 @@ impl Backend {
         }
         let new = NewAccount { name, role, may_issue: false, customer_id: &customer_id };
         insert(change, &new, password_hash).await?;
-        change.audit(entry(caller, &customer_id, "account.create", name, role.as_str_name().to_lowercase()));
+        change.audit(caller.did(&customer_id, "account.create", name, role.as_str_name().to_lowercase()));
         named(change, &customer_id, name).await
     }
 
@@ -171,7 +177,7 @@ impl Backend {
         }
         disable(change, &account, disabled).await?;
         let action = if disabled { "account.disable" } else { "account.enable" };
-        change.audit(entry(caller, &account.customer_id, action, name, ""));
+        change.audit(caller.did(&account.customer_id, action, name, ""));
         Ok(Account { disabled, ..account })
     }
 
@@ -186,7 +192,7 @@ impl Backend {
         let account = managed(change, caller, name).await?;
         replace_password(change, &account, password_hash).await?;
         self.forgive(change, &account).await?;
-        change.audit(entry(caller, &account.customer_id, "account.reset_password", name, ""));
+        change.audit(caller.did(&account.customer_id, "account.reset_password", name, ""));
         Ok(())
     }
 }
@@ -299,21 +305,4 @@ async fn shut_out(change: &mut Change, account: &Account) -> Result<(), StoreErr
     );
     credentials.bind(&account.account_id).bind(nanos(change.at)).execute(&mut *change.tx).await?;
     Ok(())
-}
-
-/// An entry about something the backend did of its own accord, or of its operator's.
-pub(super) fn backend_entry(
-    customer_id: &str,
-    action: &'static str,
-    target: &str,
-    detail: impl Into<String>,
-) -> Entry {
-    Entry {
-        customer_id: customer_id.to_owned(),
-        actor: "backend".to_owned(),
-        action,
-        target: target.to_owned(),
-        done: true,
-        detail: detail.into(),
-    }
 }

@@ -27,11 +27,14 @@ impl AuditService for Backend {
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
         let list = pages::list(&asked, &caller.account_id);
-        let api::ListAuditEntriesRequest { from, until, descending, actor, action, target, .. } = asked;
+        let api::ListAuditEntriesRequest {
+            from, until, descending, actor, actor_kinds, action, target, ..
+        } = asked;
         let wanted = Wanted {
             from: read::optional_instant("from", from.as_ref())?,
             until: read::optional_instant("until", until.as_ref())?,
             actor,
+            actor_kinds: read::actor_kinds(&actor_kinds)?,
             action,
             target,
             descending,

@@ -14,7 +14,7 @@ mod units;
 
 use tonic::Status;
 
-use super::{Backend, audit::refused, caller::Caller, refusal::Refusal};
+use super::{Backend, caller::Caller, refusal::Refusal};
 
 impl Backend {
     /// The end of a change that was asked for: what was refused is written to the audit log.
@@ -28,8 +28,7 @@ impl Backend {
         if let Err(refusal) = &done
             && is_audited(refusal)
         {
-            let (customer_id, actor) = (&caller.customer_id, &caller.name);
-            self.attempted(refused(customer_id, actor, action, target, &refusal.to_string())).await;
+            self.attempted(caller.failed(&caller.customer_id, action, target, refusal.to_string())).await;
         }
         Ok(done?)
     }

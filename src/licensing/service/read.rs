@@ -14,7 +14,9 @@ use crate::{
         refusal::Refusal,
         store::{instant, nanos},
     },
-    proto::licensing::{Connection as ApiConnection, LicenseStatus as ApiStatus, UnitState as ApiState},
+    proto::licensing::{
+        ActorKind, Connection as ApiConnection, LicenseStatus as ApiStatus, UnitState as ApiState,
+    },
     wire::{self, Unreadable, usage::Count},
 };
 
@@ -38,7 +40,9 @@ pub(in crate::licensing) fn text(
 pub(super) fn account_name(field: &str, name: &str) -> Result<String, Refusal> {
     let allowed = |character: char| character.is_ascii_alphanumeric() || ".-_".contains(character);
     // What the audit log calls others than accounts.
-    if ["backend", "license", "nobody", "system", "unit"].contains(&name.to_ascii_lowercase().as_str()) {
+    if ["backend", "license", "nobody", "operator", "system", "unit"]
+        .contains(&name.to_ascii_lowercase().as_str())
+    {
         return Err(Refusal::unreadable(
             field,
             format!("`{name}` is no name for an account; choose another"),
@@ -96,6 +100,13 @@ pub(super) fn statuses(numbers: &[i32]) -> Result<BTreeSet<LicenseStatus>, Refus
         Ok(ApiStatus::Problem) => Ok(LicenseStatus::Problem),
         Ok(ApiStatus::Unspecified) | Err(_) => Err(wire::unknown("statuses", *number).into()),
     };
+    numbers.iter().map(read).collect()
+}
+
+/// Kinds of actors to filter by; that of entries from before there were any is one of them.
+pub(super) fn actor_kinds(numbers: &[i32]) -> Result<BTreeSet<ActorKind>, Refusal> {
+    let read =
+        |number: &i32| ActorKind::try_from(*number).map_err(|_| wire::unknown("actor_kinds", *number).into());
     numbers.iter().map(read).collect()
 }
 

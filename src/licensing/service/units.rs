@@ -9,7 +9,7 @@ use super::{
 use crate::{
     licensing::{
         Backend,
-        audit::refused,
+        actor::Actor,
         caller::Caller,
         change::Change,
         refusal::Refusal,
@@ -156,8 +156,8 @@ impl Backend {
         if let Refusal::NotActivated { license_id, refusal: _ } = refusal
             && let Some(customer_id) = self.customer_of(license_id).await?
         {
-            let actor = format!("license key of {license_id}");
-            self.attempted(refused(&customer_id, &actor, "unit.activate", license_id, &what)).await;
+            let key = Actor::license_key(license_id);
+            self.attempted(key.failed(&customer_id, "unit.activate", license_id, &*what)).await;
         }
         if let Refusal::Unauthenticated(_) = refusal {
             self.attempted_by_nobody("unit.activate", "", &what).await;

@@ -7,10 +7,8 @@ use crate::{
     licensing::{
         Backend,
         accounts::{self, Account},
-        audit::refused,
         caller::Caller,
         change::Change,
-        issue::entry,
         passwords::{self, Lane},
         refusal::Refusal,
         store::StoreError,
@@ -90,8 +88,7 @@ impl Backend {
     }
 
     async fn wrong(&self, caller: &Caller, why: &str) -> Refusal {
-        let Caller { customer_id, name, .. } = caller;
-        self.attempted(refused(customer_id, name, CHANGE_PASSWORD, name, why)).await;
+        self.attempted(caller.failed(&caller.customer_id, CHANGE_PASSWORD, &caller.name, why)).await;
         Refusal::WrongPassword
     }
 }
@@ -114,6 +111,6 @@ async fn choose(
     let sessions = sqlx::query("DELETE FROM sessions WHERE account_id = $1 AND token_sha256 <> $2");
     let own = caller.session.clone().unwrap_or_default();
     sessions.bind(&account.account_id).bind(own).execute(&mut *change.tx).await?;
-    change.audit(entry(caller, &account.customer_id, CHANGE_PASSWORD, &account.name, ""));
+    change.audit(caller.did(&account.customer_id, CHANGE_PASSWORD, &account.name, ""));
     Ok(())
 }

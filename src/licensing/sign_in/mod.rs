@@ -17,12 +17,10 @@ use self::origin::{Attempt, Key};
 pub(super) use self::{origin::Address, throttle::Throttle};
 use super::{
     Backend,
-    accounts::{self, Account, ONE_TIME_USED, SignInName, backend_entry},
-    attempts::NOBODY,
-    audit::refused,
+    accounts::{self, Account, ONE_TIME_USED, SignInName},
+    actor::{Actor, Entry},
     caller::Caller,
-    change::{Change, Entry},
-    issue::entry,
+    change::Change,
     keys,
     passwords::{self, Lane},
     refusal::Refusal,
@@ -94,14 +92,8 @@ impl Backend {
             used.bind(&account.account_id).bind(ONE_TIME_USED).execute(&mut *change.tx).await?;
         }
         know(&mut change, &account.account_id, address).await?;
-        change.audit(Entry {
-            customer_id: account.customer_id.clone(),
-            actor: account.name.clone(),
-            action: SIGN_IN,
-            target: account.name.clone(),
-            done: true,
-            detail: String::new(),
-        });
+        let Account { customer_id, name, .. } = &account;
+        change.audit(Actor::session(name).did(customer_id, SIGN_IN, name, ""));
         let session = self.open_session_of(&mut change, account, from).await?;
         self.told(change.keep().await?);
         Ok(Some(session))
@@ -112,7 +104,7 @@ impl Backend {
         let entry = match account {
             Some(Account { customer_id, name, disabled, .. }) => {
                 let why = if disabled { "the account is disabled" } else { "wrong password" };
-                Ok(refused(&customer_id, &name, SIGN_IN, &name, why))
+                Ok(Actor::stranger_to(&name).failed(&customer_id, SIGN_IN, &name, why))
             }
             None => self.of_nobody(&name).await,
         };
@@ -123,7 +115,8 @@ impl Backend {
                 if is_last {
                     let detail =
                         format!("{} wrong passwords within a day; no new address signs in", throttle::A_DAY);
-                    self.write(vec![backend_entry(&customer_id, "account.limit", &target, detail)]).await;
+                    let entry = Actor::backend().did(&customer_id, "account.limit", &target, detail);
+                    self.write(vec![entry]).await;
                 }
             }
             Err(error) => tracing::error!("a sign-in that failed was not written to the audit log: {error}"),
@@ -133,7 +126,8 @@ impl Backend {
     /// The entry about a name nobody has, which may be a password that was typed into the wrong field.
     async fn of_nobody(&self, name: &SignInName) -> Result<Entry, Refusal> {
         let shown = self.sign_in_key().await?.shown(name);
-        Ok(refused(&self.own_customer().await?, NOBODY, SIGN_IN, &shown, "no account has this name"))
+        let own = self.own_customer().await?;
+        Ok(Actor::nobody().failed(&own, SIGN_IN, &shown, "no account has this name"))
     }
 
     /// Ends the session of the call.
@@ -143,7 +137,7 @@ impl Backend {
             change.admit(caller, "").await?;
             let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");
             delete.bind(session.clone()).execute(&mut *change.tx).await?;
-            change.audit(entry(caller, &caller.customer_id, "account.sign_out", &caller.name, ""));
+            change.audit(caller.did(&caller.customer_id, "account.sign_out", &caller.name, ""));
         }
         self.told(change.keep().await?);
         Ok(())

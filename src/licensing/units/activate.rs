@@ -10,8 +10,9 @@ use crate::{
     domain::{license, unit::UnitState},
     licensing::{
         Backend,
+        actor::Actor,
         caller::Caller,
-        change::{Change, Entry},
+        change::Change,
         issue::held,
         keys,
         licenses::{self, Eye, Kept},
@@ -76,17 +77,12 @@ impl Backend {
         update.bind(&license.id).execute(&mut *change.tx).await?;
         subscription.totals.active_units += 1;
         subscription.settle(change, false).await?;
-        change.audit(Entry {
-            customer_id: license.customer_id.clone(),
-            actor: match &activating.by {
-                By::Account(caller, _) => caller.name.clone(),
-                By::LicenseKey(_) => format!("license key of {}", license.id),
-            },
-            action: "unit.activate",
-            target: id.clone(),
-            done: true,
-            detail: format!("{} with license {}", activating.device_name, license.id),
-        });
+        let actor = match &activating.by {
+            By::Account(caller, _) => caller.actor_within(&license.customer_id),
+            By::LicenseKey(_) => Actor::license_key(&license.id),
+        };
+        let detail = format!("{} with license {}", activating.device_name, license.id);
+        change.audit(actor.did(&license.customer_id, "unit.activate", &id, detail));
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id = $1"));
         let unit = sqlx::query(sql).bind(id).fetch_one(&mut *change.tx).await?;
         Ok((read(&unit)?, license))

@@ -12,9 +12,9 @@ use crate::{
     domain::unit::{DeactivationRefusal, UnitState, may_deactivate},
     licensing::{
         Backend,
+        actor::Entry,
         caller::Caller,
-        change::{Change, Entry},
-        issue::entry,
+        change::Change,
         licenses,
         refusal::{Refusal, shown},
         store::{StoreError, nanos, sought},
@@ -179,7 +179,7 @@ fn not_found(caller: &Caller, ids: &[&str]) -> Entry {
             ("", format!("{} units the caller does not see: {}", ids.len(), names.join(", ")))
         }
     };
-    Entry { done: false, ..entry(caller, &caller.customer_id, "unit.deactivate", target, detail) }
+    caller.failed(&caller.customer_id, "unit.deactivate", target, detail)
 }
 
 fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUnit {
@@ -220,7 +220,7 @@ fn result(caller: &Caller, id: &str, unit: Option<&Unit>) -> api::DeactivatedUni
 
 /// The entry for one unit, and whether its state changes: asking again changes nothing.
 fn audited(caller: &Caller, customer_id: &str, unit: &Unit) -> (Entry, bool) {
-    let done = entry(caller, customer_id, "unit.deactivate", &unit.id, &unit.device_name);
+    let done = caller.did(customer_id, "unit.deactivate", &unit.id, &unit.device_name);
     match may_deactivate(caller.deactivating(), unit.activated_by()) {
         Ok(()) if unit.state == UnitState::Active => (done, true),
         Ok(()) => {

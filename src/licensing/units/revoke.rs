@@ -5,14 +5,7 @@
 use super::{Unit, by_id, syncs::Syncs};
 use crate::{
     domain::unit::may_deactivate,
-    licensing::{
-        Backend,
-        caller::Caller,
-        change::Change,
-        issue::{entry, held},
-        licenses,
-        refusal::Refusal,
-    },
+    licensing::{Backend, caller::Caller, change::Change, issue::held, licenses, refusal::Refusal},
 };
 
 impl Backend {
@@ -36,7 +29,7 @@ impl Backend {
         let syncs = Syncs::of(&mut *change.tx, &unit.id).await?;
         Syncs { next_secret_sha256: String::new(), ..syncs }.write(change, &unit.id).await?;
         subscription.settle(change, true).await?;
-        change.audit(entry(caller, &customer_id, "unit.revoke_secret", &unit.id, &unit.device_name));
+        change.audit(caller.did(&customer_id, "unit.revoke_secret", &unit.id, &unit.device_name));
         Ok(())
     }
 }

@@ -7,7 +7,8 @@ use sqlx::{Any, Executor, Row as _, any::AnyRow};
 use crate::{
     domain::{Instant, Span},
     licensing::{
-        change::{Change, Entry},
+        actor::Actor,
+        change::Change,
         store::{StoreError, instant, nanos},
     },
 };
@@ -106,7 +107,7 @@ impl Syncs {
             return;
         }
         let detail = format!("{} SMS, {} credits since the last sum", self.sms_since, self.credits_since);
-        change.audit(entry(customer_id, unit_id, "unit.sms_sent", true, detail));
+        change.audit(Actor::unit(unit_id).did(customer_id, "unit.sms_sent", unit_id, detail));
         (self.sms_since, self.credits_since, self.summed_at) = (0, 0, change.at);
     }
 
@@ -130,24 +131,6 @@ impl Syncs {
             self.two_places_at = Some(at);
         }
         comes_again
-    }
-}
-
-/// An entry about what a unit did.
-pub(in crate::licensing) fn entry(
-    customer_id: &str,
-    unit_id: &str,
-    action: &'static str,
-    done: bool,
-    detail: String,
-) -> Entry {
-    Entry {
-        customer_id: customer_id.to_owned(),
-        actor: format!("unit {unit_id}"),
-        action,
-        target: unit_id.to_owned(),
-        done,
-        detail,
     }
 }
 

@@ -121,7 +121,8 @@ async fn an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_pas
 
     // As entries were once.
     let wide = format!(
-        "INSERT INTO audit SELECT '0' || entry_id, customer_id, at, actor, action, target, done, '{}' FROM audit",
+        "INSERT INTO audit (entry_id, customer_id, at, actor, action, target, done, detail)
+         SELECT '0' || entry_id, customer_id, at, actor, action, target, done, '{}' FROM audit",
         "x".repeat(1 << 20)
     );
     office.execute(&wide).await.unwrap();
@@ -233,13 +234,15 @@ async fn an_entry_is_not_replaced_either(office: Office) {
     let before = office.entries(&office.owner).await;
     let statements: &[&str] = match office.database {
         Database::Sqlite(_) => &[
-            "INSERT OR REPLACE INTO audit SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit",
+            "INSERT OR REPLACE INTO audit (entry_id, customer_id, at, actor, action, target, done, detail)
+             SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit",
             "REPLACE INTO audit (rowid, entry_id, customer_id, at, actor, action, target, done, detail)
              SELECT rowid, 'new ' || entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit",
             "UPDATE OR REPLACE audit SET entry_id = (SELECT MIN(entry_id) FROM audit)",
         ],
         Database::Postgres(_) => &[
-            "INSERT INTO audit SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit
+            "INSERT INTO audit (entry_id, customer_id, at, actor, action, target, done, detail)
+             SELECT entry_id, customer_id, at, 'x', action, target, done, 'x' FROM audit
              ON CONFLICT (entry_id) DO UPDATE SET actor = 'x'",
             "TRUNCATE audit CASCADE",
         ],

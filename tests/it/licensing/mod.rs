@@ -1,6 +1,7 @@
 //! The licensing backend's behaviour, the same on every store: SQLite, PostgreSQL, and two replicas on one PostgreSQL.
 
 mod accounts;
+mod actors;
 mod audit;
 mod authority;
 mod bounds;

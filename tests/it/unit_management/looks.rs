@@ -157,23 +157,38 @@ fn licenses_are_shown_with_their_status_and_in_whose_hands_they_are() {
 fn the_audit_log_is_shown_as_it_was_written() {
     let desk = Desk::new();
     desk.backend.on("list_audit_entries", |_: &api::ListAuditEntriesRequest| {
-        let entry = |number: i64, outcome: api::AuditOutcome, detail: &str| api::AuditEntry {
-            entry_id: number.to_string(),
-            at: fixed(1_795_000_000 + number),
-            actor: "alice".to_owned(),
-            action: "unit.deactivate".to_owned(),
-            target: "0199c1de-5f3a-7000-8000-000000000001".to_owned(),
-            outcome: outcome.into(),
-            detail: detail.to_owned(),
-        };
+        let entry =
+            |number: i64, kind: api::ActorKind, outcome: api::AuditOutcome, detail: &str| api::AuditEntry {
+                entry_id: number.to_string(),
+                at: fixed(1_795_000_000 + number),
+                actor: "alice".to_owned(),
+                action: "unit.deactivate".to_owned(),
+                target: "0199c1de-5f3a-7000-8000-000000000001".to_owned(),
+                outcome: outcome.into(),
+                detail: detail.to_owned(),
+                actor_kind: kind.into(),
+            };
         let entries = vec![
-            entry(1, api::AuditOutcome::Done, ""),
-            entry(2, api::AuditOutcome::Refused, "activated with account `bob`"),
+            entry(1, api::ActorKind::Session, api::AuditOutcome::Done, ""),
+            entry(
+                2,
+                api::ActorKind::ApiCredential,
+                api::AuditOutcome::Refused,
+                "activated with account `bob`",
+            ),
+            entry(3, api::ActorKind::Unspecified, api::AuditOutcome::Done, "as it was once"),
         ];
         Ok(api::ListAuditEntriesResponse { entries, next_page_token: String::new() })
     });
     insta::assert_snapshot!("audit_list", desk.run(&["audit", "list"]).all());
     insta::assert_snapshot!("audit_export", desk.run(&["audit", "export", "--format", "json"]).all());
+    insta::assert_snapshot!("audit_export_csv", desk.run(&["audit", "export"]).all());
+    desk.backend.on("list_audit_entries", |asked: &api::ListAuditEntriesRequest| {
+        assert_eq!(asked.actor_kinds, [api::ActorKind::LicenseKey, api::ActorKind::Backend].map(i32::from));
+        Ok(api::ListAuditEntriesResponse::default())
+    });
+    let ran = desk.run(&["audit", "list", "--actor-kind", "license-key,backend"]);
+    assert_eq!(ran.status, 0, "{}", ran.all());
 }
 
 #[test]
