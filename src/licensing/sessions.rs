@@ -12,6 +12,7 @@ use super::{
     change::Change,
     refusal::Refusal,
     store::{StoreError, instant, nanos, sought},
+    turns::{Spender, Whose},
     wire,
 };
 use crate::{
@@ -111,6 +112,8 @@ impl Backend {
     /// Ends a session of the caller by its ID.
     pub(super) async fn end_session_of(&self, caller: &Caller, session_id: &str) -> Result<(), Refusal> {
         caller.must_be_session()?;
+        self.turns.spend(Spender::Sessions(&caller.account_id), session_id.len())?;
+        let _turn = self.turns.wait(Whose::Sessions(&caller.account_id)).await?;
         let mut change = Change::begin(self).await?;
         change.admit(caller, "").await?;
         let end = sqlx::query("DELETE FROM sessions WHERE account_id = $1 AND session_id = $2");

@@ -17,7 +17,7 @@ use super::{
     subscriptions::Subscription,
     units::{
         Unit, list,
-        syncs::{self, SUMMED, Syncs},
+        syncs::{SUMMED, Syncs},
     },
     wire,
 };

@@ -15,6 +15,7 @@ use super::{
     sms::{self, Deferred, Sms},
     store::{Store, kept, nanos},
     subscriptions::Subscription,
+    turns::Whose,
     units::{self, Unit, syncs::Syncs},
     usage::{self, Counts},
     wire,
@@ -128,6 +129,9 @@ impl Backend {
         if let Some(taken) = self.read_only(unit, syncing, at).await? {
             return Ok(taken);
         }
+        let _turn = self.turns.wait(Whose::One(&unit.id)).await?;
+        let customer_id = self.customer_of(&unit.license_id).await?.unwrap_or_default();
+        let _units = self.turns.wait(Whose::Units(&customer_id)).await?;
         let mut change = Change::begin(self).await?;
         let mut subscription = held(&mut change, &unit.subscription_id).await?;
         // What was read before it was held may have changed since.

@@ -18,7 +18,7 @@ use tokio::{
 
 use super::refusal::Refusal;
 
-/// Lines of changes that wait, and what accounts have changed lately.
+/// Lines of changes that wait, and what was changed lately by whom.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     lines: Mutex<HashMap<String, Line>>,
@@ -58,11 +58,28 @@ struct Place {
 pub(super) enum Whose<'a> {
     /// An account, a license key or a unit: its changes are made one after the other.
     One(&'a str),
-    /// All of a customer.
+    /// Sign-ins of an account, and what ends its sessions: whatever its API credentials have waiting, it comes in, and ends
+    /// them.
+    Sessions(&'a str),
+    /// All accounts of a customer.
     Customer(&'a str),
+    /// All units of a customer, and what license keys make of them: accounts do not wait behind them, nor they behind
+    /// accounts.
+    Units(&'a str),
 }
 
-/// What an account may change at once, after a while without changes.
+/// Whose budget a change is taken from.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Spender<'a> {
+    /// An account's, for what it changes.
+    Account(&'a str),
+    /// An account's, for sign-ins and for what ends sessions: nothing else takes from it.
+    Sessions(&'a str),
+    /// A license key's, by its hash.
+    LicenseKey(&'a str),
+}
+
+/// What somebody may change at once, after a while without changes.
 const BUDGET: f64 = 2_000.0;
 
 /// What comes back of it in a second.
@@ -71,7 +88,10 @@ const PER_SECOND: f64 = 20.0;
 /// Bytes of a request that count like a change.
 const BYTES: f64 = 10_000.0;
 
-/// Accounts remembered before those are forgotten that have their whole budget again.
+/// Changes that a sign-in counts like: nobody needs many, and each is an entry for good.
+const SIGN_IN: f64 = 10.0;
+
+/// Budgets remembered before those are forgotten that are whole again.
 const REMEMBERED: usize = 10_000;
 
 /// When to come again to a line that was full.
@@ -81,21 +101,48 @@ impl Whose<'_> {
     fn name(self) -> String {
         match self {
             Self::One(id) => format!("one {id}"),
+            Self::Sessions(id) => format!("sessions {id}"),
             Self::Customer(id) => format!("customer {id}"),
+            Self::Units(id) => format!("units {id}"),
         }
     }
 
     const fn at_once(self) -> usize {
         match self {
-            Self::One(_) => 1,
-            Self::Customer(_) => 4,
+            Self::One(_) | Self::Sessions(_) => 1,
+            Self::Customer(_) | Self::Units(_) => 4,
         }
     }
 
     const fn longest(self) -> usize {
         match self {
-            Self::One(_) => 256,
-            Self::Customer(_) => 1_024,
+            Self::One(_) | Self::Sessions(_) => 256,
+            Self::Customer(_) | Self::Units(_) => 1_024,
+        }
+    }
+}
+
+impl Spender<'_> {
+    fn name(self) -> String {
+        match self {
+            Self::Account(id) => format!("account {id}"),
+            Self::Sessions(id) => format!("sessions {id}"),
+            Self::LicenseKey(id) => format!("key {id}"),
+        }
+    }
+
+    const fn least(self) -> f64 {
+        match self {
+            Self::Account(_) | Self::LicenseKey(_) => 1.0,
+            Self::Sessions(_) => SIGN_IN,
+        }
+    }
+
+    const fn refused(self) -> &'static str {
+        match self {
+            Self::Account(_) => "this account has changed too much in too short a time",
+            Self::Sessions(_) => "this account has signed in too often in too short a time",
+            Self::LicenseKey(_) => "this license key has activated too much in too short a time",
         }
     }
 }
@@ -120,23 +167,23 @@ impl Turns {
         Ok(Turn { _permit: turns.acquire_owned().await.map_err(closed)?, _place: place })
     }
 
-    /// Takes a change of so many bytes from the budget of an account; refused while that is spent.
-    pub(super) fn spend(&self, account_id: &str, bytes: usize) -> Result<(), Refusal> {
-        self.spend_at(account_id, bytes, Instant::now())
+    /// Takes a change of so many bytes from a budget; refused while that is spent.
+    pub(super) fn spend(&self, whose: Spender<'_>, bytes: usize) -> Result<(), Refusal> {
+        self.spend_at(whose, bytes, Instant::now())
     }
 
-    fn spend_at(&self, account_id: &str, bytes: usize, now: Instant) -> Result<(), Refusal> {
-        let cost = (1.0 + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES).min(BUDGET);
+    fn spend_at(&self, whose: Spender<'_>, bytes: usize, now: Instant) -> Result<(), Refusal> {
+        let cost = (whose.least() + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES).min(BUDGET);
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if REMEMBERED < changed.len() {
             changed.retain(|_, spent| 0.0 < spent.left_at(now));
         }
-        let spent = changed.entry(account_id.to_owned()).or_insert(Spent { amount: 0.0, at: now });
+        let spent = changed.entry(whose.name()).or_insert(Spent { amount: 0.0, at: now });
         let amount = spent.left_at(now);
         let wait = (amount + cost - BUDGET) / PER_SECOND;
         if 0.0 < wait {
             let wait = Duration::from_secs_f64(wait.ceil());
-            return Err(Refusal::TooFast("this account has changed too much in too short a time", wait));
+            return Err(Refusal::TooFast(whose.refused(), wait));
         }
         *spent = Spent { amount: amount + cost, at: now };
         Ok(())
@@ -197,18 +244,40 @@ mod tests {
     #[test]
     fn what_an_account_changes_is_bounded_and_comes_back_with_time() {
         let (turns, start) = (Turns::default(), Instant::now());
+        let (anna, ben) = (Spender::Account("anna"), Spender::Account("ben"));
         for _ in 0..2_000 {
-            turns.spend_at("anna", 0, start).unwrap();
+            turns.spend_at(anna, 0, start).unwrap();
         }
-        let Refusal::TooFast(_, wait) = turns.spend_at("anna", 0, start).unwrap_err() else { panic!() };
+        let Refusal::TooFast(_, wait) = turns.spend_at(anna, 0, start).unwrap_err() else { panic!() };
         assert_eq!(wait, Duration::from_secs(1));
-        turns.spend_at("ben", 100 << 20, start).unwrap();
-        turns.spend_at("ben", 0, start).unwrap_err();
+        turns.spend_at(ben, 100 << 20, start).unwrap();
+        turns.spend_at(ben, 0, start).unwrap_err();
         let later = start + Duration::from_secs(1);
         for _ in 0..20 {
-            turns.spend_at("anna", 0, later).unwrap();
+            turns.spend_at(anna, 0, later).unwrap();
         }
-        turns.spend_at("anna", 0, later).unwrap_err();
-        turns.spend_at("anna", 15_000_000, start + Duration::from_secs(200)).unwrap();
+        turns.spend_at(anna, 0, later).unwrap_err();
+        turns.spend_at(anna, 15_000_000, start + Duration::from_secs(200)).unwrap();
+    }
+
+    #[test]
+    fn whoever_has_an_account_s_credential_keeps_nobody_from_signing_in_to_it() {
+        let (turns, now) = (Turns::default(), Instant::now());
+        turns.spend_at(Spender::Account("anna"), 100 << 20, now).unwrap();
+        turns.spend_at(Spender::Account("anna"), 0, now).unwrap_err();
+        for _ in 0..200 {
+            turns.spend_at(Spender::Sessions("anna"), 0, now).unwrap();
+        }
+        turns.spend_at(Spender::Sessions("anna"), 0, now).unwrap_err();
+    }
+
+    #[test]
+    fn a_license_key_activates_a_fleet_in_an_hour() {
+        let (turns, start) = (Turns::default(), Instant::now());
+        let fleet = 50_000;
+        for number in 0..fleet {
+            let at = start + Duration::from_hours(1) * number / fleet;
+            turns.spend_at(Spender::LicenseKey("key"), 500, at).unwrap();
+        }
     }
 }

@@ -75,10 +75,12 @@ impl Backend {
         if hearing.is_cancelled() {
             return Err(Refusal::Deaf);
         }
-        let place = self.places.take(&unit.id, &self.stop).ok_or_else(|| {
+        let customer_id = self.customer_of(&unit.license_id).await?.unwrap_or_default();
+        let place = self.places.take(&customer_id, &unit.id, &self.stop).ok_or_else(|| {
             let most = self.settings.watches;
             let what = format!(
-                "as many units watch as may ({most}); sync at an interval, or raise `backend.watches`"
+                "as many units watch as may ({most}), and this customer's have their share; sync at an interval, or raise \
+                 `backend.watches`"
             );
             Refusal::TooMany(what)
         })?;

@@ -238,7 +238,7 @@ impl Backend {
         caller.must_be_session()?;
         caller.must_be_owner()?;
         let once = OneTime { password: keys::one_time_password()?, hash: OnceCell::new() };
-        if !self.is_known(caller, request).await? {
+        if !self.is_known(caller.key(), request).await? {
             self.hash_of(caller, &once).await?;
         }
         Ok(once)

@@ -19,7 +19,7 @@ use crate::{
         licenses::{self, Eye},
         refusal::Refusal,
         store::Store,
-        turns::Whose,
+        turns::{Spender, Whose},
         units::{self, By},
     },
     proto::licensing as api,
@@ -123,7 +123,7 @@ impl Backend {
     {
         let Attempt { action, target, right } = attempt;
         self.ended(caller, action, target, right.must_be_for(caller)).await?;
-        self.turns.spend(&caller.account_id, request.encoded_len())?;
+        self.turns.spend(Spender::Account(&caller.account_id), request.encoded_len())?;
         let _own = self.turns.wait(Whose::One(&caller.account_id)).await?;
         let _customer = self.turns.wait(Whose::Customer(&caller.customer_id)).await?;
         let done = Store::retrying(|| self.change(Who::Account(caller), &right, request, &work)).await;
@@ -141,16 +141,23 @@ impl Backend {
         F: Future<Output = Made<A>>,
     {
         let (key, right) = (by.key(), Right::Activate(by));
+        // A key that opens nothing keeps no change waiting.
+        let customer_id = units::customer_of(self.store.reads(), by).await?;
+        if !self.is_known(&key, request).await? {
+            self.turns.spend(Spender::LicenseKey(&key), request.encoded_len())?;
+        }
         let _own = self.turns.wait(Whose::One(&key)).await?;
+        let _units = self.turns.wait(Whose::Units(&customer_id)).await?;
         let done = Store::retrying(|| self.change(Who::LicenseKey(&key), &right, request, &work)).await?;
         Ok(done.answer)
     }
 
-    /// Whether `once` knows the request by its ID: it then repeats an answer, or refuses what is another request.
-    pub(super) async fn is_known<Q: Asked>(&self, caller: &Caller, request: &Q) -> Result<bool, Refusal> {
+    /// Whether `once` knows a request of the caller of this key by its ID: it then repeats an answer, or refuses what is
+    /// another request.
+    pub(super) async fn is_known<Q: Asked>(&self, caller: &str, request: &Q) -> Result<bool, Refusal> {
         let request_id = read::text("request_id", request.request_id(), 1, 64)?;
         let known = sqlx::query("SELECT 1 AS one FROM requests WHERE caller = $1 AND request_id = $2");
-        let known = known.bind(caller.key().to_owned()).bind(request_id);
+        let known = known.bind(caller.to_owned()).bind(request_id);
         Ok(known.fetch_optional(self.store.reads()).await?.is_some())
     }
 

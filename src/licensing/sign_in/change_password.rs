@@ -12,6 +12,7 @@ use crate::{
         passwords::{self, Lane},
         refusal::Refusal,
         store::StoreError,
+        turns::{Spender, Whose},
     },
     proto::licensing as api,
 };
@@ -33,7 +34,11 @@ impl Backend {
         }
         let before = accounts::by_id(self.store.reads(), &caller.account_id).await?;
         let before = before.ok_or(Refusal::WrongPassword)?;
+        if old == new {
+            return Err(Refusal::unreadable("new_password", "the same as before; choose another"));
+        }
         passwords::check_new(new, &before.name, &before.customer)?;
+        self.turns.spend(Spender::Sessions(&caller.account_id), 0)?;
         let attempt = self.sign_in_key().await?.of_session(session);
         let guess = self.throttle.begin(attempt, false, true, self.clock.now()).map_err(too_soon)?;
         let lane = || Lane::Account(caller.account_id.clone());
@@ -47,18 +52,16 @@ impl Backend {
             guess.wrong(self.clock.now());
             return Err(Refusal::RequestIdReused(request_id.to_owned()));
         }
-        if old == new {
-            return Err(Refusal::unreadable("new_password", "the same as before; choose another"));
-        }
         if !self.passwords.verify(lane(), old, Some(before.password_hash.clone())).await? {
             return Err(self.guessed_wrong(guess, caller).await);
         }
         let hash = self.passwords.hash(lane(), new).await?;
+        let turn = self.turns.wait(Whose::Sessions(&caller.account_id)).await?;
         let mut change = Change::begin(self).await?;
         let account = accounts::held_by(&mut change, caller).await?;
         if account.password_hash != before.password_hash {
             // Somebody else of this account was faster, or the same call was sent twice at once.
-            drop((change, guess));
+            drop((change, guess, turn));
             return Box::pin(self.change_password(caller, request_id, old, new)).await;
         }
         if !request_id.is_empty() {
@@ -76,6 +79,7 @@ impl Backend {
         if request_id.is_empty() {
             return Ok(false);
         }
+        let _turn = self.turns.wait(Whose::Sessions(&caller.account_id)).await?;
         let mut change = Change::begin(self).await?;
         let before: Option<api::ChangePasswordResponse> =
             change.answered(caller.key(), request_id, &without_passwords(request_id)).await?;

@@ -26,6 +26,7 @@ use super::{
     refusal::Refusal,
     sessions::Session,
     store::nanos,
+    turns::{Spender, Whose},
 };
 use crate::domain::Span;
 
@@ -79,6 +80,10 @@ impl Backend {
 
     /// The session of an account whose password was right, unless that was replaced or the account disabled meanwhile.
     async fn opened(&self, before: &Account, address: &str, from: &str) -> Result<Option<Session>, Refusal> {
+        // The password is right, so the throttle does not count it.
+        self.turns.spend(Spender::Sessions(&before.account_id), 0)?;
+        let _turn = self.turns.wait(Whose::Sessions(&before.account_id)).await?;
+        let _customer = self.turns.wait(Whose::Customer(&before.customer_id)).await?;
         let mut change = Change::begin(self).await?;
         let account = accounts::held(&mut change, &before.account_id).await?;
         if account.disabled || account.password_hash != before.password_hash {
@@ -132,13 +137,15 @@ impl Backend {
 
     /// Ends the session of the call.
     pub(super) async fn sign_out_of(&self, caller: &Caller) -> Result<(), Refusal> {
+        // An API credential has none.
+        let Some(session) = &caller.session else { return Ok(()) };
+        // Each took a sign-in, which was counted; nobody is kept from ending one.
+        let _turn = self.turns.wait(Whose::Sessions(&caller.account_id)).await?;
         let mut change = Change::begin(self).await?;
-        if let Some(session) = &caller.session {
-            change.admit(caller, "").await?;
-            let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");
-            delete.bind(session.clone()).execute(&mut *change.tx).await?;
-            change.audit(caller.did(&caller.customer_id, "account.sign_out", &caller.name, ""));
-        }
+        change.admit(caller, "").await?;
+        let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");
+        delete.bind(session.clone()).execute(&mut *change.tx).await?;
+        change.audit(caller.did(&caller.customer_id, "account.sign_out", &caller.name, ""));
         self.told(change.keep().await?);
         Ok(())
     }

@@ -2,7 +2,7 @@
 //!
 //! Not here: whether a licence takes another unit (see `domain::license`).
 
-use sqlx::{AssertSqlSafe, Row as _};
+use sqlx::{Any, AssertSqlSafe, Executor, Row as _};
 use uuid::Uuid;
 
 use super::{Unit, read};
@@ -22,6 +22,8 @@ use crate::{
         wire,
     },
 };
+
+const UNKNOWN_KEY: &str = "the license key opens no license; check it, or ask for a new one";
 
 /// What is activated, by whom.
 #[derive(Clone, Debug)]
@@ -108,6 +110,20 @@ impl Backend {
     }
 }
 
+/// Whoever activates is of this customer, as far as is known before anything is locked.
+pub(in crate::licensing) async fn customer_of<'e>(
+    from: impl Executor<'e, Database = Any>,
+    by: &By,
+) -> Result<String, Refusal> {
+    let key = match by {
+        By::Account(caller, _) => return Ok(caller.customer_id.clone()),
+        By::LicenseKey(key) => key,
+    };
+    let row = sqlx::query("SELECT customer_id FROM licenses WHERE key_sha256 = $1").bind(keys::hash(key));
+    let row = row.fetch_optional(from).await?.ok_or(Refusal::Unauthenticated(UNKNOWN_KEY))?;
+    Ok(row.try_get("customer_id")?)
+}
+
 /// The licence to activate with. A key that opens none is told as such, whatever it looks like.
 pub(in crate::licensing) async fn license_of(change: &mut Change, by: &By) -> Result<Kept, Refusal> {
     match by {
@@ -123,9 +139,7 @@ pub(in crate::licensing) async fn license_of(change: &mut Change, by: &By) -> Re
             let sql = format!("{} WHERE l.key_sha256 = $2", licenses::SELECT);
             let row = sqlx::query(AssertSqlSafe(sql)).bind("").bind(keys::hash(key));
             let row = row.fetch_optional(&mut *change.tx).await?;
-            let unknown =
-                Refusal::Unauthenticated("the license key opens no license; check it, or ask for a new one");
-            Ok(licenses::read(&row.ok_or(unknown)?)?)
+            Ok(licenses::read(&row.ok_or(Refusal::Unauthenticated(UNKNOWN_KEY))?)?)
         }
     }
 }

@@ -13,7 +13,7 @@ use std::collections::HashMap;
 use sqlx::{Any, AssertSqlSafe, Executor, Row as _, any::AnyRow};
 
 pub(super) use self::{
-    activate::{Activating, By, license_of},
+    activate::{Activating, By, customer_of, license_of},
     deactivate::{MOST_AT_ONCE, list},
     list::{Filter, Listing, Sort},
 };

@@ -10,6 +10,7 @@ mod idempotency;
 mod licenses;
 mod list;
 mod office;
+mod pace;
 mod rights;
 mod schema;
 mod secrets;

@@ -241,6 +241,35 @@ async fn no_more_watch_than_may_and_one_that_ends_makes_room() {
     while again.next().await.facts.users.licensed.0 != 5 {}
 }
 
+/// One customer's units may have all places; they make room for another's, and do not take them back.
+#[tokio::test(flavor = "multi_thread")]
+async fn where_places_are_scarce_each_customer_has_its_share() {
+    let office = Office::open_with(On::Sqlite, |settings| settings.watches = 4).await;
+    let (_, key) = office.license(a_license()).await;
+    office.customer("acme", "acme.owner").await;
+    let (_, theirs) = office.license(api::NewLicense { customer: "acme".to_owned(), ..a_license() }).await;
+    let (mut units, mut watches) = (Vec::new(), Vec::new());
+    for number in 0..4 {
+        let unit = office.activate("", &key, &format!("ours {number}")).await.unwrap();
+        watches.push(watch(&office, &unit).await);
+        units.push(unit);
+    }
+    let mut others = Vec::new();
+    for number in 0..2 {
+        let unit = office.activate("", &theirs, &format!("theirs {number}")).await.unwrap();
+        others.push(watch(&office, &unit).await);
+        others[number].next().await;
+    }
+    for ended in &mut watches[2..] {
+        ends(ended).await;
+    }
+    let refused = try_watch(&office, &units[3]).await.err().unwrap();
+    assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
+    assert!(refused.message().contains("have their share"), "{refused:?}");
+    let third = office.activate("", &theirs, "theirs 3").await.unwrap();
+    assert_eq!(reason(&try_watch(&office, &third).await.err().unwrap()), "TOO_MANY");
+}
+
 /// Units then watch at another replica; a watch that stays open would tell them nothing.
 #[tokio::test(flavor = "multi_thread")]
 async fn watches_end_when_the_database_is_gone_and_none_begins_until_it_is_back() {
