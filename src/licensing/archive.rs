@@ -12,7 +12,10 @@ use super::{
     refusal::Refusal,
     store::{nanos, sought},
 };
-use crate::{domain::Instant, rfc3339};
+use crate::{
+    domain::{Instant, Span},
+    rfc3339,
+};
 
 /// Entries that somebody has exported and has on disk.
 #[derive(Clone, Debug)]
@@ -24,6 +27,10 @@ pub(super) struct Exported {
     /// How many they are.
     pub(super) entries: i64,
 }
+
+/// Entries stay in the log for so long at least: whoever got into an owner's session does not take away at once what tells
+/// of it.
+const YOUNGEST: Span = Span::days(1);
 
 /// What entries about archives are about. Those that were made stay.
 const ACTION: &str = "audit.archive";
@@ -43,8 +50,9 @@ impl Backend {
     ) -> Result<(), Refusal> {
         may_archive(caller)?;
         let Exported { before, last_entry_id, entries } = exported;
-        if change.at < *before {
-            return Err(Refusal::unreadable("before", "it is not past yet"));
+        if change.at < *before + YOUNGEST {
+            let what = "entries stay in the log for a day: name an instant at least 24 hours ago";
+            return Err(Refusal::unreadable("before", what));
         }
         let customer_id = &caller.customer_id;
         // One archive at a time: the other one finds what this one leaves.

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use super::{
-    Backend,
+    Backend, accounts,
     caller::Caller,
     change::Change,
     keys,
@@ -62,15 +62,16 @@ pub(super) struct Issued {
 }
 
 impl Backend {
-    /// Issues a licence within `change`.
+    /// Issues a licence to a customer that is held within `change`.
     pub(super) async fn issue(
         &self,
         change: &mut Change,
         caller: &Caller,
+        customer_id: &str,
         new: &New,
     ) -> Result<Issued, Refusal> {
         caller.must_issue()?;
-        let customer_id = hold_customer(change, caller, &new.customer).await?;
+        let customer_id = customer_id.to_owned();
         let id = match new.id {
             Some(id) => id,
             None => keys::public_license_id()?,
@@ -152,50 +153,62 @@ pub(super) async fn held_license(
 }
 
 /// Locks what the licenses of an import join, in the order in which everybody locks: their customers, and then their
-/// subscriptions. One by one they would be locked in the order of the import, against another one's.
-pub(super) async fn lock_for_all(
+/// subscriptions. One by one they would be locked in the order of the import, against another one's. The customers' IDs,
+/// by their names as they are given.
+pub(super) async fn lock_for_all<'a>(
     change: &mut Change,
     caller: &Caller,
-    licenses: &[New],
-) -> Result<(), Refusal> {
-    caller.must_issue()?;
-    let names: BTreeSet<&str> = licenses.iter().map(|new| new.customer.as_str()).collect();
+    licenses: &'a [New],
+) -> Result<BTreeMap<&'a str, String>, Refusal> {
+    let customers = hold_customers(change, caller, licenses.iter().map(|new| new.customer.as_str())).await?;
     let products: BTreeSet<&str> = licenses.iter().map(|new| new.product.as_str()).collect();
-    let own = if names.contains("") { caller.customer_id.as_str() } else { "" };
-    let sql = format!(
-        "SELECT customer_id FROM customers WHERE customer_id = $1 OR name IN ({}) ORDER BY customer_id",
-        list(2, names.len())
-    );
-    let customers = sqlx::query(change.holding(&sql)).bind(own.to_owned());
-    let customers = names.iter().fold(customers, |query, name| query.bind((*name).to_owned()));
-    let customers = customers.fetch_all(&mut *change.tx).await?;
+    let ids: BTreeSet<String> = customers.values().cloned().collect();
     let sql = format!(
         "SELECT subscription_id, product FROM subscriptions WHERE customer_id IN ({})",
-        list(1, customers.len().max(1))
+        list(1, ids.len().max(1))
     );
-    let ids: Vec<String> =
-        customers.iter().map(|row| row.try_get("customer_id")).collect::<Result<_, _>>()?;
+    let is_any = !ids.is_empty();
     let joined = ids.into_iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id));
     let mut joins = Vec::new();
-    if !customers.is_empty() {
+    if is_any {
         for row in joined.fetch_all(&mut *change.tx).await? {
             if products.contains(row.try_get::<String, _>("product")?.as_str()) {
                 joins.push(row.try_get::<String, _>("subscription_id")?);
             }
         }
     }
-    Subscription::hold_all(change, joins.iter().map(String::as_str)).await.map(drop)
+    Subscription::hold_all(change, joins.iter().map(String::as_str)).await?;
+    Ok(customers)
 }
 
-/// The customer's ID; two licences of one customer are not issued at once, so that one does not miss the other.
-async fn hold_customer(change: &mut Change, caller: &Caller, name: &str) -> Result<String, Refusal> {
-    let sql =
-        change.holding("SELECT customer_id FROM customers WHERE (customer_id = $1 AND $2 = '') OR name = $2");
-    let row = sqlx::query(sql).bind(&caller.customer_id).bind(name.to_owned());
-    let row = row.fetch_optional(&mut *change.tx).await?;
-    let row = row.ok_or_else(|| Refusal::NotFound { what: "customer", id: name.to_owned() })?;
+/// The IDs of the customers of these names, the caller's own where one is empty: held, so that two licences of one customer
+/// are not issued at once, and one does not miss the other. Names of no customer are left out.
+pub(super) async fn hold_customers<'a>(
+    change: &mut Change,
+    caller: &Caller,
+    names: impl Iterator<Item = &'a str>,
+) -> Result<BTreeMap<&'a str, String>, Refusal> {
+    caller.must_issue()?;
+    let names: BTreeSet<&str> = names.collect();
+    let named = accounts::called(change, names.iter().copied().filter(|name| !name.is_empty())).await?;
+    let mut ids: BTreeMap<_, _> =
+        named.into_iter().map(|(name, customer)| (name, customer.customer_id)).collect();
+    if names.contains("") {
+        ids.insert("", caller.customer_id.clone());
+    }
+    // One by one, in the order in which everybody locks.
+    for id in ids.values().collect::<BTreeSet<_>>() {
+        let hold = change.holding("SELECT customer_id FROM customers WHERE customer_id = $1");
+        sqlx::query(hold).bind(id.clone()).fetch_optional(&mut *change.tx).await?;
+    }
     change.locked();
-    Ok(row.try_get("customer_id")?)
+    Ok(ids)
+}
+
+/// The ID of the customer `name`, among those that are held.
+pub(super) fn of_customer<'a>(held: &'a BTreeMap<&str, String>, name: &str) -> Result<&'a str, Refusal> {
+    let missing = || Refusal::NotFound { what: "customer", id: name.to_owned() };
+    held.get(name).map(String::as_str).ok_or_else(missing)
 }
 
 /// The subscription a new licence joins: the customer's for that product, or a new one with the licence's own ID.

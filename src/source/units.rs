@@ -35,7 +35,7 @@ pub struct Unit {
     pub unit_id: String,
     /// What it proves itself with.
     pub secret: Secret,
-    /// Since when; none where nobody knows, and then it is not renewed.
+    /// Since when; none where nobody knows, and then it is as if it were old.
     pub secret_since: Option<Instant>,
     /// What it is about to prove itself with in its place.
     pub next_secret: Option<Secret>,

@@ -7,7 +7,7 @@ use std::{
 };
 
 use esa_sidecar::{
-    domain::{Facts, Span, facts::SmsCredits},
+    domain::{Facts, Instant, Span, facts::SmsCredits},
     proto::licensing::{
         self as api, ActivateUnitRequest, SignedFacts, SubscriptionFacts, SyncRequest,
         sync_service_server::{SyncService, SyncServiceServer},
@@ -48,6 +48,8 @@ pub(crate) struct State {
     issued: i64,
     /// SHA-256 of each unit's secret.
     pub(crate) units: BTreeMap<String, String>,
+    /// SHA-256 of the secret that each unit said it is about to use.
+    pub(crate) next_secrets: BTreeMap<String, String>,
     /// The answer to the next sync or push is spoilt like this; the ones after it are not.
     pub(crate) spoil: VecDeque<Spoil>,
     pub(crate) syncs: Vec<SyncRequest>,
@@ -98,6 +100,7 @@ impl Backend {
             sequence: 10,
             issued: 0,
             units: BTreeMap::new(),
+            next_secrets: BTreeMap::new(),
             spoil: VecDeque::new(),
             syncs: Vec::new(),
             watches: 0,
@@ -120,8 +123,13 @@ impl Backend {
         self.0.state.lock().unwrap()
     }
 
-    /// Makes a unit that was activated, in the data folder `folder`.
+    /// Makes a unit that was activated, in the data folder `folder`, with a secret that never grows old.
     pub(crate) fn activated(&self, folder: &Path) -> String {
+        self.activated_with_secret_since(folder, Some(START + Span::days(10_000)))
+    }
+
+    /// The same with a secret of this age; of none that anybody knows as before ages were kept.
+    pub(crate) fn activated_with_secret_since(&self, folder: &Path, since: Option<Instant>) -> String {
         let unit_id = format!("u{}", self.state().units.len() + 1);
         let purpose = Purpose::of("key", &unit_id, "");
         let file = UnitsFile::of(folder.to_owned());
@@ -136,7 +144,7 @@ impl Backend {
                 units.finish(Unit {
                     unit_id,
                     secret,
-                    secret_since: None,
+                    secret_since: since,
                     next_secret: None,
                     subscription_id,
                     installation,
@@ -211,7 +219,13 @@ impl Backend {
             request.metadata().get("authorization").ok_or_else(|| Status::unauthenticated("who is it?"))?;
         let token = header.to_str().unwrap().strip_prefix("Bearer esau_").unwrap();
         let (unit_id, secret) = token.split_once('_').unwrap();
-        let known = self.state().units.get(unit_id) == Some(&sha256::hex(secret.as_bytes()));
+        let secret = sha256::hex(secret.as_bytes());
+        let mut state = self.state();
+        if state.next_secrets.get(unit_id) == Some(&secret) {
+            state.next_secrets.remove(unit_id);
+            state.units.insert(unit_id.to_owned(), secret.clone());
+        }
+        let known = state.units.get(unit_id) == Some(&secret);
         known.then(|| unit_id.to_owned()).ok_or_else(|| Status::unauthenticated("no such unit"))
     }
 
@@ -282,6 +296,9 @@ impl SyncService for Backend {
         {
             let mut state = self.state();
             state.syncs.push(request.clone());
+            if !request.next_secret_sha256.is_empty() {
+                state.next_secrets.insert(unit_id.clone(), request.next_secret_sha256.clone());
+            }
             for (position, sms) in request.usage.iter().flat_map(|usage| &usage.sms_sent).enumerate() {
                 let is_named = |named: &api::RefusedUsage| named.sms_position == u32::try_from(position).ok();
                 if refused.as_ref().is_ok_and(|refused| !refused.iter().any(is_named)) {

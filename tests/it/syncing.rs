@@ -110,6 +110,37 @@ async fn a_sync_carries_usage_and_brings_facts() {
     sidecar.stop().await;
 }
 
+/// Units that were activated before secrets were renewed have no date: nobody knows how old their secret is.
+#[tokio::test]
+async fn a_secret_is_renewed_when_it_is_old_or_nobody_knows_since_when_it_is() {
+    for (since, is_renewed) in [
+        (None, true),
+        (Some(START - days(31)), true),
+        (Some(START - days(29)), false),
+        (Some(START + days(1)), false),
+    ] {
+        let backend = Backend::telling(healthy(ID));
+        let folder = tempfile::tempdir().unwrap();
+        let unit_id = backend.activated_with_secret_since(folder.path(), since);
+        let before = backend.state().units[&unit_id].clone();
+        let replica = backend.replica(None);
+        let mut sidecar =
+            sidecar(&[&replica.address], backend.trusted(), folder.path(), "").await.ready().await;
+        sidecar.refresh().await;
+        assert_eq!(backend.state().units[&unit_id] != before, is_renewed, "{since:?}");
+        let after = UnitsFile::of(folder.path().to_owned()).read().unwrap().units.remove(0);
+        assert_eq!(after.secret.sha256(), backend.state().units[&unit_id], "{since:?}");
+        assert!(after.next_secret.is_none());
+        if is_renewed {
+            assert!(after.secret_since.is_some_and(|since| START <= since), "from now on it has a date");
+        }
+        let renewed = backend.state().units[&unit_id].clone();
+        sidecar.refresh().await;
+        assert_eq!(backend.state().units[&unit_id], renewed, "{since:?}: and not again");
+        sidecar.stop().await;
+    }
+}
+
 #[tokio::test]
 async fn usage_is_kept_while_the_backend_is_away_and_counts_once_after_a_restart() {
     let (backend, replica, folder) = one_unit(healthy(ID));

@@ -13,7 +13,7 @@ import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import pytest
@@ -258,7 +258,7 @@ def test_seats_follow_the_units_from_activation_to_deactivation(deployment, tmp_
         eventually(lambda: len(owner.all(*deactivated)) == 2)
         audit_tells_all(owner, branch_unit, head_unit)
         exports_agree(owner)
-        the_log_goes_into_a_file(owner)
+        the_log_stays_for_a_day(owner)
 
 
 def audit_tells_all(owner, branch_unit, head_unit):
@@ -302,21 +302,31 @@ def exports_agree(owner):
         assert row == written
 
 
-def the_log_goes_into_a_file(owner):
-    """An archive has every entry there was, and leaves the one about itself."""
+def the_log_stays_for_a_day(owner):
+    """Whoever got into the owner's session takes nothing away that is younger: it is in a file, and in the log as well."""
     entries = owner.all("audit")
+    kinds = {entry["actor"].split()[0]: entry["actor_kind"] for entry in entries if entry["outcome"] == "done"}
+    assert kinds["owner"] == "session", kinds
+    assert kinds["backend"] == "backend", kinds
+    assert kinds["unit"] == "unit", kinds
+    by_backend = owner.does("audit", "list", "--actor-kind", "backend", "--format", "json").json["entries"]
+    assert by_backend == [entry for entry in entries if entry["actor_kind"] == "backend"]
     file = owner.home / "audit.json"
     command = ["audit", "archive", "--before", datetime.now(UTC).isoformat(), "--output", file, "--format", "json"]
-    owner.does(*command)
+    refused = owner.types(*command)
+    assert refused.status != 0, refused
+    assert "stay in the log for a day" in refused.err, refused
     assert json.loads(file.read_text(encoding="utf-8")) == entries
     assert file.stat().st_mode & 0o777 == 0o600
-    (left,) = owner.all("audit")
-    assert (left["actor"], left["action"]) == ("owner", "audit.archive"), left
-    assert f"{len(entries)} entries" in left["detail"], left
     again = owner.types(*command)
     assert again.status == 2, again
     assert "exists already" in again.err, again
-    assert owner.all("audit") == [left]
+    before = (datetime.now(UTC) - timedelta(days=2)).isoformat()
+    owner.does("audit", "archive", "--before", before, "--output", owner.home / "older.json", "--format", "json")
+    assert json.loads((owner.home / "older.json").read_text(encoding="utf-8")) == []
+    assert [entry for entry in owner.all("audit") if entry["outcome"] == "done"] == [
+        entry for entry in entries if entry["outcome"] == "done"
+    ]
 
 
 def as_in_a_sheet(value):

@@ -34,7 +34,7 @@ use crate::{
 /// was not deleted is in the log still, and the next archive has it.
 #[derive(Args)]
 pub(super) struct Archive {
-    /// Entries from before this instant, such as `2027-06-30T12:00:00Z`
+    /// Entries from before this instant, at least 24 hours ago, such as `2027-06-30T12:00:00Z`
     #[arg(long, value_name = "INSTANT", value_parser = instant::parse)]
     before: Instant,
     /// The file, which must not exist yet; its owner alone may read it

@@ -8,7 +8,7 @@ use tonic::Request;
 
 use crate::{
     cli::CommandError,
-    clock::ManualClock,
+    clock::{Clock as _, ManualClock},
     domain::{Instant, Span, SubscriptionId},
     licensing::{Backend, FIRST_ACCOUNT},
     proto::licensing::{
@@ -282,7 +282,7 @@ impl<'a> Company<'a> {
         let unit = Unit {
             unit_id: activated.id.clone(),
             secret: activated.secret.clone(),
-            secret_since: None,
+            secret_since: Some(self.clock.now()),
             next_secret: None,
             subscription_id: site
                 .subscription

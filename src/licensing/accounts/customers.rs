@@ -2,13 +2,20 @@
 //!
 //! Not here: the accounts themselves.
 
-use sqlx::Row as _;
+use std::collections::{BTreeMap, BTreeSet};
+
+use sqlx::{Row as _, any::AnyRow};
 use unicode_normalization::UnicodeNormalization as _;
 use uuid::Uuid;
 
-use super::Account;
+use super::{Account, names::folded};
 use crate::{
-    licensing::{caller::Caller, change::Change, refusal::Refusal, store::nanos},
+    licensing::{
+        caller::Caller,
+        change::Change,
+        refusal::Refusal,
+        store::{StoreError, nanos, sought},
+    },
     proto::licensing as api,
 };
 
@@ -45,13 +52,52 @@ pub(super) async fn must_leave_an_owner(change: &mut Change, account: &Account) 
     ))
 }
 
+/// A customer somebody named.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(in crate::licensing) struct Named {
+    pub(in crate::licensing) customer_id: String,
+    name: String,
+}
+
+/// The customers that these names mean, however their letters are written (semantics 7.33); those that are none are left
+/// out. One that is written exactly so is meant before one that reads alike.
+pub(in crate::licensing) async fn called<'a>(
+    change: &mut Change,
+    names: impl IntoIterator<Item = &'a str>,
+) -> Result<BTreeMap<&'a str, Named>, StoreError> {
+    let (mut found, mut left) = (BTreeMap::new(), Vec::new());
+    for name in names.into_iter().collect::<BTreeSet<_>>() {
+        let plain: String = name.nfc().collect();
+        let exact = sqlx::query("SELECT customer_id, name FROM customers WHERE name IN ($1, $2)");
+        let exact = exact.bind(sought(name)).bind(sought(&plain)).fetch_optional(&mut *change.tx).await?;
+        match exact {
+            Some(row) => drop(found.insert(name, read(&row)?)),
+            None => left.push((name, folded(name))),
+        }
+    }
+    if left.is_empty() {
+        return Ok(found);
+    }
+    // No database of ours knows the case of every letter.
+    let all = sqlx::query("SELECT customer_id, name FROM customers ORDER BY name DESC");
+    let mut alike = BTreeMap::new();
+    for row in all.fetch_all(&mut *change.tx).await? {
+        let customer = read(&row)?;
+        alike.insert(folded(&customer.name), customer);
+    }
+    let left = left.into_iter().filter_map(|(name, folded)| Some((name, alike.get(&folded)?.clone())));
+    found.extend(left);
+    Ok(found)
+}
+
+fn read(row: &AnyRow) -> Result<Named, StoreError> {
+    Ok(Named { customer_id: row.try_get("customer_id")?, name: row.try_get("name")? })
+}
+
 /// The ID of the customer `name`, which is made if it is new, and held: its first owner is made once.
 pub(super) async fn make_customer(change: &mut Change, name: &str) -> Result<String, Refusal> {
-    let name: String = name.nfc().collect();
-    let alike =
-        sqlx::query("SELECT name FROM customers WHERE lower(name) = lower($1) ORDER BY name = $1 DESC, name");
-    let alike = alike.bind(name.clone()).fetch_optional(&mut *change.tx).await?;
-    let name = alike.map(|row| row.try_get("name")).transpose()?.unwrap_or(name);
+    let known = called(change, [name]).await?.remove(name);
+    let name = known.map_or_else(|| name.nfc().collect(), |customer| customer.name);
     let insert = sqlx::query(
         "INSERT INTO customers (customer_id, name, created_at) VALUES ($1, $2, $3) ON CONFLICT DO NOTHING",
     );
@@ -70,10 +116,8 @@ pub(in crate::licensing) async fn may_make(
     customer: &str,
 ) -> Result<bool, Refusal> {
     caller.must_be_owner()?;
-    let own =
-        sqlx::query("SELECT 1 AS own FROM customers WHERE customer_id = $1 AND lower(name) = lower($2)");
-    let own = own.bind(&caller.customer_id).bind(customer.to_owned());
-    let own = customer.is_empty() || own.fetch_optional(&mut *change.tx).await?.is_some();
+    let named = called(change, [customer]).await?.remove(customer);
+    let own = customer.is_empty() || named.is_some_and(|named| named.customer_id == caller.customer_id);
     if !own {
         caller.must_issue()?;
     }

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use self::customers::{make_customer, must_be_without_owner, must_leave_an_owner};
 pub(super) use self::{
-    customers::may_make,
+    customers::{called, may_make},
     find::{by_id, found, held, named, to_sign_in},
     names::{LONGEST_BYTES, SignInName},
 };
@@ -111,6 +111,7 @@ impl Backend {
             let missing = || Refusal::NotFound { what: "account", id: FIRST_ACCOUNT.to_owned() };
             let owner = SignInName::typed(FIRST_ACCOUNT);
             let owner = found(&mut *change.tx, &owner).await?.ok_or_else(missing)?;
+            let owner = held(&mut change, &owner.account_id).await?;
             // Who may start the backend comes in, whatever was done to the account.
             disable(&mut change, &owner, false).await?;
             replace_password(&mut change, &owner, hash).await?;

@@ -55,7 +55,12 @@ impl SignInName {
 
 /// What is kept of a name to sign in with.
 pub(super) fn key(name: &str, customer: &str) -> String {
-    format!("{name}@{customer}").nfc().collect::<String>().to_lowercase()
+    folded(&format!("{name}@{customer}"))
+}
+
+/// One text for all ways to write the same name.
+pub(super) fn folded(text: &str) -> String {
+    text.nfc().collect::<String>().to_lowercase()
 }
 
 #[cfg(test)]

@@ -64,7 +64,10 @@ impl LicenseService for Backend {
         let new = &fields::new(request.license.as_ref(), "license")?;
         let attempt = Attempt { action: "license.create", target: "", right: Right::Issue };
         self.once(caller, attempt, request, |mut change| async move {
-            let response = self.issued(&mut change, caller, new).await?;
+            let name = new.customer.as_str();
+            let held = issue::hold_customers(&mut change, caller, [name].into_iter()).await?;
+            let customer_id = issue::of_customer(&held, name)?;
+            let response = self.issued(&mut change, caller, customer_id, new).await?;
             Ok((change, response))
         })
         .await
@@ -265,9 +268,10 @@ impl Backend {
         &self,
         change: &mut Change,
         caller: &Caller,
+        customer_id: &str,
         new: &New,
     ) -> Result<api::CreateLicenseResponse, Refusal> {
-        let issued = self.issue(change, caller, new).await?;
+        let issued = self.issue(change, caller, customer_id, new).await?;
         let license = self.changed(change, caller, &issued.license_id).await?;
         Ok(api::CreateLicenseResponse { license: Some(license), license_key: issued.key })
     }
@@ -279,11 +283,12 @@ impl Backend {
         caller: &Caller,
         licenses: &[New],
     ) -> Result<api::ImportLicensesResponse, Refusal> {
-        issue::lock_for_all(change, caller, licenses).await?;
+        let held = issue::lock_for_all(change, caller, licenses).await?;
         let mut response = api::ImportLicensesResponse::default();
         for (position, new) in licenses.iter().enumerate() {
             let at = |refusal| fields::in_import(position, refusal);
-            response.licenses.push(self.issued(change, caller, new).await.map_err(at)?);
+            let customer_id = issue::of_customer(&held, &new.customer).map_err(at)?;
+            response.licenses.push(self.issued(change, caller, customer_id, new).await.map_err(at)?);
         }
         Ok(response)
     }

@@ -54,7 +54,8 @@ impl Shared {
 
     fn is_old(&self, unit: &Unit, told: &Told) -> bool {
         let age = Span::from(self.settings.secret_age);
-        issued_at(told).zip(unit.secret_since).is_some_and(|(now, since)| since + age <= now)
+        // Units that were activated before secrets were renewed do not know since when they have theirs.
+        issued_at(told).is_some_and(|now| unit.secret_since.is_none_or(|since| since + age <= now))
     }
 
     /// The unit with another secret on disk, which nobody knows yet.

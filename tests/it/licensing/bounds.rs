@@ -19,6 +19,7 @@ on_every_store!(
     an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_past,
     a_page_ends_by_its_bytes,
     an_archive_deletes_what_was_exported_and_nothing_else,
+    the_entries_of_the_last_day_are_not_archived,
     an_entry_is_not_replaced_either,
 );
 
@@ -171,7 +172,7 @@ async fn archive(
     let stay = exported.iter().filter(|entry| is_archive(entry)).count();
     let request = api::ArchiveAuditEntriesRequest {
         request_id: unique(),
-        before: timestamp(office.now()),
+        before: timestamp(office.now() - Span::days(1)),
         last_entry_id: exported.last().unwrap().entry_id.clone(),
         entries: u32::try_from(exported.len() - stay).unwrap() + more,
     };
@@ -187,7 +188,7 @@ async fn an_archive_deletes_what_was_exported_and_nothing_else(office: Office) {
         ..Default::default()
     };
     let script = office.accounts(&office.owner).create_api_credential(request).await.unwrap().into_inner();
-    office.clock.advance(Span::SECOND);
+    office.clock.advance(Span::days(1) + Span::SECOND);
     let exported = office.entries(&office.owner).await;
     let theirs = office.entries(&acme).await;
     office.license(a_license()).await;
@@ -218,7 +219,7 @@ async fn an_archive_deletes_what_was_exported_and_nothing_else(office: Office) {
     office.execute("DELETE FROM audit_archives").await.unwrap_err();
     office.execute("UPDATE audit_archives SET is_open = 1").await.unwrap_err();
     office.execute("UPDATE audit_archives SET entries = 1").await.unwrap_err();
-    office.clock.advance(Span::SECOND);
+    office.clock.advance(Span::days(1) + Span::SECOND);
     let exported = office.entries(&office.owner).await;
     archive(&office, &office.owner, &exported, 0).await.unwrap();
     let after = office.entries(&office.owner).await;
@@ -227,6 +228,31 @@ async fn an_archive_deletes_what_was_exported_and_nothing_else(office: Office) {
     let open = "INSERT INTO audit_archives SELECT 'x', customer_id, 9223372036854775807, 'z', 1, 1 FROM customers WHERE name = 'default'";
     office.execute(open).await.unwrap();
     office.execute("DELETE FROM audit").await.unwrap_err();
+}
+
+/// Whoever got into an owner's session would take away at once what tells of it.
+async fn the_entries_of_the_last_day_are_not_archived(office: Office) {
+    let exported = office.entries(&office.owner).await;
+    let archived = async |before| {
+        let request = api::ArchiveAuditEntriesRequest {
+            request_id: unique(),
+            before: timestamp(before),
+            last_entry_id: exported.last().unwrap().entry_id.clone(),
+            entries: u32::try_from(exported.len()).unwrap(),
+        };
+        office.audit(&office.owner).archive_audit_entries(request).await.map(drop)
+    };
+    let instant = Span::from_nanos(1);
+    let after_all = office.now() + instant;
+    office.clock.advance(Span::days(1));
+    for before in [after_all, office.now(), office.now() + instant] {
+        let refused = archived(before).await.unwrap_err();
+        assert_eq!(refused.code(), Code::InvalidArgument, "{refused:?}");
+        assert!(refused.message().contains("stay in the log for a day"), "{refused:?}");
+    }
+    assert_eq!(office.entries(&office.owner).await, exported);
+    office.clock.advance(instant);
+    archived(after_all).await.unwrap();
 }
 
 async fn an_entry_is_not_replaced_either(office: Office) {

@@ -28,6 +28,7 @@ on_every_store!(
     a_license_is_green_yellow_or_red,
     where_a_unit_is_a_seat_activation_never_overuses,
     licenses_are_issued_to_customers_that_exist,
+    a_customer_is_found_however_its_name_is_written,
 );
 
 async fn facts(office: &Office, unit: &Activated) -> Facts {
@@ -278,6 +279,45 @@ async fn a_key_that_was_replaced_opens_nothing(office: Office) {
     let typed = new.to_lowercase().replace('-', " ");
     office.activate("", &typed, "after").await.unwrap();
     assert_eq!(facts(&office, &unit).await.activation, Activation::Active, "what was activated stays so");
+}
+
+async fn a_customer_is_found_however_its_name_is_written(office: Office) {
+    let decomposed = "s\u{30c}KODA";
+    office.customer("\u{160}koda", "first").await;
+    let of = async |customer: &str| {
+        let customer = customer.to_owned();
+        let request = api::CreateLicenseRequest {
+            request_id: unique(),
+            license: Some(api::NewLicense { customer, ..a_license() }),
+        };
+        let made = office.licenses(&office.owner).create_license(request).await;
+        made.map(|made| made.into_inner().license.unwrap().customer)
+    };
+    for written in ["\u{160}koda", "\u{161}KODA", decomposed] {
+        assert_eq!(of(written).await.unwrap(), "\u{160}koda");
+    }
+    assert_eq!(of("skoda").await.unwrap_err().code(), Code::NotFound);
+    let licenses: Vec<_> = ["\u{161}koda", decomposed, "", "DEFAULT", "\u{160}koda"]
+        .map(|customer| api::NewLicense { customer: customer.to_owned(), ..a_license() })
+        .into();
+    let request = api::ImportLicensesRequest { request_id: unique(), licenses };
+    let made = office.licenses(&office.owner).import_licenses(request).await.unwrap().into_inner().licenses;
+    let customers: Vec<_> = made.into_iter().map(|made| made.license.unwrap().customer).collect();
+    assert_eq!(customers, ["\u{160}koda", "\u{160}koda", "default", "default", "\u{160}koda"]);
+    // It has an owner, so nobody else makes another one.
+    let request = api::CreateAccountRequest {
+        request_id: unique(),
+        name: "second".to_owned(),
+        role: api::AccountRole::Owner.into(),
+        customer: decomposed.to_owned(),
+    };
+    let refused = office.accounts(&office.owner).create_account(request).await.unwrap_err();
+    assert_eq!(refused.code(), Code::PermissionDenied, "{refused:?}");
+    assert_eq!(office.numbers("SELECT COUNT(*) FROM customers").await, [2]);
+    // Of names of before that differ in case alone each is found as it is written.
+    office.execute("INSERT INTO customers SELECT 'other', 'DEFAULT', created_at FROM customers WHERE name = 'default'").await.unwrap();
+    assert_eq!(of("DEFAULT").await.unwrap(), "DEFAULT");
+    assert_eq!(of("default").await.unwrap(), "default");
 }
 
 async fn an_import_issues_all_or_says_which_is_wrong_and_issues_none(office: Office) {

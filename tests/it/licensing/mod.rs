@@ -6,6 +6,7 @@ mod audit;
 mod authority;
 mod bounds;
 mod delegation;
+mod forgetting;
 mod idempotency;
 mod licenses;
 mod list;

@@ -182,6 +182,11 @@ impl Office {
         }
     }
 
+    /// One of the replicas itself, for calls that are made past its listener.
+    pub(crate) fn backend(&self) -> &Backend {
+        &self.backends[self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len()]
+    }
+
     /// Stops every replica, as its operator would.
     pub(crate) fn stop(&self) {
         self.stop.cancel();
@@ -289,8 +294,7 @@ impl Office {
         let mut request = Request::new(request);
         let remote_addr = Some(format!("{address}:1").parse().unwrap());
         request.extensions_mut().insert(TcpConnectInfo { local_addr: None, remote_addr });
-        let backend = &self.backends[self.next.fetch_add(1, Ordering::Relaxed) % self.backends.len()];
-        Ok(backend.sign_in(request).await?.into_inner().token)
+        Ok(self.backend().sign_in(request).await?.into_inner().token)
     }
 
     /// Signs in for the first time and chooses `PASSWORD`.
