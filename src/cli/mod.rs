@@ -32,7 +32,10 @@ mod whole_file;
 
 use std::{fmt, process::ExitCode, sync::Arc};
 
-use clap::{Parser, Subcommand};
+use clap::{
+    Parser, Subcommand,
+    error::{ContextKind, ContextValue},
+};
 
 use crate::{
     clock::WallClock,
@@ -115,7 +118,8 @@ const BAD_CONFIGURATION: u8 = 64;
 #[must_use]
 pub fn run() -> ExitCode {
     core_dumps::refuse();
-    let result = match Arguments::parse().command {
+    let arguments = Arguments::try_parse().unwrap_or_else(|error| without_password(error).exit());
+    let result = match arguments.command {
         Command::Demo(command) => command.run(),
         Command::Serve(command) => command.run(),
         Command::Licensing(command) => command.run(),
@@ -138,6 +142,16 @@ pub fn run() -> ExitCode {
         error.what.iter().for_each(|what| output::error(what));
         ExitCode::from(error.status)
     })
+}
+
+/// The same error without a value that may have a password in it, as a URL with a user has: it may be from the environment,
+/// and ends up in logs.
+fn without_password(mut error: clap::Error) -> clap::Error {
+    let value = error.get(ContextKind::InvalidValue);
+    if matches!(value, Some(ContextValue::String(value)) if value.contains('@')) {
+        error.insert(ContextKind::InvalidValue, ContextValue::String("…".to_owned()));
+    }
+    error
 }
 
 /// TLS of a listener, judged by the wall clock, by which authorities date what they sign.

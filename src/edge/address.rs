@@ -23,9 +23,15 @@ pub enum ListenAddress {
 pub enum AddressError {
     /// It does not read as one.
     #[error(
-        "`{0}` is not an address; write `127.0.0.1:50051`, `[::1]:50051` or `unix:/run/esa-sidecar.sock`"
+        "{} is not an address; write `127.0.0.1:50051`, `[::1]:50051` or `unix:/run/esa-sidecar.sock`",
+        repeated(.0)
     )]
     Malformed(String),
+}
+
+/// What is repeated of a text that is no address: nothing where there may be a password in it.
+pub(super) fn repeated(text: &str) -> String {
+    if text.contains('@') { "what is given, which names a user,".to_owned() } else { format!("`{text}`") }
 }
 
 impl ListenAddress {

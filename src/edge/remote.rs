@@ -7,7 +7,7 @@ use std::{error::Error, fmt, net::IpAddr, path::PathBuf, str::FromStr, time::Dur
 use tonic::transport::Endpoint;
 
 use super::{
-    address::ListenAddress,
+    address::{ListenAddress, repeated},
     causes::causes,
     tls::{TlsError, Trust, in_words},
 };
@@ -49,7 +49,8 @@ pub enum EndpointError {
 pub enum RemoteAddressError {
     /// It does not read as one.
     #[error(
-        "`{0}` is no address to call; write `https://host:port`, `127.0.0.1:port` or `unix:/run/esa-sidecar.sock`"
+        "{} is no address to call; write `https://host:port`, `127.0.0.1:port` or `unix:/run/esa-sidecar.sock`",
+        repeated(.0)
     )]
     Malformed(String),
 }
@@ -206,6 +207,14 @@ mod tests {
         ] {
             let read = text.parse::<RemoteAddress>();
             assert_eq!(read, Err(RemoteAddressError::Malformed(text.to_owned())), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_password_in_an_address_is_not_repeated() {
+        for text in ["https://unit:canary@host:1", "unit:canary@host", "https://canary@host:1"] {
+            let said = text.parse::<RemoteAddress>().unwrap_err().to_string();
+            assert!(!said.contains("canary") && said.contains("names a user"), "{said}");
         }
     }
 

@@ -108,6 +108,19 @@ def test_no_value_that_may_be_a_secret_is_told_whatever_is_wrong_with_it(command
         assert status == 64 and CANARY not in told, (key, told)
 
 
+def test_a_password_in_an_address_of_the_environment_is_not_told():
+    for variable, command in [
+        ("ESA_SIDECAR_LICENSING", ["units", "list"]),
+        ("ESA_SIDECAR_LICENSING", ["activate", "--license-key-file", "key"]),
+        ("ESA_SIDECAR_SERVER", ["status"]),
+        ("ESA_SIDECAR_PROBES", ["healthcheck"]),
+    ]:
+        variables = environment() | {variable: f"https://unit:{CANARY}@licensing.example:50052"}
+        done = subprocess.run([binary(), *command], capture_output=True, text=True, check=False, timeout=START_WITHIN, env=variables)
+        assert done.returncode == 2 and "address" in done.stderr, done
+        assert CANARY not in done.stdout + done.stderr, done
+
+
 def test_what_toml_does_not_read_is_told_with_its_line_and_column(tmp_path):
     file = tmp_path / "esa-sidecar.toml"
     for toml, what in [
