@@ -35,7 +35,7 @@ sys.path.insert(0, str(HERE / "python"))
 
 from person import Person  # noqa: E402
 from sidecar import Running, binary, eventually  # noqa: E402
-from wire import Protocol  # noqa: E402
+from wire import Protocol, error_info  # noqa: E402
 
 OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
 PASSWORD = "correct horse battery"
@@ -117,6 +117,12 @@ class Client:
                 self.progress.acknowledged()
                 return answer
             except grpc.RpcError as error:
+                # An account has a pace: nothing was changed, and it may go on after a while.
+                if error.code() is grpc.StatusCode.RESOURCE_EXHAUSTED and error_info(error).reason == "TOO_FAST":
+                    self.progress.slowed()
+                    time.sleep(1)
+                    deadline += 1
+                    continue
                 if error.code() not in UNKNOWN or deadline < time.monotonic():
                     raise
                 self.progress.unanswered()
@@ -138,7 +144,7 @@ class Progress:
 
     def __init__(self):
         self._changed = threading.Condition()
-        self.acks = self.lost_answers = 0
+        self.acks = self.lost_answers = self.told_to_wait = 0
 
     def acknowledged(self):
         with self._changed:
@@ -148,6 +154,10 @@ class Progress:
     def unanswered(self):
         with self._changed:
             self.lost_answers += 1
+
+    def slowed(self):
+        with self._changed:
+            self.told_to_wait += 1
 
     def wait_for_more(self, than, failed):
         """Waits until there were more answers than these; fails when writers have."""
@@ -473,6 +483,7 @@ class Writing:
     def settled(self, verdict):
         settled(verdict, self.writers, self.watchers, self.owner)
         verdict.counts["tries that were not answered"] = self.progress.lost_answers
+        verdict.counts["tries that came too fast"] = self.progress.told_to_wait
 
 
 def sqlite(protocol, kills, seed):

@@ -149,14 +149,19 @@ def refusal(call, request):
     try:
         answer = call(request, timeout=CALL_WITHIN)
     except grpc.RpcError as error:
-        status = rpc_status.from_call(error)
-        assert status is not None, f"no details with {error.code()}: {error.details()}"
-        infos = [detail for detail in status.details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
-        assert len(infos) == 1, f"not one ErrorInfo: {status.details}"
-        info = error_details_pb2.ErrorInfo()
-        infos[0].Unpack(info)
-        return error.code(), info
+        return error.code(), error_info(error)
     raise AssertionError(f"answered instead of refused: {answer}")
+
+
+def error_info(error):
+    """The ErrorInfo of a refusal."""
+    status = rpc_status.from_call(error)
+    assert status is not None, f"no details with {error.code()}: {error.details()}"
+    infos = [detail for detail in status.details if detail.Is(error_details_pb2.ErrorInfo.DESCRIPTOR)]
+    assert len(infos) == 1, f"not one ErrorInfo: {status.details}"
+    info = error_details_pb2.ErrorInfo()
+    infos[0].Unpack(info)
+    return info
 
 
 class Stream:
