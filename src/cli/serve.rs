@@ -18,7 +18,7 @@ use crate::{
     edge::{address::ListenAddress, passed::Passed, remote::RemoteAddress},
     health::Monitor,
     licensing::{Anew, Opened},
-    refresh::persist::Store,
+    refresh::persist::{IssuedTo, Store},
     server::{self, LicensingListeners, Listeners, Vitals},
     signing::TrustedKeys,
     source::{
@@ -130,9 +130,10 @@ fn remote(
     now: Trusted,
     at_start: TrustedKeys,
 ) -> Result<(RemoteSource, Store), CommandError> {
-    let store = Store::open(config.data_dir.clone())?.trusting(at_start);
     let units = UnitsFile::of(config.data_dir.clone());
-    units.read()?;
+    let ours = units.read()?.units.into_iter().map(|unit| (unit.unit_id, unit.subscription_id));
+    let ours = IssuedTo::these(ours, config.licensing.subscription);
+    let store = Store::open(config.data_dir.clone())?.trusting(at_start, ours);
     Ok((RemoteSource::new(urls, now, units, Settings::of(config))?, store))
 }
 

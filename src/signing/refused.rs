@@ -63,6 +63,17 @@ pub enum Refused {
         /// Whom they were issued to.
         told: String,
     },
+    /// They were issued to a unit that is none of this server's.
+    #[error(
+        "the facts were issued to {} of the subscription `{subscription}`, which is not activated here; activate this \
+         server with `esa-sidecar activate`, or put its units.json back", unit(.unit_id)
+    )]
+    NotOurs {
+        /// Whom they were issued to; empty for a server that is not activated.
+        unit_id: String,
+        /// What they are of.
+        subscription: SubscriptionId,
+    },
     /// They are another subscription's.
     #[error("the facts are of the subscription `{told}`, not of `{expected}`")]
     OtherSubscription {
@@ -129,6 +140,14 @@ pub fn not_older(held: (u64, Instant), told: (u64, Instant)) -> Result<(), Refus
 impl From<Unreadable> for Refused {
     fn from(unreadable: Unreadable) -> Self {
         Self::Unreadable(escape_and_shorten(&unreadable.to_string()))
+    }
+}
+
+fn unit(id: &str) -> String {
+    if id.is_empty() {
+        "a server that is not activated".to_owned()
+    } else {
+        format!("the unit `{}`", shown(id))
     }
 }
 

@@ -22,7 +22,7 @@ use esa_sidecar::{
     proto::licensing,
     refresh::{
         Handle, Outcome, Refresher,
-        persist::{Step, Store},
+        persist::{IssuedTo, Step, Store},
     },
     signing::{SigningKeys, TrustedKeys},
     source::{Fetched, Proof, SourceError, Told},
@@ -46,7 +46,9 @@ fn keys(folder: &Path) -> SigningKeys {
 
 fn store(folder: &Path) -> Store {
     let trusted = TrustedKeys::of(keys(folder).public_keys()).unwrap();
-    Store::open(folder.join("data")).unwrap().trusting(trusted)
+    Store::open(folder.join("data"))
+        .unwrap()
+        .trusting(trusted, IssuedTo::these([("unit".to_owned(), ID.parse().unwrap())], None))
 }
 
 /// Facts number `sequence`, with as many active users, signed as many seconds after the start.

@@ -19,7 +19,7 @@ use esa_sidecar::{
         health::health_client::HealthClient,
         licensing::{RefusedUsage, SyncRequest, Usage},
     },
-    refresh::persist::Store,
+    refresh::persist::{IssuedTo, Store},
     signing::TrustedKeys,
     source::{
         Ask, FactsSource as _, Occasion,
@@ -54,7 +54,10 @@ fn configured(replicas: &[&str], more: &str) -> Config {
 /// A sidecar on the data folder `folder` that asks `replicas`.
 pub(crate) async fn sidecar(replicas: &[&str], trusted: TrustedKeys, folder: &Path, more: &str) -> Sidecar {
     let config = configured(replicas, more);
-    let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone());
+    let units = UnitsFile::of(folder.to_owned()).read().unwrap().units.into_iter();
+    let ours = units.map(|unit| (unit.unit_id, unit.subscription_id));
+    let ours = IssuedTo::these(ours, config.licensing.subscription);
+    let store = Store::open(folder.to_owned()).unwrap().trusting(trusted.clone(), ours);
     let source = remote_source(&config, trusted, folder);
     Sidecar::start_from(source, Some(store), config).await
 }

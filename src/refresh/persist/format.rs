@@ -8,12 +8,12 @@ use std::io;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use serde::{Deserialize, Serialize, de::DeserializeOwned};
 
-use super::{Persisted, PersistedRecord};
+use super::{Persisted, PersistedRecord, Trusted};
 use crate::{
     domain::Instant,
     proto::licensing::SignedFacts,
     sha256,
-    signing::{Refused, TrustedKeys, VerifiedFacts},
+    signing::{Refused, VerifiedFacts},
     source::{
         Proof, Told,
         facts_json::{self, FactsJson, InstantJson, Object},
@@ -114,7 +114,7 @@ pub(super) fn render(persisted: &Persisted) -> io::Result<(Vec<u8>, Vec<u8>)> {
 }
 
 /// Reads the whole file; what is damaged in it, or what is in it and what may not be used.
-pub(super) fn parse(contents: &[u8], trusted: Option<&TrustedKeys>) -> Result<Parsed, String> {
+pub(super) fn parse(contents: &[u8], trusted: Option<&Trusted>) -> Result<Parsed, String> {
     let end = contents.iter().position(|byte| *byte == b'\n').ok_or("it has no first line")?;
     let (header, body) = contents.split_at(end + 1);
     let header: Header = read(header, 1)?;
@@ -152,14 +152,14 @@ impl Line {
     fn told(
         self,
         as_of_all: Option<InstantJson>,
-        trusted: Option<&TrustedKeys>,
+        trusted: Option<&Trusted>,
     ) -> Result<Result<PersistedRecord, Refused>, String> {
         let Self { revision, overuse_seen, signed, as_of, facts } = self;
         let overuse_seen = overuse_seen.map(|seen| seen.0);
         let record = |told, as_of| PersistedRecord { told, as_of, revision, overuse_seen };
         match (signed, facts, as_of.or(as_of_all)) {
             (Some(Object(signed)), None, None) => {
-                let nobody = TrustedKeys::default();
+                let nobody = Trusted::default();
                 Ok(verified(signed.try_into()?, trusted.unwrap_or(&nobody))
                     .map(|(told, issued_at)| record(told, issued_at)))
             }
@@ -173,9 +173,11 @@ impl Line {
     }
 }
 
-/// Kept facts are verified like those that come over the wire; whom they were issued to was checked when they came.
-fn verified(signed: SignedFacts, trusted: &TrustedKeys) -> Result<(Told, Instant), Refused> {
-    let VerifiedFacts { sequence, issued_at, nonce: _, unit_id: _, facts } = trusted.verify(&signed)?;
+/// Kept facts are verified like those that come over the wire: somebody may have put them there.
+fn verified(signed: SignedFacts, trusted: &Trusted) -> Result<(Told, Instant), Refused> {
+    let told = trusted.keys.verify(&signed)?;
+    trusted.issued_to.check(&told)?;
+    let VerifiedFacts { sequence, issued_at, nonce: _, unit_id: _, facts } = told;
     Ok((Told { facts, proof: Some(Proof { signed, sequence, issued_at }) }, issued_at))
 }
 

@@ -5,6 +5,7 @@
 //! back. Not here: what is published of them (see `book`).
 
 mod format;
+mod issued_to;
 
 use std::{
     fmt, fs,
@@ -17,6 +18,7 @@ use std::{
 use tracing::{error, warn};
 
 use self::format::{Parsed, RefusedLine};
+pub use self::issued_to::IssuedTo;
 use crate::{
     domain::Instant,
     folder::{self, Lock},
@@ -54,8 +56,15 @@ pub struct Store {
     /// None where nothing can be written: then nobody else writes here, either.
     lock: Option<Arc<Lock>>,
     /// None where nothing has to be signed.
-    trusted: Option<TrustedKeys>,
+    trusted: Option<Trusted>,
     watcher: Option<Watcher>,
+}
+
+/// Whose word counts, and to whom it was given.
+#[derive(Debug, Default)]
+struct Trusted {
+    keys: TrustedKeys,
+    issued_to: IssuedTo,
 }
 
 /// Why something could not be kept or read back.
@@ -113,11 +122,11 @@ impl Store {
         Ok(Self { folder, lock: lock.map(Arc::new), trusted: None, watcher: None })
     }
 
-    /// Takes nothing from the folder but what one of the keys vouches for: with none, nothing. A store nobody told of keys
-    /// takes what is not signed, as a facts file's is not.
+    /// Takes nothing from the folder but what one of the keys vouches for, with none nothing, and that was issued to a unit
+    /// of this server. A store nobody told of keys takes what is not signed, as a facts file's is not.
     #[must_use]
-    pub fn trusting(self, trusted: TrustedKeys) -> Self {
-        Self { trusted: Some(trusted), ..self }
+    pub fn trusting(self, keys: TrustedKeys, issued_to: IssuedTo) -> Self {
+        Self { trusted: Some(Trusted { keys, issued_to }), ..self }
     }
 
     /// Tells `watcher` of every step, for tests of what a crash leaves behind: a process may end there.

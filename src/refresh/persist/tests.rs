@@ -47,7 +47,7 @@ fn signed() -> (Persisted, [TrustedKeys; 2]) {
             sequence: 3,
             issued_at: wire::timestamp(T),
             nonce: vec![1; 16],
-            unit_id: "unit".to_owned(),
+            unit_id: format!("unit of {id}"),
             facts: Some((&facts).into()),
         };
         let signed = keys.sign(payload.encode_to_vec());
@@ -56,6 +56,15 @@ fn signed() -> (Persisted, [TrustedKeys; 2]) {
     });
     let records = records.collect();
     (Persisted { source: "licensing".to_owned(), revision: 9, records }, trusted)
+}
+
+/// This server has a unit of each of these subscriptions.
+fn units_of(ids: &[&str]) -> IssuedTo {
+    IssuedTo::these(ids.iter().map(|id| (format!("unit of {id}"), id.parse().unwrap())), None)
+}
+
+fn ours() -> IssuedTo {
+    units_of(&["AAA-AAA-AAA", "BBB-BBB-BBB"])
 }
 
 fn names(folder: &Path) -> Vec<String> {
@@ -125,7 +134,7 @@ fn signed_facts_are_kept_as_they_came_and_verified_again() {
     let folder = tempfile::tempdir().unwrap();
     let (kept, [one, other]) = signed();
     let both = one.and(&other).unwrap();
-    let store = Store::open(folder.path().to_owned()).unwrap().trusting(both);
+    let store = Store::open(folder.path().to_owned()).unwrap().trusting(both, ours());
     store.save(&kept).unwrap();
     assert_eq!(store.load().unwrap(), Some(kept.clone()));
     assert_eq!(kept.issued_at(), Some(T));
@@ -136,7 +145,7 @@ fn signed_facts_are_kept_as_they_came_and_verified_again() {
 fn what_no_trusted_key_vouches_for_any_more_is_not_used_and_the_rest_is() {
     let folder = tempfile::tempdir().unwrap();
     let (kept, [one, _other]) = signed();
-    let store = Store::open(folder.path().to_owned()).unwrap().trusting(one);
+    let store = Store::open(folder.path().to_owned()).unwrap().trusting(one, ours());
     store.save(&kept).unwrap();
     for _ in 0..2 {
         let held = store.load().unwrap().unwrap();
@@ -146,11 +155,33 @@ fn what_no_trusted_key_vouches_for_any_more_is_not_used_and_the_rest_is() {
     store.save(&persisted()).unwrap();
     assert_eq!(store.load().unwrap().unwrap().records, [], "whoever trusts keys takes nothing unsigned");
     assert_eq!(names(folder.path()).len(), 4);
-    let store = store.trusting(TrustedKeys::default());
+    let store = store.trusting(TrustedKeys::default(), ours());
     assert_eq!(store.load().unwrap().unwrap().records, [], "no more so without any key");
     drop(store);
     let store = Store::open(folder.path().to_owned()).unwrap();
     assert_eq!(store.load().unwrap(), Some(persisted()), "nobody told of keys: nothing has to be signed");
+}
+
+/// Whoever copies the file of another server, or removes units.json, is answered from nothing.
+#[test]
+fn facts_that_were_issued_to_no_unit_of_this_server_are_not_used_however_well_signed() {
+    let folder = tempfile::tempdir().unwrap();
+    let (kept, [one, other]) = signed();
+    let keys = one.and(&other).unwrap();
+    let elsewhere = [("unit of AAA-AAA-AAA".to_owned(), "BBB-BBB-BBB".parse().unwrap())];
+    let not_activated = IssuedTo::these([], Some("AAA-AAA-AAA".parse().unwrap()));
+    for (ours, used) in [
+        (units_of(&["AAA-AAA-AAA"]), &kept.records[..1]),
+        (units_of(&["CCC-CCC-CCC"]), &[]),
+        (IssuedTo::these(elsewhere, None), &[]),
+        (not_activated, &[]),
+        (IssuedTo::default(), &[]),
+    ] {
+        let store = Store::open(folder.path().to_owned()).unwrap().trusting(keys.clone(), ours);
+        store.save(&kept).unwrap();
+        assert_eq!(store.load().unwrap().unwrap().records, used);
+    }
+    assert!(names(folder.path()).contains(&"facts.jsonl.refused".to_owned()), "they are kept beside");
 }
 
 #[test]
@@ -164,7 +195,11 @@ fn an_edited_line_of_signed_facts_is_never_used_though_its_sum_be_right() {
         let header = serde_json::json!({"format": "esa-sidecar facts 2", "source": "licensing", "revision": 9,
             "subscriptions": 2, "sha256": crate::sha256::hex(&edited)});
         let whole = [format!("{header}\n").as_bytes(), &edited].concat();
-        let Ok(Parsed { persisted, refused }) = parse(&whole, Some(&trusted)) else { continue };
+        let Ok(Parsed { persisted, refused }) =
+            parse(&whole, Some(&Trusted { keys: trusted.clone(), issued_to: ours() }))
+        else {
+            continue;
+        };
         for record in &persisted.records {
             // The number of this sidecar's own is nobody's but its own; facts and their proof are the backend's.
             assert!(kept.records.iter().any(|kept| kept.told == record.told), "bit {bit}");
@@ -187,7 +222,7 @@ fn facts_of_a_version_without_signatures_still_load() {
     assert_eq!((parsed.persisted, parsed.refused), (persisted(), Vec::new()));
     // Where facts are signed, what was told before there were signatures is not verified.
     let (_, [trusted, _]) = signed();
-    let parsed = parse(whole.as_bytes(), Some(&trusted)).unwrap();
+    let parsed = parse(whole.as_bytes(), Some(&Trusted { keys: trusted, issued_to: ours() })).unwrap();
     assert_eq!(parsed.refused, [RefusedLine { line: 2, why: Refused::Unsigned }]);
 }
 
