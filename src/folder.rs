@@ -73,7 +73,7 @@ pub fn check(folder: &Path) -> io::Result<()> {
 
 /// Refuses what another user owns: that user could change it at any time.
 fn check_owner(metadata: &Metadata) -> io::Result<()> {
-    let (owner, user) = (metadata.uid(), geteuid().as_raw());
+    let (owner, user) = (metadata.uid(), user());
     if owner == user || owner == 0 {
         return Ok(());
     }
@@ -118,7 +118,8 @@ pub fn try_lock(folder: &Path, name: &str) -> io::Result<Option<Lock>> {
     }
 }
 
-fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
+/// The file to lock, made when it is missing.
+pub fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).write(true).truncate(false).mode(FILE_MODE);
     options.custom_flags(no_links()).open(folder.join(name))
@@ -242,6 +243,12 @@ pub fn sync(folder: &Path) -> io::Result<()> {
 /// Above a relative path there is nothing but where we are.
 fn here(folder: &Path) -> &Path {
     if folder.as_os_str().is_empty() { Path::new(".") } else { folder }
+}
+
+/// The user this process runs as.
+#[must_use]
+pub fn user() -> u32 {
+    geteuid().as_raw()
 }
 
 /// Opening follows no link.

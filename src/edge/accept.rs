@@ -18,7 +18,7 @@ use super::{
     causes::in_full,
     connection,
     first_bytes::Begun,
-    gate::Gate,
+    gate::{Gate, Place},
     listener::Socket,
     overhead::Pace,
     peer::{Origin, Peer},
@@ -154,14 +154,9 @@ where
                 self.tallied.take();
                 let acceptor = self.clone();
                 connections.spawn(async move {
-                    // Pinned: moved into either arm, a connection would take its room three times.
-                    let serving = pin!(acceptor.serve(io, origin));
-                    let ended = match place.left() {
-                        Some(left) => left.run_until_cancelled(serving).await.unwrap_or_else(|| {
-                            Err("it was the oldest of its peer, which has begun another".into())
-                        }),
-                        None => serving.await,
-                    };
+                    let left = place.left();
+                    let ended = left.run_until_cancelled(pin!(acceptor.serve(io, origin, &place))).await;
+                    let ended = ended.unwrap_or_else(|| Err("it made room for another connection".into()));
                     if let Err(error) = ended {
                         debug!(%origin, "a connection ended early: {}", in_full(&*error));
                     }
@@ -177,19 +172,19 @@ where
         }
     }
 
-    async fn serve(self, io: Io, origin: Origin) -> Result<(), BoxError> {
+    async fn serve(self, io: Io, origin: Origin, place: &Place) -> Result<(), BoxError> {
         // One deadline for all that comes before the first call.
         let by = Instant::now() + self.bounds.handshake;
         match io {
             Io::Tcp(io) => match self.tls.clone() {
-                None => self.speak(io, by, origin, None, CancellationToken::new()).await,
+                None => self.speak(io, by, place, origin, None, CancellationToken::new()).await,
                 Some(tls) => {
                     let agreed = self.in_time(by, tls.accept(io)).await?;
                     let (io, names, outdated) = agreed.inspect_err(|error| self.not_agreed(origin, error))?;
-                    self.speak(io, by, origin, names, outdated).await
+                    self.speak(io, by, place, origin, names, outdated).await
                 }
             },
-            Io::Unix(io) => self.speak(io, by, origin, None, CancellationToken::new()).await,
+            Io::Unix(io) => self.speak(io, by, place, origin, None, CancellationToken::new()).await,
         }
     }
 
@@ -208,10 +203,11 @@ where
         timeout_at(by, work).await.inspect_err(|_| self.tallied.lose(Loss::Silent))
     }
 
-    fn pace(&self, origin: Origin) -> Pace {
+    fn pace(&self, peer: &Peer) -> Pace {
+        let origin = peer.origin();
         let (tallied, told) = (Arc::clone(&self.tallied), Arc::clone(&self.told));
         let Bounds { overhead_bytes: overhead, overhead_patience: patience, .. } = *self.bounds;
-        Pace::new(overhead, patience, move || {
+        Pace::new(overhead, patience, peer.calls().clone(), move || {
             tallied.slow();
             told.slowed.tell(|untold| {
                 warn!(
@@ -227,6 +223,7 @@ where
         self,
         io: I,
         by: Instant,
+        place: &Place,
         origin: Origin,
         names: Option<Names>,
         outdated: CancellationToken,
@@ -234,9 +231,9 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let pace = self.pace(origin);
-        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes, pace)).await??;
         let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
+        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes, self.pace(&peer))).await??;
+        place.speaks();
         let calls = (self.calls)(&peer);
         let end = async {
             tokio::select! {

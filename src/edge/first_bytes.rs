@@ -73,6 +73,9 @@ impl<I: AsyncRead + Unpin> Begun<I> {
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
             self.io.set_limit(self.turn);
+            if let Some(pace) = &mut self.pace {
+                pace.poll_unsent(context)?;
+            }
         } else if let (Some(pace), Some(read)) = (&mut self.pace, buffer.filled().get(before..)) {
             pace.read(read);
         }
@@ -130,9 +133,10 @@ mod tests {
     use futures_util::FutureExt as _;
 
     use super::*;
+    use crate::edge::streams::OpenCalls;
 
     fn pace() -> Pace {
-        Pace::new(1 << 20, Duration::from_secs(1), || {})
+        Pace::new(1 << 20, Duration::from_secs(1), OpenCalls::default(), || {})
     }
 
     async fn begun(bytes: &[u8]) -> Begun<&[u8]> {

@@ -18,7 +18,7 @@ use std::{
 use socket2::{Domain, Protocol, Type};
 use tokio::{net::UnixStream, task::spawn_blocking};
 
-use super::{address::ListenAddress, folder_lock::FolderLock, passed::PassedSocket};
+use super::{address::ListenAddress, passed::PassedSocket, socket_lock::SocketLock};
 
 /// A listener that is open.
 #[derive(Debug)]
@@ -146,7 +146,7 @@ async fn open_unix(path: &Path, how: Opening) -> io::Result<Vec<Socket>> {
         ));
     }
     let locked = path.to_owned();
-    let locked = spawn_blocking(move || FolderLock::of(&locked, LOCKED_WITHIN)).await;
+    let locked = spawn_blocking(move || SocketLock::of(&locked, LOCKED_WITHIN)).await;
     let _alone = locked.map_err(io::Error::other)??;
     make_way(path).await?;
     // Nobody connects before it is known who may: it gets its name last.

@@ -3,7 +3,7 @@
 //! Pings, settings and windows (RFC 9113) cost whoever sends them nothing, and each is worked through here; HTTP/2 bounds
 //! how many calls there are and how much is ahead in them, and none of these. A caller says some of it for each answer that
 //! it takes; who says much more is read slower, and its connection is closed only if it never stops: one that is merely
-//! clumsy gets its answers. Not here: reading and writing.
+//! clumsy gets its answers. Not here: reading and writing, and answers that wait to be sent (see `streams`).
 
 use std::{
     fmt,
@@ -16,6 +16,11 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep};
 
+use super::{
+    frames::{Frames, HEAD},
+    streams::{OpenCalls, Streams},
+};
+
 /// What may be said for each frame of an answer, of which a small answer has three: windows and a ping, and the heads of
 /// the frames that asked for it. gRPC's clients say 20 to 60 bytes for an answer.
 const FOR_AN_ANSWER: usize = 64;
@@ -23,23 +28,13 @@ const FOR_AN_ANSWER: usize = 64;
 /// How long nothing has to be waited for until it counts as a break.
 const BREAK: Duration = Duration::from_millis(500);
 
-/// Bytes before what is in a frame: its length, its kind, its flags, its stream (RFC 9113, 4.1).
-const HEAD: usize = 9;
-
-/// The most that a frame of DATA or HEADERS has beside what it is for: padding and its length.
-const MOST_PADDING: usize = 256;
-
-const DATA: u8 = 0;
-const HEADERS: u8 = 1;
-const CONTINUATION: u8 = 9;
-const PADDED: u8 = 8;
-
 /// How fast a connection may say what is not of its calls.
 pub(super) struct Pace {
     /// Bytes a second, and at once.
     overhead: usize,
     said: Frames,
     answered: Frames,
+    streams: Streams,
     /// Bytes that were said beside calls, less those that answers and time have made good.
     owed: usize,
     since: Instant,
@@ -56,32 +51,20 @@ struct Slowed {
     to: Instant,
 }
 
-/// Where one frame ends and the next begins.
-#[derive(Debug, Default)]
-struct Frames {
-    /// What has come of the head of the next one.
-    head: [u8; HEAD],
-    has: usize,
-    /// What is to come of the last one.
-    rest: usize,
-}
-
-/// A frame, by its head.
-#[derive(Clone, Copy, Debug)]
-struct Frame {
-    length: usize,
-    kind: u8,
-    flags: u8,
-}
-
 impl Pace {
     /// Reads `overhead` bytes a second beside calls, and calls `tell` the first time there are more. Loses its `patience`
     /// when there always are.
-    pub(super) fn new(overhead: usize, patience: Duration, tell: impl FnOnce() + Send + 'static) -> Self {
+    pub(super) fn new(
+        overhead: usize,
+        patience: Duration,
+        calls: OpenCalls,
+        tell: impl FnOnce() + Send + 'static,
+    ) -> Self {
         Self {
             overhead,
             said: Frames::default(),
             answered: Frames::default(),
+            streams: Streams::of(calls),
             owed: 0,
             since: Instant::now(),
             slowed: None,
@@ -104,9 +87,15 @@ impl Pace {
         Poll::Ready(Ok(()))
     }
 
+    /// Nothing is there to be read: an error once too many answers wait for too long to be sent.
+    pub(super) fn poll_unsent(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        self.streams.poll_unsent(context)
+    }
+
     /// These bytes were written.
     pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.answered.next(&mut bytes) {
+            self.streams.wrote(frame);
             if frame.is_of_an_answer() {
                 self.owed = self.owed.saturating_sub(FOR_AN_ANSWER);
             }
@@ -116,6 +105,7 @@ impl Pace {
     /// These bytes were read.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.said.next(&mut bytes) {
+            self.streams.read(frame);
             self.owed = self.owed.saturating_add(HEAD + frame.overhead());
         }
         if self.owed <= self.overhead {
@@ -138,52 +128,6 @@ impl Pace {
         if let Some(tell) = self.tell.take() {
             tell();
         }
-    }
-}
-
-impl Frames {
-    /// The next frame that begins in `bytes`, all of which are used up when there is none.
-    fn next(&mut self, bytes: &mut &[u8]) -> Option<Frame> {
-        let rest = bytes.len().min(self.rest);
-        self.rest -= rest;
-        *bytes = bytes.get(rest..).unwrap_or_default();
-        let [a, b, c, kind, flags, ..] = self.next_head(bytes)?;
-        let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
-        self.rest = length;
-        Some(Frame { length, kind, flags })
-    }
-
-    /// Takes the head of the next frame off `bytes`, once all of it has come.
-    fn next_head(&mut self, bytes: &mut &[u8]) -> Option<[u8; HEAD]> {
-        if self.has == 0
-            && let Some((head, after)) = bytes.split_first_chunk()
-        {
-            *bytes = after;
-            return Some(*head);
-        }
-        let (part, after) = bytes.split_at(bytes.len().min(HEAD - self.has));
-        self.head.iter_mut().skip(self.has).zip(part).for_each(|(to, byte)| *to = *byte);
-        self.has += part.len();
-        *bytes = after;
-        (self.has == HEAD).then(|| {
-            self.has = 0;
-            self.head
-        })
-    }
-}
-
-impl Frame {
-    /// How much of what is in it is beside calls.
-    fn overhead(self) -> usize {
-        match self.kind {
-            DATA | HEADERS if self.flags & PADDED != 0 => self.length.min(MOST_PADDING),
-            DATA | HEADERS | CONTINUATION => 0,
-            _ => self.length,
-        }
-    }
-
-    const fn is_of_an_answer(self) -> bool {
-        self.kind == HEADERS || (self.kind == DATA && 0 < self.length)
     }
 }
 
@@ -215,7 +159,7 @@ mod tests {
     }
 
     fn pace(overhead: usize, patience: Duration) -> Pace {
-        Pace::new(overhead, patience, || {})
+        Pace::new(overhead, patience, OpenCalls::default(), || {})
     }
 
     fn owed(said: &[u8], at_a_time: usize) -> usize {
@@ -281,7 +225,7 @@ mod tests {
     /// How long it takes to read `pings` pings at 1,700 bytes a second, and whether that was told.
     async fn takes(pings: usize) -> (Duration, bool) {
         let told = Arc::new(AtomicUsize::new(0));
-        let mut pace = Pace::new(1_700, 20 * SECOND, {
+        let mut pace = Pace::new(1_700, 20 * SECOND, OpenCalls::default(), {
             let told = Arc::clone(&told);
             move || {
                 told.fetch_add(1, Ordering::Relaxed);

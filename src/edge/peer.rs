@@ -11,7 +11,8 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-use super::tls::Names;
+pub use super::streams::OpenCall;
+use super::{streams::OpenCalls, tls::Names};
 
 /// One connection's other end; every request of the connection carries it.
 #[derive(Clone, Debug)]
@@ -24,6 +25,7 @@ struct Inner {
     streams_end: CancellationToken,
     outdated: CancellationToken,
     cut: Notify,
+    calls: OpenCalls,
 }
 
 /// Where a connection comes from, as far as the operating system vouches for it.
@@ -73,7 +75,14 @@ impl Peer {
         streams_end: CancellationToken,
         outdated: CancellationToken,
     ) -> Self {
-        Self(Arc::new(Inner { origin, names, streams_end, outdated, cut: Notify::new() }))
+        Self(Arc::new(Inner {
+            origin,
+            names,
+            streams_end,
+            outdated,
+            cut: Notify::new(),
+            calls: OpenCalls::default(),
+        }))
     }
 
     /// Whether others are trusted than when its certificate was believed: it has to come again, and until then it is
@@ -108,6 +117,17 @@ impl Peer {
     #[must_use]
     pub fn place(&self) -> ClientKey {
         ClientKey::Place(self.origin().neighbourhood())
+    }
+
+    /// One of its calls is answered from now on, until this is dropped.
+    #[must_use]
+    pub fn open_call(&self) -> OpenCall {
+        self.0.calls.open()
+    }
+
+    /// Its calls that are being answered.
+    pub(super) fn calls(&self) -> &OpenCalls {
+        &self.0.calls
     }
 
     /// Closes its connection at once: it does not read what it asked for.

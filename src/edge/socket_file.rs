@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use super::{address::ListenAddress, folder_lock::FolderLock};
+use super::{address::ListenAddress, socket_lock::SocketLock};
 
 /// A file that a listener made.
 #[derive(Debug, PartialEq, Eq)]
@@ -34,7 +34,7 @@ impl SocketFile {
 
     /// Removes it. A successor that was started meanwhile has put its own in its place, which stays.
     pub fn remove(&self) {
-        let _alone = FolderLock::of(&self.path, LOCKED_WITHIN);
+        let _alone = SocketLock::of(&self.path, LOCKED_WITHIN);
         if Self::at(&self.path).as_ref() == Some(self) {
             // One that is left behind is taken over at the next start.
             let _ = fs::remove_file(&self.path);

@@ -1,0 +1,170 @@
+//! The streams of an HTTP/2 connection as they are on the wire: open from the head of a call until the last of its answer
+//! is written.
+//!
+//! What answers a call hands its answer over to HTTP/2 and is done, and its place is free; when the answer leaves is up to
+//! the other end. One that takes a byte at a time (`SETTINGS_INITIAL_WINDOW_SIZE`), or reads nothing, would have answers
+//! wait that nobody counts. Not here: where frames begin (see `overhead`).
+
+use std::{
+    collections::VecDeque, future::Future as _, io, pin::Pin, sync::Arc, task::Context, time::Duration,
+};
+
+use tokio::time::{Instant, Sleep, sleep_until};
+
+use super::frames::Frame;
+
+/// The calls of a connection that are being answered, by how many handles there are of it.
+#[derive(Clone, Debug, Default)]
+pub(super) struct OpenCalls(Arc<()>);
+
+/// One of them, until it is dropped.
+#[derive(Debug)]
+pub struct OpenCall(#[expect(dead_code, reason = "it is counted")] OpenCalls);
+
+/// The streams that are open on a connection.
+#[derive(Debug)]
+pub(super) struct Streams {
+    /// By number, the oldest first.
+    open: VecDeque<u32>,
+    newest: u32,
+    calls: OpenCalls,
+    /// Since when more answers wait to be sent than may.
+    waiting_since: Option<Instant>,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// Handles that are no calls: the connection's and its streams'.
+const HANDLES: usize = 2;
+
+/// Answers of one connection that may wait to be sent for longer than `PATIENCE`: less than the connection itself takes.
+const MOST_UNSENT: usize = 16;
+
+/// How long more of them may wait.
+const PATIENCE: Duration = Duration::from_secs(5);
+
+impl OpenCalls {
+    /// One more.
+    pub(super) fn open(&self) -> OpenCall {
+        OpenCall(self.clone())
+    }
+
+    fn count(&self) -> usize {
+        Arc::strong_count(&self.0).saturating_sub(HANDLES)
+    }
+}
+
+impl Streams {
+    /// None yet, of a connection with these calls.
+    pub(super) fn of(calls: OpenCalls) -> Self {
+        Self { open: VecDeque::new(), newest: 0, calls, waiting_since: None, timer: None }
+    }
+
+    /// This was read.
+    pub(super) fn read(&mut self, frame: Frame) {
+        if frame.resets_stream() {
+            self.close(frame.stream);
+        } else if frame.is_of_headers() && self.newest < frame.stream {
+            self.newest = frame.stream;
+            self.open.push_back(frame.stream);
+        }
+    }
+
+    /// This was written.
+    pub(super) fn wrote(&mut self, frame: Frame) {
+        if frame.ends_stream() {
+            self.close(frame.stream);
+            if !self.has_too_many_unsent() {
+                self.waiting_since = None;
+            }
+        }
+    }
+
+    fn close(&mut self, stream: u32) {
+        // Most end in the order in which they began.
+        if let Some(position) = self.open.iter().position(|open| *open == stream) {
+            self.open.remove(position);
+        }
+    }
+
+    fn has_too_many_unsent(&self) -> bool {
+        MOST_UNSENT < self.open.len() && self.calls.count() + MOST_UNSENT < self.open.len()
+    }
+
+    /// An error once too many answers wait for too long; until then the task of `context` is woken when it is time to look.
+    pub(super) fn poll_unsent(&mut self, context: &mut Context<'_>) -> io::Result<()> {
+        if !self.has_too_many_unsent() {
+            self.waiting_since = None;
+            return Ok(());
+        }
+        let until = *self.waiting_since.get_or_insert_with(Instant::now) + PATIENCE;
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep_until(until)));
+        if timer.deadline() != until {
+            timer.as_mut().reset(until);
+        }
+        if timer.as_mut().poll(context).is_pending() {
+            return Ok(());
+        }
+        let unsent = self.open.len() - self.calls.count();
+        Err(io::Error::other(format!("{unsent} answers were not taken within {PATIENCE:?}")))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::task::Waker;
+
+    use super::*;
+
+    /// HEADERS, DATA and RST_STREAM, by kind.
+    fn frame(kind: u8, flags: u8, stream: u32) -> Frame {
+        Frame { length: 1, kind, flags, stream }
+    }
+
+    fn is_too_late(streams: &mut Streams) -> bool {
+        streams.poll_unsent(&mut Context::from_waker(Waker::noop())).is_err()
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_with_answers_that_do_not_leave_ends_and_one_with_open_calls_does_not() {
+        let connection = OpenCalls::default();
+        let mut streams = Streams::of(connection.clone());
+        (0..100).for_each(|number| streams.read(frame(1, 5, 2 * number + 1)));
+        let open = [(); 100].map(|()| connection.open());
+        for _ in 0..3 {
+            assert!(!is_too_late(&mut streams));
+            tokio::time::advance(PATIENCE).await;
+        }
+        // They are answered, and nothing leaves but a head and a part.
+        drop(open);
+        streams.wrote(frame(1, 4, 1));
+        streams.wrote(frame(0, 0, 1));
+        assert!(!is_too_late(&mut streams));
+        tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
+        assert!(!is_too_late(&mut streams));
+        tokio::time::advance(Duration::from_millis(1)).await;
+        assert!(is_too_late(&mut streams));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn answers_that_leave_in_time_or_are_not_wanted_any_more_are_no_reason() {
+        let connection = OpenCalls::default();
+        let mut streams = Streams::of(connection.clone());
+        for number in 0..1_000 {
+            for stream in (0..50).map(|one| 2 * (50 * number + one) + 1) {
+                streams.read(frame(1, 5, stream));
+            }
+            assert!(!is_too_late(&mut streams), "{number}");
+            for stream in (0..50).map(|one| 2 * (50 * number + one) + 1) {
+                // The last words of an answer, a reset of ours, one of theirs; trailers of theirs begin nothing.
+                match stream % 3 {
+                    0 => streams.wrote(frame(1, 5, stream)),
+                    1 => streams.wrote(frame(3, 0, stream)),
+                    _ => streams.read(frame(3, 0, stream)),
+                }
+                streams.read(frame(1, 5, stream));
+            }
+            tokio::time::advance(PATIENCE).await;
+            assert!(streams.open.is_empty());
+        }
+    }
+}
