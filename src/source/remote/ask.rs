@@ -41,6 +41,9 @@ pub(super) struct Failure {
     pub(super) unauthenticated: bool,
 }
 
+/// Bytes of an answer: facts have some hundred, and what is refused of a thousand SMS, each by itself, 200 KiB.
+pub(super) const LONGEST_ANSWER: usize = 512 << 10;
+
 impl Shared {
     /// Asks one replica after the other until one answers with facts that are taken. A refusal ends nothing: it may be
     /// that of something on the way to a replica, or of one that is behind.
@@ -85,7 +88,7 @@ impl Shared {
         let nonce = nonce()?;
         let request = authorized(SyncRequest { nonce: nonce.clone(), ..request }, unit)?;
         let timeout = self.settings.timeout;
-        let mut client = SyncServiceClient::new(replica.channel());
+        let mut client = SyncServiceClient::new(replica.channel()).max_decoding_message_size(LONGEST_ANSWER);
         let answered = tokio::time::timeout(timeout, client.sync(request)).await;
         let answered = answered.map_err(|_| replica.silent(timeout))?;
         let answer = answered.map_err(|status| replica.trouble(&status, &asker.name))?.into_inner();

@@ -45,6 +45,9 @@ struct Syncing<'a> {
     answer: UsageAnswer,
 }
 
+/// Characters of what a backend says of a part.
+const LONGEST_REASON: usize = 300;
+
 /// Parts that are told in one go at the most: what is left is told the next time.
 const MOST_PARTS: usize = 32;
 
@@ -78,8 +81,17 @@ impl Syncing<'_> {
     async fn tell(&mut self, items: &[Item]) -> Result<Told, Failure> {
         let synced = self.shared.ask(self.request(items), Some(self.unit), &self.asker).await?;
         let Synced { told, refused } = synced;
-        for refused in refused {
-            self.note(items, refused);
+        // Nobody vouches for these: of more than there are parts, the rest says nothing new.
+        let most = items.len() + CountKind::ALL.len();
+        let unknown: Vec<_> =
+            refused.into_iter().take(most).filter_map(|refused| self.note(items, refused)).collect();
+        if let Some(first) = unknown.first() {
+            warn!(
+                others = unknown.len() - 1,
+                "the licensing backend does not take what {} says: {}",
+                self.asker.name,
+                wire::one_line(&format!("{first:?}"), LONGEST_REASON)
+            );
         }
         Ok(self.shared.memory().synced(&self.unit.unit_id, told))
     }
@@ -144,10 +156,10 @@ impl Syncing<'_> {
         }
     }
 
-    /// Notes what the backend names as refused of `items`, which it was told.
-    fn note(&mut self, items: &[Item], refused: RefusedUsage) {
+    /// Notes what the backend names as refused of `items`, which it was told; what it says if it names none of them.
+    fn note(&mut self, items: &[Item], refused: RefusedUsage) -> Option<NotTaken> {
         let RefusedUsage { field, sms_position, sms_count, reason, retry_after } = refused;
-        let why = format!("{field}: {reason}");
+        let why = wire::one_line(&format!("{field}: {reason}"), LONGEST_REASON);
         let why = match retry_after.map(std::time::Duration::try_from) {
             Some(wait) => NotTaken::Deferred(why, wait.unwrap_or(SOONEST).clamp(SOONEST, LATEST)),
             None => NotTaken::Refused(why),
@@ -161,20 +173,17 @@ impl Syncing<'_> {
             None => items.iter().filter(|item| is_named(**item, &field)).copied().collect(),
         };
         if named.is_empty() {
-            warn!(
-                "the licensing backend does not take what {} says: {}",
-                self.asker.name,
-                wire::one_line(&format!("{why:?}"), 300)
-            );
+            return Some(why);
         }
         self.put(&named, &why);
+        None
     }
 
     fn put(&mut self, items: &[Item], why: &NotTaken) {
         for item in items {
             match item {
-                Item::Count(kind) => drop(self.answer.counts.insert(*kind, why.clone())),
-                Item::Sms(position) => drop(self.answer.sms.insert(*position, why.clone())),
+                Item::Count(kind) => drop(self.answer.counts.entry(*kind).or_insert_with(|| why.clone())),
+                Item::Sms(position) => drop(self.answer.sms.entry(*position).or_insert_with(|| why.clone())),
             }
         }
     }

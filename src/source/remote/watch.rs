@@ -12,7 +12,7 @@ use tracing::{debug, warn};
 
 use super::{
     Shared,
-    ask::{Asker, authorized, nonce},
+    ask::{Asker, LONGEST_ANSWER, authorized, nonce},
     replicas::{Replica, Trouble, Unacceptable},
 };
 use crate::{
@@ -67,7 +67,7 @@ impl Shared {
         let nonce = nonce()?;
         let request = WatchRequest { unit_id: unit.unit_id.clone(), nonce: nonce.clone() };
         let request = authorized(request, Some(unit))?;
-        let mut client = SyncServiceClient::new(replica.channel());
+        let mut client = SyncServiceClient::new(replica.channel()).max_decoding_message_size(LONGEST_ANSWER);
         let silent = |_| replica.silent(timeout);
         let opened = tokio::time::timeout(timeout, client.watch(request)).await.map_err(silent)?;
         let mut pushes: Streaming<WatchResponse> =
