@@ -54,6 +54,16 @@ pub enum Full {
     Share(usize),
 }
 
+impl Full {
+    /// How much it takes.
+    #[must_use]
+    pub const fn most(self) -> usize {
+        match self {
+            Self::Room(most) | Self::Share(most) => most,
+        }
+    }
+}
+
 impl Room {
     /// Room for so much.
     #[must_use]

@@ -177,6 +177,12 @@ impl Caller {
         }
     }
 
+    /// Whether there is anything it may do.
+    pub(super) fn may_call(&self) -> Result<(), Refusal> {
+        let Self { reads, reports_usage, refreshes, .. } = self;
+        if *reads || *reports_usage || *refreshes { Ok(()) } else { self.may_ask_anything() }
+    }
+
     /// Whether there is anything it may ask about.
     pub fn may_ask_anything(&self) -> Result<(), Refusal> {
         let nothing = self.operations == Operations::of([])
@@ -223,6 +229,11 @@ impl Caller {
         failure.only_of(id).map(ToString::to_string).or(of_all)
     }
 
+    /// The same when nothing is held that it could have asked about.
+    pub(super) fn hears_of_all(&self, failure: &SourceError) -> String {
+        if self.subscriptions.is_none() { failure.to_string() } else { FAILED.to_owned() }
+    }
+
     fn may_know_of(&self, subscription_id: &SubscriptionId) -> bool {
         self.subscriptions.as_ref().is_none_or(|own| own.contains(subscription_id))
     }
@@ -235,6 +246,17 @@ impl Caller {
             Right::Refresh => (self.refreshes, "refreshes"),
         };
         if has { Ok(()) } else { Err(self.refused(name)) }
+    }
+
+    /// Takes the rest of `count` questions from what it may ask now: one was taken for their call.
+    pub(super) fn spend_rest(&self, count: usize) -> Result<(), Refusal> {
+        match &self.quota {
+            // More than its burst: not at any time, whatever was taken before.
+            Some((quota, _)) if usize::try_from(quota.burst.get()).is_ok_and(|burst| burst < count) => {
+                self.spend(count)
+            }
+            Some(_) | None => self.spend(count.saturating_sub(1)),
+        }
     }
 
     /// Takes `count` questions from what it may ask now.

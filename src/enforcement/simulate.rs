@@ -2,6 +2,8 @@
 //!
 //! Not here: what follows from them (see `describe`, which real and simulated facts share).
 
+use std::collections::BTreeSet;
+
 use prost_types::FieldMask;
 
 use crate::{
@@ -21,8 +23,12 @@ pub(super) fn changed(
     let changes = changes.unwrap_or(&nothing);
     match mask {
         Some(mask) if !mask.paths.is_empty() => {
+            // Once each: a text that is named thousands of times is not copied thousands of times.
+            let mut taken = BTreeSet::new();
             for path in &mask.paths {
-                take(&mut facts, changes, path)?;
+                if taken.insert(path) {
+                    take(&mut facts, changes, path)?;
+                }
             }
         }
         _ => take_all_set(&mut facts, changes),

@@ -4,7 +4,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -56,6 +56,8 @@ struct Routed {
     message: Pieces,
     /// What is held of the question.
     _asked: Arc<Holding>,
+    /// Why not all that was asked is answered.
+    fault: Arc<OnceLock<Status>>,
 }
 
 /// What is handed over at a time: as soon as a caller can take one byte the whole of a piece leaves our hands, counted by
@@ -113,11 +115,12 @@ impl Answer {
         response: Response<tonic::body::Body>,
         asked: Arc<Holding>,
         held: Holding,
+        fault: Arc<OnceLock<Status>>,
     ) -> Response<Self> {
         let code = code_in(response.headers());
         let message = Pieces { rest: Bytes::new(), held };
         response.map(|body| {
-            let left = Left::Routed(Box::new(Routed { body, message, _asked: asked }));
+            let left = Left::Routed(Box::new(Routed { body, message, _asked: asked, fault }));
             Self { code, ..left.into() }
         })
     }
@@ -179,7 +182,14 @@ impl Routed {
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(message) => self.message.set(message)?,
-                    Err(trailers) => return Poll::Ready(Some(Ok(trailers))),
+                    Err(mut trailers) => {
+                        if let (Some(fault), Some(trailers)) = (self.fault.get(), trailers.trailers_mut())
+                            && code_in(trailers) == Some(Code::Ok)
+                        {
+                            foreign::write(fault, trailers);
+                        }
+                        return Poll::Ready(Some(Ok(trailers)));
+                    }
                 },
                 ended => return Poll::Ready(ended),
             }

@@ -77,7 +77,7 @@ impl Calls {
         Self { doorkeeper: Some(backend), ..self }
     }
 
-    fn routed_call(&self, mut request: Request<Incoming>, call: &Call) -> Way {
+    fn routed_call(&self, mut request: Request<Incoming>, call: &mut Call) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
         let (asked, answer) = (Arc::new(call.hold()), call.hold());
@@ -88,12 +88,26 @@ impl Calls {
             (backend, parts.uri.path().to_owned(), credential)
         });
         let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
-            Ok(messages) => tonic::body::Body::new(messages),
+            Ok(messages) => messages,
             Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
         };
-        let answered = self.routes.clone().call(Request::from_parts(parts, messages));
+        let messages = messages.counted_at(self.desk.clone().filter(|_| call.is_reflection()));
+        let (arrival, evicted, fault) = (messages.arrival(), call.evicted(), messages.fault());
+        let body = tonic::body::Body::new(messages);
+        let answered = self.routes.clone().call(Request::from_parts(parts, body));
+        let evicting = async move {
+            match arrival {
+                Some(arrival) => arrival.evicted().await,
+                None => std::future::pending().await,
+            }
+        };
         Way::Routed(Box::pin(async move {
-            match tokio::time::timeout(timeout, answered).await {
+            let answered = tokio::select! {
+                biased;
+                () = evicting => return Answer::of_status(&evicted),
+                answered = tokio::time::timeout(timeout, answered) => answered,
+            };
+            match answered {
                 Ok(Ok(mut response)) => {
                     if let Some(status) = foreign::unexplained(response.headers()) {
                         let status = match asker.filter(|_| foreign::is_of_message(&status)) {
@@ -104,7 +118,7 @@ impl Calls {
                         };
                         foreign::write(&foreign::explained(status, domain), response.headers_mut());
                     }
-                    Answer::routed(response, asked, answer)
+                    Answer::routed(response, asked, answer, fault)
                 }
                 Ok(Err(impossible)) => match impossible {},
                 Err(_) => {
@@ -124,26 +138,30 @@ impl Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let question = self.desk.as_ref().zip(question::kind_of(&request));
+        if let Some(desk) = &self.desk
+            && let Err(refused) = desk.enforcement.admit(&self.peer, request.uri().path())
+        {
+            let refused = self.shares.refused(&request, &refused);
+            return Answering { way: Way::Routed(Box::pin(ready(refused))), call: None };
+        }
         let entered = match question {
-            Some((_, kind)) => self.shares.enter_to_ask(kind.path()),
+            Some((_, kind)) => self.shares.enter_to_ask(kind.path(), &self.peer),
             None => self.shares.enter(&request, &self.peer),
         };
-        let call = match entered {
+        let mut call = match entered {
             Ok(call) => call,
             Err(full) => {
                 let refusal = self.shares.refusal(&request, full);
                 return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: None };
             }
         };
-        if let (Some(desk), true) = (&self.desk, call.is_reflection())
-            && let Err(over) = desk.enforcement.spend(&self.peer)
-        {
-            let refusal = Answer::of_status(&over);
-            return Answering { way: Way::Routed(Box::pin(ready(refusal))), call: Some(call) };
-        }
         let way = match question {
+            // It counts once it is read: what is refused is counted by what it asked.
             Some((desk, kind)) => Way::Question(Question::new(kind, request.into_body()), Arc::clone(desk)),
-            None => self.routed_call(request, &call),
+            None => match self.desk.as_ref().filter(|_| call.counts_for_quota()).map(|desk| desk.spend()) {
+                Some(Err(over)) => Way::Routed(Box::pin(ready(Answer::of_status(&over)))),
+                Some(Ok(())) | None => self.routed_call(request, &mut call),
+            },
         };
         Answering { way, call: Some(call) }
     }
@@ -154,7 +172,7 @@ impl Future for Answering {
 
     fn poll(self: Pin<&mut Self>, context: &mut Context<'_>) -> Poll<Self::Output> {
         let this = self.get_mut();
-        let answered = match (&mut this.way, &this.call) {
+        let answered = match (&mut this.way, &mut this.call) {
             (Way::Question(question, desk), Some(call)) => question.poll(context, desk, call),
             // It was answered, and its place is its answer's.
             (Way::Question(..), None) => Poll::Pending,

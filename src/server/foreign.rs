@@ -13,12 +13,21 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 const UNDECODABLE: &str = "failed to decode Protobuf message";
 const COMPRESSED: &str = "Content is compressed with";
 
+/// Bytes of what a library says at the most: it may repeat what it was asked, which is written three times into the answer
+/// and held until that is read.
+const LONGEST: usize = 512;
+
+/// The beginning of `said`, if it is long.
+fn shortened(said: &str) -> &str {
+    said.get(..said.floor_char_boundary(LONGEST)).unwrap_or_default()
+}
+
 /// The same error with its code, a reason of `domain`, and what to do. One that has details is as it should be.
 pub(super) fn explained(status: Status, domain: &str) -> Status {
     if !status.details().is_empty() || status.code() == Code::Ok {
         return status;
     }
-    let said = status.message();
+    let said = shortened(status.message());
     let (code, reason, message) = match status.code() {
         Code::Unimplemented if said.starts_with(COMPRESSED) || said.starts_with("compressed") => (
             Code::Unimplemented,
@@ -103,6 +112,14 @@ mod tests {
             assert_eq!((explained.code(), &*info.reason, &*info.domain), (code, reason, "a-domain"));
             assert!(!explained.message().is_empty());
         }
+    }
+
+    #[test]
+    fn what_was_asked_is_not_told_back_whole() {
+        let repeated = Status::not_found(format!("symbol '{}' not found", "é".repeat(1 << 20)));
+        let explained = explained(repeated, "a-domain");
+        assert!(explained.message().starts_with("symbol 'é") && explained.message().len() <= LONGEST);
+        assert!(explained.details().len() < 2 * LONGEST);
     }
 
     #[test]

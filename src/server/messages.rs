@@ -8,7 +8,7 @@
 
 use std::{
     pin::Pin,
-    sync::Arc,
+    sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
 };
 
@@ -19,7 +19,8 @@ use tonic::Status;
 
 use super::{
     answer::HEAD,
-    rooms::{Call, Holding},
+    question::Desk,
+    rooms::{Arrival, Call, Holding},
 };
 
 /// A body of messages; what the one that arrives takes is held until the next begins, or the call ends.
@@ -27,7 +28,16 @@ pub(super) struct Messages {
     body: Incoming,
     /// Shared with the answer: what is held of a question is held until it is answered.
     held: Arc<Holding>,
-    ahead: Holding,
+    ahead: Arc<Holding>,
+    /// Until it is whole, if the whole of it is one message.
+    arrival: Option<Arc<Arrival>>,
+    /// Where each message after the first counts for the quota of whoever sends it.
+    desk: Option<Arc<Desk>>,
+    /// How long one may be, where that is known beforehand.
+    longest: Option<usize>,
+    /// Why no more is read, for the end of the answer: what reads messages may take it for their end.
+    fault: Arc<OnceLock<Status>>,
+    is_first: bool,
     /// The head of the next message, as far as it has arrived.
     head: Vec<u8>,
     /// How much of a message is still to come.
@@ -41,13 +51,44 @@ impl Messages {
     pub(super) fn new(
         body: Incoming,
         held: Arc<Holding>,
-        call: &Call,
+        call: &mut Call,
         window: usize,
     ) -> Result<Self, Status> {
-        let messages =
-            Self { body, held, ahead: call.hold_ahead(), head: Vec::with_capacity(HEAD), left: 0, window };
+        let ahead = Arc::new(call.hold_ahead());
+        let is_arriving = !body.is_end_stream() && call.is_one_message();
+        let arrival = is_arriving.then(|| call.arrives(vec![Arc::clone(&held), Arc::clone(&ahead)]));
+        // There are few probes of a client at a time.
+        let window = if call.is_probe() { 0 } else { window };
+        let messages = Self {
+            body,
+            held,
+            ahead,
+            arrival,
+            desk: None,
+            longest: call.longest_message(),
+            fault: Arc::default(),
+            is_first: true,
+            head: Vec::with_capacity(HEAD),
+            left: 0,
+            window,
+        };
         messages.hold_ahead()?;
         Ok(messages)
+    }
+
+    /// The same, each after the first counting for the quota of whoever is at `desk`.
+    pub(super) fn counted_at(self, desk: Option<Arc<Desk>>) -> Self {
+        Self { desk, ..self }
+    }
+
+    /// Why no more of them is read, once that is so.
+    pub(super) fn fault(&self) -> Arc<OnceLock<Status>> {
+        Arc::clone(&self.fault)
+    }
+
+    /// Says when it has to make room for others.
+    pub(super) fn arrival(&self) -> Option<Arc<Arrival>> {
+        self.arrival.clone()
     }
 
     /// Who has said all sends nothing ahead.
@@ -72,10 +113,23 @@ impl Messages {
             {
                 self.left = usize::try_from(u32::from_be_bytes(length)).unwrap_or(usize::MAX);
                 self.head.clear();
-                self.held.set(self.left)?;
+                self.begin()?;
             }
         }
         Ok(())
+    }
+
+    /// Another message begins.
+    fn begin(&mut self) -> Result<(), Status> {
+        if let Some(longest) = self.longest.filter(|longest| *longest < self.left) {
+            return Err(Status::out_of_range(format!("the message has more than {longest} bytes")));
+        }
+        if !std::mem::take(&mut self.is_first)
+            && let Some(desk) = &self.desk
+        {
+            desk.spend()?;
+        }
+        self.held.set(self.left)
     }
 }
 
@@ -90,8 +144,11 @@ impl Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            frame.data_ref().map_or(Ok(()), |data| self.count(data))?;
+            if let Err(refused) = frame.data_ref().map_or(Ok(()), |data| self.count(data)) {
+                return Err(self.fault.get_or_init(|| refused).clone());
+            }
             if self.body.is_end_stream() {
+                self.arrival.iter().for_each(|arrival| arrival.arrived());
                 self.hold_ahead()?;
             }
             Ok(frame)

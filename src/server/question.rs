@@ -7,6 +7,7 @@
 use std::{
     future::Future,
     pin::Pin,
+    sync::Arc,
     task::{Context, Poll, ready},
     time::Duration,
 };
@@ -21,7 +22,7 @@ use tonic::Status;
 use super::{
     answer::{Answer, HEAD},
     foreign::explained,
-    rooms::{Call, Holding},
+    rooms::{Arrival, Call, Holding},
 };
 use crate::{
     config::Limits, edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest,
@@ -57,7 +58,16 @@ pub(super) struct Desk {
 struct Late {
     too_late: Pin<Box<Sleep>>,
     /// What has arrived of it.
-    held: Holding,
+    held: Arc<Holding>,
+    /// Done when it has to make room for others.
+    evicted: Pin<Box<dyn Future<Output = ()> + Send>>,
+    arrival: Arc<Arrival>,
+}
+
+/// A question that is whole.
+enum Asked {
+    One(AuthorizeRequest),
+    Batch(Bytes),
 }
 
 /// What has arrived.
@@ -100,13 +110,20 @@ impl Question {
         &mut self,
         context: &mut Context<'_>,
         desk: &Desk,
-        call: &Call,
+        call: &mut Call,
     ) -> Poll<Response<Answer>> {
         let whole = match self.poll_whole(context, desk.enforcement.limits()) {
             Poll::Ready(whole) => whole,
             Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
         };
-        let answered = whole.and_then(|()| self.answer(desk, call));
+        if let Some(late) = &self.late {
+            late.arrival.arrived();
+        }
+        let answered = match whole.and_then(|()| self.asked()) {
+            Ok(asked) => answer(asked, desk, call),
+            // Whoever asks what cannot be read asks all the same.
+            Err(status) => Err(desk.spend().err().unwrap_or(status)),
+        };
         let refused = |status| Answer::of_status(&explained(status, call.domain()));
         Poll::Ready(answered.unwrap_or_else(refused))
     }
@@ -139,35 +156,57 @@ impl Question {
         Poll::Ready(Ok(()))
     }
 
-    fn answer(&mut self, desk: &Desk, call: &Call) -> Result<Response<Answer>, Status> {
-        let Desk { enforcement, peer, timeout: _ } = desk;
+    fn asked(&mut self) -> Result<Asked, Status> {
         let message = message(std::mem::replace(&mut self.read, Read::Nothing).into_bytes())?;
         match self.kind {
-            Kind::Batch => {
-                let mut written = vec![0; HEAD];
-                enforcement.answer_batch(message, peer, &mut written)?;
-                Answer::of_long(written, call.hold())
-            }
-            Kind::One => {
-                let question = AuthorizeRequest::decode(message).map_err(|error| {
-                    Status::invalid_argument(format!("the message does not read: {error}"))
-                })?;
-                Ok(Answer::of(&enforcement.answer(&question, peer)?))
-            }
+            Kind::Batch => Ok(Asked::Batch(message)),
+            Kind::One => AuthorizeRequest::decode(message)
+                .map(Asked::One)
+                .map_err(|error| Status::invalid_argument(format!("the message does not read: {error}"))),
         }
     }
 
     /// Ready when it takes too long, or too much.
-    fn poll_late(&mut self, context: &mut Context<'_>, timeout: Duration, call: &Call) -> Poll<Status> {
-        let late = self.late.get_or_insert_with(|| {
-            Box::new(Late { too_late: Box::pin(tokio::time::sleep(timeout)), held: call.hold() })
-        });
+    fn poll_late(&mut self, context: &mut Context<'_>, timeout: Duration, call: &mut Call) -> Poll<Status> {
+        let late = self.late.get_or_insert_with(|| Box::new(Late::new(timeout, call)));
+        if late.evicted.as_mut().poll(context).is_ready() {
+            return Poll::Ready(call.evicted());
+        }
         if let Err(full) = late.held.set(self.read.len()) {
             return Poll::Ready(full);
         }
         ready!(late.too_late.as_mut().poll(context));
         let what = format!("the question was not whole within {}", humantime::format_duration(timeout));
         Poll::Ready(Status::deadline_exceeded(what))
+    }
+}
+
+fn answer(asked: Asked, desk: &Desk, call: &Call) -> Result<Response<Answer>, Status> {
+    let Desk { enforcement, peer, timeout: _ } = desk;
+    match asked {
+        Asked::Batch(message) => {
+            let mut written = vec![0; HEAD];
+            enforcement.answer_batch(message, peer, &mut written)?;
+            Answer::of_long(written, call.hold())
+        }
+        Asked::One(question) => Ok(Answer::of(&enforcement.answer(&question, peer)?)),
+    }
+}
+
+impl Desk {
+    /// Takes one question from what whoever asks may ask now.
+    pub(super) fn spend(&self) -> Result<(), Status> {
+        self.enforcement.spend(&self.peer)
+    }
+}
+
+impl Late {
+    fn new(timeout: Duration, call: &mut Call) -> Self {
+        let held = Arc::new(call.hold());
+        let arrival = call.arrives(vec![Arc::clone(&held)]);
+        let waits = Arc::clone(&arrival);
+        let evicted = Box::pin(async move { waits.evicted().await });
+        Self { too_late: Box::pin(tokio::time::sleep(timeout)), held, evicted, arrival }
     }
 }
 

@@ -42,6 +42,8 @@ pub(super) struct Method {
     pub(super) name: String,
     /// One message, answered by one.
     pub(super) is_unary: bool,
+    /// Asked with many messages.
+    is_streamed_to: bool,
 }
 
 /// A call that is not over.
@@ -127,6 +129,7 @@ impl Known {
                         service: service_name.clone(),
                         name: method.name().to_owned(),
                         is_unary: !(method.client_streaming() || method.server_streaming()),
+                        is_streamed_to: method.client_streaming(),
                     });
                 }
             }
@@ -135,6 +138,7 @@ impl Known {
             service: "unknown".to_owned(),
             name: "unknown".to_owned(),
             is_unary: false,
+            is_streamed_to: false,
         });
         known
     }
@@ -201,6 +205,11 @@ impl Tallying {
     /// A call at `path` begins.
     pub(super) fn of(path: &str) -> Self {
         Self { method: KNOWN.place(path), began: Instant::now(), code: None }
+    }
+
+    /// Whether its caller says all in one message.
+    pub(super) fn is_of_one_message(&self) -> bool {
+        KNOWN.methods.get(self.method).is_none_or(|method| !method.is_streamed_to)
     }
 
     /// The call ended so.

@@ -19,8 +19,12 @@ use crate::{
     callers::Guarded,
     certificates::Authority,
     sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
-    wire::{BATCH, authorize_call, call_of, connect, framed, read_all},
+    wire::{AUTHORIZE, BATCH, call_of, connect, framed, read_all},
 };
+
+const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
+const GET: &str = "http://localhost/esa.enforcement.v1.EnforcementService/GetSubscription";
+const CHECK: &str = "http://localhost/grpc.health.v1.Health/Check";
 
 async fn sidecar(calls: usize) -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
@@ -28,11 +32,27 @@ async fn sidecar(calls: usize) -> Sidecar {
     Sidecar::start_with(source, None, &limits).await.ready().await
 }
 
-/// A question that is not whole yet, on its way to the sidecar.
+/// A call that is not whole yet, on its way to the sidecar.
 type Unfinished = (ResponseFuture, SendStream<Bytes>);
 
+async fn begin_call(client: &SendRequest<Bytes>, url: &str) -> Unfinished {
+    client.clone().ready().await.unwrap().send_request(call_of(url), false).unwrap()
+}
+
+/// A question.
 async fn begin(client: &SendRequest<Bytes>) -> Unfinished {
-    client.clone().ready().await.unwrap().send_request(authorize_call(), false).unwrap()
+    begin_call(client, AUTHORIZE).await
+}
+
+/// A stream of questions, which has its place for as long as it is open.
+async fn open(client: &SendRequest<Bytes>) -> Unfinished {
+    begin_call(client, STREAM).await
+}
+
+/// A question on a stream.
+fn streamed() -> Bytes {
+    let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
+    framed(&asked.encode_to_vec()).into()
 }
 
 /// Returns once the sidecar has heard all that was sent before on this connection.
@@ -81,7 +101,7 @@ async fn beyond_as_many_calls_as_may_be_open_all_are_refused_but_health() {
     watch.message().await.unwrap().unwrap();
     // One place is left, whichever call asks for it.
     assert!(!refused(&mut sidecar).await);
-    let first = begin(&client).await;
+    let first = open(&client).await;
     heard(&client).await;
     assert!(refused(&mut sidecar).await);
     let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
@@ -95,16 +115,108 @@ async fn beyond_as_many_calls_as_may_be_open_all_are_refused_but_health() {
     sidecar.stop().await;
 }
 
+/// Whoever begins calls and does not finish them takes no place of those who do.
+#[tokio::test]
+async fn a_call_that_has_not_arrived_makes_room_for_one_that_has() {
+    let mut sidecar = sidecar(2).await;
+    let client = connect(&sidecar.address).await;
+    for url in [AUTHORIZE, BATCH, GET] {
+        let (first, _first) = begin_call(&client, url).await;
+        let (_second, second) = begin_call(&client, url).await;
+        heard(&client).await;
+        // The one that was begun first is told so; the other one goes on.
+        let told = first.await.unwrap();
+        let status = tonic::Status::from_header_map(told.headers()).unwrap();
+        assert!(is_refusal(&status, "TOO_MANY_CALLS"), "{url}: {status}");
+        for _ in 0..10 {
+            assert!(!refused(&mut sidecar).await, "{url}");
+            let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+            sidecar.client.get_subscription(request).await.unwrap();
+        }
+        drop(second);
+    }
+    // No place was given back twice: there are two.
+    let (_one, _other) = (open(&client).await, open(&client).await);
+    heard(&client).await;
+    assert!(refused(&mut sidecar).await);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn what_is_announced_and_does_not_arrive_makes_room_for_what_does() {
+    let source = ScriptedSource::telling(vec![healthy(ID)]);
+    let toml = "[limits]\nheld_bytes = 1048576\nahead_bytes = 1048576\ncaller_percent = 100";
+    let mut sidecar = Sidecar::start_with(source, None, toml).await.ready().await;
+    let client = connect(&sidecar.address).await;
+    let mut unfinished = Vec::new();
+    // Room for two such messages, and for as many calls as may send 32 KiB ahead.
+    for _ in 0..40 {
+        let (response, mut sender) = begin_call(&client, GET).await;
+        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
+        unfinished.push((response, sender));
+    }
+    heard(&client).await;
+    let (response, mut sender) = begin_call(&client, GET).await;
+    let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
+    sender.send_data(framed(&request.encode_to_vec()).into(), true).unwrap();
+    assert!(!response.await.unwrap().headers().contains_key("grpc-status"));
+    assert!(!batch_refused(&mut sidecar).await);
+    drop(unfinished);
+    sidecar.stop().await;
+}
+
+#[tokio::test]
+async fn health_is_answered_whatever_others_ask_of_it_and_do_not_finish() {
+    let mut sidecar = sidecar(100).await;
+    let client = connect(&sidecar.address).await;
+    let mut unfinished = Vec::new();
+    // Of one client 64 may be open.
+    for _ in 0..70 {
+        let (response, mut sender) = begin_call(&client, CHECK).await;
+        sender.send_data(Bytes::from_static(&[0, 0, 0, 4, 0]), false).unwrap();
+        unfinished.push((response, sender));
+    }
+    heard(&client).await;
+    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
+    let (response, mut sender) = begin_call(&client, CHECK).await;
+    sender.send_data(Bytes::from_static(&[0, 0, 0x40, 0, 0]), false).unwrap();
+    let told = response.await.unwrap();
+    let status = tonic::Status::from_header_map(told.headers()).unwrap();
+    assert_eq!(status.code(), Code::ResourceExhausted, "{status}");
+    assert!(status.message().contains("more than 1024 bytes"), "{status}");
+    drop(unfinished);
+    sidecar.stop().await;
+}
+
+/// Its head tells who asks: what follows it takes no place of those who may.
+#[tokio::test]
+async fn a_caller_in_no_row_is_refused_by_the_head_of_its_call() {
+    let (authority, sidecar) = two_callers("calls = 2\ncaller_percent = 100").await;
+    let client = sidecar.http2(&authority, "nobody.test").await;
+    let mut unfinished = Vec::new();
+    for url in [AUTHORIZE, STREAM, BATCH, GET, AUTHORIZE] {
+        let (response, sender) = begin_call(&client, url).await;
+        let told = response.await.unwrap();
+        let status = tonic::Status::from_header_map(told.headers()).unwrap();
+        assert_eq!(status.code(), Code::PermissionDenied, "{url}: {status}");
+        unfinished.push(sender);
+    }
+    let mut other = sidecar.client(&authority, "other.test").await;
+    let _watch = other.stream_authorize(tokio_stream::pending()).await.unwrap();
+    other.authorize(question(Operation::EnableUsers)).await.unwrap();
+    drop((unfinished, _watch, other));
+    sidecar.stop().await;
+}
+
 #[tokio::test]
 async fn a_place_is_free_again_when_its_call_was_answered() {
     let mut sidecar = sidecar(1).await;
     let client = connect(&sidecar.address).await;
     for _ in 0..3 {
-        let (response, mut sender) = begin(&client).await;
+        let (response, mut sender) = open(&client).await;
         heard(&client).await;
         assert!(refused(&mut sidecar).await);
-        let whole = framed(&question(Operation::EnableUsers).encode_to_vec());
-        sender.send_data(whole.into(), true).unwrap();
+        sender.send_data(streamed(), true).unwrap();
         let (_, trailers) = read_all(response.await.unwrap().into_body()).await;
         assert_eq!(trailers.unwrap()["grpc-status"], "0");
         until_taken(&mut sidecar).await;
@@ -116,7 +228,7 @@ async fn a_place_is_free_again_when_its_call_was_answered() {
 async fn a_place_is_free_again_when_its_caller_gives_up() {
     let mut sidecar = sidecar(1).await;
     let client = connect(&sidecar.address).await;
-    let (_response, mut sender) = begin(&client).await;
+    let (_response, mut sender) = open(&client).await;
     heard(&client).await;
     assert!(refused(&mut sidecar).await);
     sender.send_reset(h2::Reason::CANCEL);
@@ -130,7 +242,7 @@ async fn a_place_is_free_again_when_its_connection_is_lost() {
     let (client, connection) =
         h2::client::handshake(tokio::net::TcpStream::connect(&sidecar.address).await.unwrap()).await.unwrap();
     let lost = tokio::spawn(connection);
-    let _unfinished = begin(&client).await;
+    let _unfinished = open(&client).await;
     heard(&client).await;
     assert!(refused(&mut sidecar).await);
     lost.abort();
@@ -155,8 +267,6 @@ async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
     until_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
-
-const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
 
 async fn sidecar_that_holds_a_mebibyte() -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
@@ -270,13 +380,11 @@ async fn a_stream_that_asks_and_does_not_read_costs_no_other_call_its_connection
     // It has heard by then how much it may send ahead.
     heard(&client).await;
     let mut opening = client.clone().ready().await.unwrap();
-    let (streamed, mut sender) = opening.send_request(call_of(STREAM), false).unwrap();
-    let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
-    let asked = Bytes::from(framed(&asked.encode_to_vec()));
+    let (answers, mut sender) = opening.send_request(call_of(STREAM), false).unwrap();
     for _ in 0..20_000 {
-        sender.send_data(asked.clone(), false).unwrap();
+        sender.send_data(streamed(), false).unwrap();
     }
-    streamed.await.unwrap();
+    answers.await.unwrap();
     for _ in 0..10 {
         heard(&client).await;
     }

@@ -68,6 +68,8 @@ impl Enforcement {
     pub fn answer_batch(&self, request: Bytes, peer: &Peer, written: &mut Vec<u8>) -> Result<(), Status> {
         let callers = self.0.callers.load();
         let caller = callers.find(peer);
+        // One that asks nothing, or does not read, costs as much as one question.
+        caller.spend(1)?;
         // Refused one by one its questions would cost more than answers.
         caller.may_ask_anything()?;
         let unreadable =
@@ -137,14 +139,13 @@ fn in_batch(answer: Result<api::AuthorizeResponse, Refusal>) -> api::BatchAuthor
 }
 
 impl Inner {
-    /// Whether a batch of so many questions is answered; it counts for the caller's quota.
+    /// Whether a batch of so many questions is answered; all but one, which its call was, count for the caller's quota.
     pub(super) fn admit(&self, caller: &Caller, count: usize) -> Result<(), Refusal> {
         let most = self.limits.batch_questions;
         if most < count {
             return Err(Refusal::TooMany { field: "questions", count, most });
         }
-        // One that asks nothing costs as much as one question.
-        caller.spend(count.max(1))
+        caller.spend_rest(count)
     }
 }
 

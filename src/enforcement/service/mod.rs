@@ -1,5 +1,6 @@
 //! The nine calls of `EnforcementService`, each a few lines: read, load, hand on, wrap.
 //!
+//! Each call that comes by a connection has counted for its caller's quota as one question before it was read.
 //! Not here: any rule, and any status (see `refusal`).
 
 mod alike;
@@ -247,7 +248,8 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<api::AuthorizeRequest>,
     ) -> Result<Response<api::AuthorizeResponse>, Status> {
-        let answer = self.with_caller(&request, |caller| self.0.answer(request.get_ref(), caller));
+        let answer = |caller: &Caller| self.0.answer_paid(request.get_ref(), caller, Ok(()));
+        let answer = self.with_caller(&request, answer);
         Ok(Response::new(answer?))
     }
 
@@ -271,8 +273,8 @@ impl EnforcementService for Enforcement {
         &self,
         request: Request<Streaming<api::StreamAuthorizeRequest>>,
     ) -> Result<Response<Self::StreamAuthorizeStream>, Status> {
-        // The first question is paid for here, so that a stream that asks nothing costs as much as one question.
-        self.with_caller(&request, |caller| caller.may_ask_anything().and_then(|()| caller.spend(1)))?;
+        self.with_caller(&request, Caller::may_ask_anything)?;
+        // A stream that asks nothing costs as much as one question.
         let mut is_paid = true;
         let service = self.clone();
         let drained = self.streams_end(&request).cancelled_owned();
@@ -352,7 +354,7 @@ impl EnforcementService for Enforcement {
         let hears = |failure: &SourceError, id: Option<&SubscriptionId>| {
             self.with_caller(&request, |caller| match id {
                 Some(id) => caller.hears(failure, id),
-                None => Some(failure.to_string()),
+                None => Some(caller.hears_of_all(failure)),
             })
         };
         Ok(Response::new(self.0.refreshed(&request.get_ref().subscription_id, hears).await?))
@@ -360,9 +362,8 @@ impl EnforcementService for Enforcement {
 
     async fn get_restriction_table(
         &self,
-        request: Request<api::GetRestrictionTableRequest>,
+        _request: Request<api::GetRestrictionTableRequest>,
     ) -> Result<Response<api::GetRestrictionTableResponse>, Status> {
-        self.with_caller(&request, |caller| caller.spend(1))?;
         Ok(Response::new(table::response()))
     }
 

@@ -19,7 +19,11 @@ use crate::{
         convert,
         refusal::Refusal,
     },
+    proto::health::health_server,
 };
+
+/// Where the restriction table is told.
+const TABLE: &str = "/esa.enforcement.v1.EnforcementService/GetRestrictionTable";
 
 impl Enforcement {
     /// From now on these are its callers, on connections that are open as well.
@@ -78,6 +82,16 @@ impl Enforcement {
         work(peer.map_or(callers.ourselves(), |peer| callers.find(peer)))
     }
 
+    /// Whether `peer` may make a call at `path`, as far as its head tells: who may ask nothing takes no place of those who
+    /// may, however long its call takes to arrive.
+    pub fn admit(&self, peer: &Peer, path: &str) -> Result<(), Status> {
+        let callers = self.0.callers.load();
+        if !callers.tells_apart() || is_for_anybody(path) {
+            return Ok(());
+        }
+        Ok(callers.find(peer).may_call()?)
+    }
+
     /// Takes one question from what `peer` may ask now.
     pub fn spend(&self, peer: &Peer) -> Result<(), Status> {
         Ok(self.with_peer(Some(peer), |caller| caller.spend(1))?)
@@ -92,7 +106,6 @@ impl Enforcement {
     ) -> Result<(), Refusal> {
         let id = convert::subscription_id(subscription_id)?;
         self.with_caller(request, |caller| {
-            caller.spend(1)?;
             caller.may(right)?;
             let Some(id) = &id else {
                 return match self.0.cache.load(None) {
@@ -111,4 +124,10 @@ impl Enforcement {
     pub(super) fn streams_end<T>(&self, request: &Request<T>) -> CancellationToken {
         request.extensions().get::<Peer>().map_or(&self.0.drain, Peer::streams_end).clone()
     }
+}
+
+/// Whether what is at `path` is told to anybody: health, the names of calls, the restriction table.
+fn is_for_anybody(path: &str) -> bool {
+    let service = path.strip_prefix('/').and_then(|path| path.split('/').next()).unwrap_or_default();
+    service == health_server::SERVICE_NAME || service.starts_with("grpc.reflection.") || path == TABLE
 }

@@ -92,6 +92,15 @@ impl Kind {
         }
     }
 
+    /// How long a message may be, where that is settled beforehand: what is asked of health, and by reflection, is a name.
+    pub(super) const fn longest_message(self) -> Option<usize> {
+        match self {
+            Self::HealthWatch | Self::Probe => Some(1 << 10),
+            Self::Reflection => Some(4 << 10),
+            Self::Call | Self::Page => None,
+        }
+    }
+
     /// The kind of a call at `path`; `other` if it has no room of its own.
     pub(super) fn of(path: &str, other: Self) -> Self {
         if let Some(call) = call_of(health_server::SERVICE_NAME, path) {

@@ -5,6 +5,7 @@
 //! A call that finds no place is refused at once instead of waiting: its caller has other sidecars, or a moment later,
 //! and what waits here would take memory and answer nobody sooner. Not here: counting (see `edge::room`).
 
+mod arrivals;
 mod kind;
 mod unread;
 
@@ -14,8 +15,9 @@ use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-pub(super) use self::kind::METRICS;
+pub(super) use self::{arrivals::Arrival, kind::METRICS};
 use self::{
+    arrivals::Arrivals,
     kind::Kind,
     unread::{Deadline, Unread},
 };
@@ -27,7 +29,7 @@ use crate::{
     config::Limits,
     edge::{
         clients::PerClient,
-        peer::{ClientKey, Peer},
+        peer::{ClientKey, OpenCall, Peer},
         room::{Full, Held, Room, Share, Size},
     },
 };
@@ -46,6 +48,7 @@ struct Inner {
     domain: &'static str,
     /// Those who are connected.
     clients: PerClient<Shares>,
+    arrivals: Arc<Arrivals>,
     tallied: Arc<Tallied>,
 }
 
@@ -54,6 +57,7 @@ struct Inner {
 pub(super) struct Shares {
     rooms: [Places<Share>; Kind::ALL.len()],
     unread: Unread,
+    arrivals: Arc<Arrivals>,
     other: Kind,
     tallied: Arc<Tallied>,
     domain: &'static str,
@@ -76,16 +80,27 @@ pub(super) struct Call {
     tallying: Option<Tallying>,
     /// By when its answer has to be read.
     deadline: Option<Box<Deadline>>,
+    /// Since it was known not to be whole.
+    arrival: Option<Arc<Arrival>>,
+    _open: OpenCall,
 }
 
 /// What is held of a call's messages in one direction.
 #[derive(Debug)]
 pub(super) struct Holding {
     held: Held,
-    domain: &'static str,
+    shares: Arc<Shares>,
+    kind: Kind,
     /// The key that says how much is held in all.
     key: &'static str,
 }
+
+/// The keys that say how much is held in all.
+const HELD_BYTES: &str = "limits.held_bytes";
+const AHEAD_BYTES: &str = "limits.ahead_bytes";
+
+/// How many calls that are not whole make room for one message at the most.
+const EVICTIONS: usize = 64;
 
 impl Rooms {
     /// Rooms for the calls of `domain`.
@@ -109,6 +124,7 @@ impl Rooms {
             other,
             domain,
             clients: PerClient::default(),
+            arrivals: Arc::default(),
             tallied: Arc::new(Tallied::new()),
         }))
     }
@@ -135,7 +151,7 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { rooms, limits, other, domain, tallied, clients: _ } = self;
+        let Self { rooms, limits, other, domain, tallied, arrivals, clients: _ } = self;
         let share = |kind: Kind| {
             let Places { held, ahead } = kind.of_all(rooms);
             Places {
@@ -146,6 +162,7 @@ impl Inner {
         Shares {
             rooms: Kind::ALL.map(share),
             unread: Unread::default(),
+            arrivals: Arc::clone(arrivals),
             other: *other,
             tallied: Arc::clone(tallied),
             domain,
@@ -156,22 +173,24 @@ impl Inner {
 impl Shares {
     /// A place for one more call of `peer`, if there is any.
     pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>, peer: &Peer) -> Result<Call, Full> {
-        let path = request.uri().path();
-        let tallying = speaks_grpc(request).then(|| Tallying::of(path));
-        let kind = Kind::of(path, self.other);
-        let mut call = self.enter_as(kind, tallying)?;
+        let tallying = Self::tallying(request);
+        let kind = Kind::of(request.uri().path(), self.other);
+        let mut call = self.enter_as(kind, tallying, peer)?;
         call.deadline = kind.read_within().map(|within| Box::new(self.unread.add(kind, peer, within)));
         Ok(call)
     }
 
     /// The same for a question at `path`.
-    pub(super) fn enter_to_ask(self: &Arc<Self>, path: &'static str) -> Result<Call, Full> {
-        self.enter_as(Kind::Call, Some(Tallying::of(path)))
+    pub(super) fn enter_to_ask(self: &Arc<Self>, path: &'static str, peer: &Peer) -> Result<Call, Full> {
+        self.enter_as(Kind::Call, Some(Tallying::of(path)), peer)
     }
 
-    fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>) -> Result<Call, Full> {
+    fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>, peer: &Peer) -> Result<Call, Full> {
         let places = &self.of(kind).held;
         let entered = places.enter().or_else(|full| {
+            if self.evict_oldest(kind, full) {
+                return places.enter();
+            }
             if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
                 return Err(full);
             }
@@ -182,7 +201,30 @@ impl Shares {
             tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
         }
-        Ok(Call { shares: Arc::clone(self), kind, tallying, deadline: None })
+        let (shares, _open) = (Arc::clone(self), peer.open_call());
+        Ok(Call { shares, kind, tallying, deadline: None, arrival: None, _open })
+    }
+
+    /// Ends the call that has been arriving for longest: of this client where its share is full, else of anybody.
+    fn evict_oldest(self: &Arc<Self>, kind: Kind, full: Full) -> bool {
+        let of = match full {
+            Full::Room(_) => None,
+            Full::Share(_) => Some(self),
+        };
+        self.arrivals.evict_oldest(kind, of)
+    }
+
+    /// What a call is told from whose head it is known that its caller may not make it: it takes no place.
+    pub(super) fn refused<B>(&self, request: &Request<B>, status: &Status) -> Response<Answer> {
+        if let Some(mut tallying) = Self::tallying(request) {
+            tallying.ended(status.code());
+            tallying.over(&self.tallied);
+        }
+        Answer::of_status(status)
+    }
+
+    fn tallying<B>(request: &Request<B>) -> Option<Tallying> {
+        speaks_grpc(request).then(|| Tallying::of(request.uri().path()))
     }
 
     const fn of(&self, kind: Kind) -> &Places<Share> {
@@ -221,6 +263,39 @@ impl Call {
         self.kind == Kind::Reflection
     }
 
+    /// Whether it asks once how a process is.
+    pub(super) fn is_probe(&self) -> bool {
+        self.kind == Kind::Probe
+    }
+
+    /// Whether it counts for the quota of its caller: health is answered to whoever asks, however often.
+    pub(super) fn counts_for_quota(&self) -> bool {
+        !matches!(self.kind, Kind::HealthWatch | Kind::Probe)
+    }
+
+    /// How long a message of it may be, where that is settled by what it asks.
+    pub(super) fn longest_message(&self) -> Option<usize> {
+        self.kind.longest_message()
+    }
+
+    /// Whether the whole of it is one message.
+    pub(super) fn is_one_message(&self) -> bool {
+        self.tallying.as_ref().is_none_or(Tallying::is_of_one_message)
+    }
+
+    /// It is not whole, and so much is `held` for it: until it is, it makes room for others.
+    pub(super) fn arrives(&mut self, held: Vec<Arc<Holding>>) -> Arc<Arrival> {
+        let new = || self.shares.arrivals.add(self.kind, &self.shares, held);
+        Arc::clone(self.arrival.get_or_insert_with(new))
+    }
+
+    /// What it is told when it made room for others.
+    pub(super) fn evicted(&self) -> Status {
+        let what = "the call had not arrived whole when its place was needed for another; send its message at once, or ask \
+                    again";
+        exhausted("TOO_MANY_CALLS", self.domain(), what.to_owned())
+    }
+
     /// Its answer begins.
     pub(super) fn answered(&self) {
         self.deadline.iter().for_each(|deadline| self.shares.unread.answered(deadline));
@@ -233,23 +308,28 @@ impl Call {
 
     /// Nothing yet, of what is said in it in one direction.
     pub(super) fn hold(&self) -> Holding {
-        self.holding(&self.shares.of(self.kind).held, "limits.held_bytes")
+        self.holding(&self.shares.of(self.kind).held, HELD_BYTES)
     }
 
     /// Nothing yet, of what it may send ahead of what is read of it.
     pub(super) fn hold_ahead(&self) -> Holding {
-        self.holding(&self.shares.of(self.kind).ahead, "limits.ahead_bytes")
+        self.holding(&self.shares.of(self.kind).ahead, AHEAD_BYTES)
     }
 
     fn holding(&self, share: &Share, key: &'static str) -> Holding {
-        Holding { held: share.hold(), domain: self.shares.domain, key }
+        Holding { held: share.hold(), shares: Arc::clone(&self.shares), kind: self.kind, key }
     }
 }
 
 impl Drop for Call {
     fn drop(&mut self) {
-        // One that was cut off has left already.
-        if self.deadline.as_ref().is_none_or(|deadline| self.shares.unread.remove(deadline)) {
+        // One that was cut off, or made room for another, has left already.
+        let is_evicted = self.arrival.as_ref().is_some_and(|arrival| {
+            arrival.arrived();
+            arrival.is_evicted()
+        });
+        let is_cut = self.deadline.as_ref().is_some_and(|deadline| !self.shares.unread.remove(deadline));
+        if !is_evicted && !is_cut {
             self.shares.of(self.kind).held.leave();
         }
         if let Some(tallying) = &mut self.tallying {
@@ -264,7 +344,28 @@ impl Drop for Call {
 impl Holding {
     /// From now on a message of `bytes` is held, in place of the one before.
     pub(super) fn set(&self, bytes: usize) -> Result<(), Status> {
-        let Err(full) = self.held.set(bytes) else { return Ok(()) };
+        let mut full = match self.held.set(bytes) {
+            Ok(()) => return Ok(()),
+            Err(full) => full,
+        };
+        for _ in 0..EVICTIONS {
+            if full.most() < bytes || !self.shares.evict_oldest(self.kind, full) {
+                break;
+            }
+            match self.held.set(bytes) {
+                Ok(()) => return Ok(()),
+                Err(still) => full = still,
+            }
+        }
+        Err(self.refusal(bytes, full))
+    }
+
+    /// Nothing is held any more.
+    fn release(&self) {
+        let _nothing_is_always_held = self.held.set(0);
+    }
+
+    fn refusal(&self, bytes: usize, full: Full) -> Status {
         let (what, key) = (format!("{bytes} bytes"), self.key);
         let what = match full {
             Full::Room(most) => format!(
@@ -276,7 +377,7 @@ impl Holding {
                  calls first, or raise `{key}` or `limits.caller_percent`"
             ),
         };
-        Err(exhausted("TOO_MANY_BYTES", self.domain, what))
+        exhausted("TOO_MANY_BYTES", self.shares.domain, what)
     }
 }
 
