@@ -551,6 +551,28 @@ async fn only_certificates_of_the_authority_that_are_not_revoked_are_believed() 
     sidecar.stop().await;
 }
 
+/// A path is looked for among all that is shown, by whoever comes, before anybody knows who it is.
+#[tokio::test]
+async fn a_caller_that_shows_more_certificates_than_a_chain_has_is_turned_away() {
+    let authority = Authority::new();
+    let sidecar = Guarded::over_tls(&authority, TABLE).await;
+    let mut shown = authority.issue("spiffe://example.org/authentication", 7);
+    let mut answered = Vec::new();
+    for _ in 0..6 {
+        let channel = sidecar.connect(&authority, Some(&shown)).await;
+        answered.push(match channel {
+            Some(channel) => {
+                let mut client = EnforcementServiceClient::new(channel);
+                client.authorize(question(Operation::EnableUsers)).await.is_ok()
+            }
+            None => false,
+        });
+        shown.certificate.push_str(&Authority::named("of the same name").pem());
+    }
+    assert_eq!(answered, [true, true, true, true, true, false]);
+    sidecar.stop().await;
+}
+
 #[tokio::test]
 async fn a_certificate_that_does_not_read_changes_nothing_and_one_that_is_renewed_counts() {
     let authority = Authority::new();

@@ -24,6 +24,7 @@ use super::{
     present::Present,
     refused,
     revocation::{self, List, Outlook},
+    short_chain::ShortChains,
     validity,
 };
 use crate::domain::Instant;
@@ -168,7 +169,7 @@ impl Contents {
             };
         }
         let verifier = builder.build().map_err(|error| TlsError::Trust(path.to_owned(), error))?;
-        Ok((verifier, outlook))
+        Ok((Arc::new(ShortChains(verifier)), outlook))
     }
 }
 

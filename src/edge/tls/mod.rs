@@ -10,6 +10,7 @@ mod pem;
 mod present;
 mod refused;
 mod revocation;
+mod short_chain;
 mod trust;
 mod validity;
 

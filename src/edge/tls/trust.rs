@@ -26,6 +26,7 @@ use super::{
     files::certificates,
     pem::{self, Kind},
     refused::in_certificate,
+    short_chain,
 };
 
 /// Whom a client believes, and who it says it is.
@@ -151,6 +152,7 @@ impl ServerCertVerifier for Authorities {
         ocsp_response: &[u8],
         now: UnixTime,
     ) -> Result<ServerCertVerified, rustls::Error> {
+        short_chain::check(intermediates)?;
         let now_believed = self.read().map_err(|error| OtherError(Arc::new(error)))?;
         now_believed.verify_server_cert(end_entity, intermediates, server_name, ocsp_response, now)
     }
