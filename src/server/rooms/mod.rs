@@ -6,6 +6,7 @@
 //! and what waits here would take memory and answer nobody sooner. Not here: counting (see `edge::room`).
 
 mod arrivals;
+mod holding;
 mod kind;
 mod unread;
 
@@ -15,7 +16,7 @@ use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-pub(super) use self::{arrivals::Arrival, kind::METRICS};
+pub(super) use self::{arrivals::Arrival, holding::Holding, kind::METRICS};
 use self::{
     arrivals::Arrivals,
     kind::Kind,
@@ -30,7 +31,7 @@ use crate::{
     edge::{
         clients::PerClient,
         peer::{ClientKey, OpenCall, Peer},
-        room::{Full, Held, Room, Share, Size},
+        room::{Full, Room, Share, Size},
     },
 };
 
@@ -85,21 +86,7 @@ pub(super) struct Call {
     _open: OpenCall,
 }
 
-/// What is held of a call's messages in one direction.
-#[derive(Debug)]
-pub(super) struct Holding {
-    held: Held,
-    shares: Arc<Shares>,
-    kind: Kind,
-    /// The key that says how much is held in all.
-    key: &'static str,
-}
-
-/// The keys that say how much is held in all.
-const HELD_BYTES: &str = "limits.held_bytes";
-const AHEAD_BYTES: &str = "limits.ahead_bytes";
-
-/// How many calls that are not whole make room for one message at the most.
+/// How many calls make room for another, or for one message, at the most.
 const EVICTIONS: usize = 64;
 
 impl Rooms {
@@ -187,16 +174,18 @@ impl Shares {
 
     fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>, peer: &Peer) -> Result<Call, Full> {
         let places = &self.of(kind).held;
-        let entered = places.enter().or_else(|full| {
-            if self.evict_oldest(kind, full) {
-                return places.enter();
+        let mut entered = places.enter();
+        // Others may take what is given up before this call does.
+        for _ in 0..EVICTIONS {
+            let Err(full) = entered else { break };
+            if !self.evict_oldest(kind, full) {
+                if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
+                    break;
+                }
+                places.leave();
             }
-            if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
-                return Err(full);
-            }
-            places.leave();
-            places.enter()
-        });
+            entered = places.enter();
+        }
         if let Err(full) = entered {
             tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
@@ -298,7 +287,15 @@ impl Call {
 
     /// Its answer begins.
     pub(super) fn answered(&self) {
-        self.deadline.iter().for_each(|deadline| self.shares.unread.answered(deadline));
+        let Self { shares, deadline, arrival, .. } = self;
+        arrival.iter().for_each(|arrival| arrival.arrived());
+        let is_evicted = arrival.as_ref().is_some_and(|arrival| arrival.is_evicted());
+        match deadline {
+            // Its place is another's already.
+            Some(deadline) if is_evicted => drop(shares.unread.remove(deadline)),
+            Some(deadline) => shares.unread.answered(deadline),
+            None => {}
+        }
     }
 
     /// It ended so.
@@ -308,16 +305,12 @@ impl Call {
 
     /// Nothing yet, of what is said in it in one direction.
     pub(super) fn hold(&self) -> Holding {
-        self.holding(&self.shares.of(self.kind).held, HELD_BYTES)
+        Holding::of_held(&self.shares, self.kind)
     }
 
     /// Nothing yet, of what it may send ahead of what is read of it.
     pub(super) fn hold_ahead(&self) -> Holding {
-        self.holding(&self.shares.of(self.kind).ahead, AHEAD_BYTES)
-    }
-
-    fn holding(&self, share: &Share, key: &'static str) -> Holding {
-        Holding { held: share.hold(), shares: Arc::clone(&self.shares), kind: self.kind, key }
+        Holding::of_ahead(&self.shares, self.kind)
     }
 }
 
@@ -338,46 +331,6 @@ impl Drop for Call {
             }
             tallying.over(&self.shares.tallied);
         }
-    }
-}
-
-impl Holding {
-    /// From now on a message of `bytes` is held, in place of the one before.
-    pub(super) fn set(&self, bytes: usize) -> Result<(), Status> {
-        let mut full = match self.held.set(bytes) {
-            Ok(()) => return Ok(()),
-            Err(full) => full,
-        };
-        for _ in 0..EVICTIONS {
-            if full.most() < bytes || !self.shares.evict_oldest(self.kind, full) {
-                break;
-            }
-            match self.held.set(bytes) {
-                Ok(()) => return Ok(()),
-                Err(still) => full = still,
-            }
-        }
-        Err(self.refusal(bytes, full))
-    }
-
-    /// Nothing is held any more.
-    fn release(&self) {
-        let _nothing_is_always_held = self.held.set(0);
-    }
-
-    fn refusal(&self, bytes: usize, full: Full) -> Status {
-        let (what, key) = (format!("{bytes} bytes"), self.key);
-        let what = match full {
-            Full::Room(most) => format!(
-                "room for {what} is too much beside what is held for other callers ({most} in all); ask again in a moment, \
-                 ask for less, or raise `{key}`"
-            ),
-            Full::Share(most) => format!(
-                "room for {what} is too much beside what is held for the same caller ({most} in all); end or read other \
-                 calls first, or raise `{key}` or `limits.caller_percent`"
-            ),
-        };
-        exhausted("TOO_MANY_BYTES", self.shares.domain, what)
     }
 }
 
