@@ -170,7 +170,7 @@ impl Outbox {
     /// Takes a report. It is on disk when this returns.
     pub async fn report(&self, report: Report) -> Result<Reported, NotKept> {
         let (answer, mut answered) = oneshot::channel();
-        self.0.waiting().push((report, answer));
+        self.0.wait(report, answer);
         let stopping = |_| NotKept("the sidecar is stopping".to_owned());
         tokio::select! {
             biased;
@@ -292,6 +292,15 @@ impl Inner {
         self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// One more report waits. Before there is room made for more of them those go that were taken back.
+    fn wait(&self, report: Report, answer: oneshot::Sender<Result<Reported, NotKept>>) {
+        let mut waiting = self.waiting();
+        if waiting.len() == waiting.capacity() {
+            waiting.retain(|(_, answer)| !answer.is_closed());
+        }
+        waiting.push((report, answer));
+    }
+
     fn due_in(&self, delay: Duration) {
         let then = Tick::now() + delay;
         self.due.send_if_modified(|due| {
@@ -311,8 +320,9 @@ impl Inner {
         {
             journal.append(&lines, || self.state().lines())?;
         }
+        // One by one: questions are answered in between.
+        lines.into_iter().for_each(|line| self.state().apply(line));
         let mut state = self.state();
-        lines.into_iter().for_each(|line| state.apply(line));
         match state.backlog_becomes() {
             Some(Backlog::Grown) => warn!(
                 waiting = state.waiting(),

@@ -2,7 +2,7 @@
 //!
 //! Not here: what becomes of them later (see `held`).
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use tokio::sync::OwnedMutexGuard;
 
@@ -13,14 +13,23 @@ use crate::{
     wire::usage::SmsId,
 };
 
+/// New SMS of the reports that are written together.
+#[derive(Debug, Default)]
+pub(super) struct Together {
+    sms: HashMap<SubscriptionId, HashSet<SmsId>>,
+    count: usize,
+}
+
 impl Inner {
     /// Writes every report that waits, together, and answers them.
     pub(super) fn write_waiting(&self, mut medium: OwnedMutexGuard<Medium>) {
-        let waiting = std::mem::take(&mut *self.waiting());
+        let mut waiting = std::mem::take(&mut *self.waiting());
+        // Nobody was told that these are kept.
+        waiting.retain(|(_, answer)| !answer.is_closed());
         if waiting.is_empty() {
             return;
         }
-        let mut together = HashSet::new();
+        let mut together = Together::default();
         let (mut lines, mut answers) = (Vec::new(), Vec::new());
         // Whether an id is known is only known once the disk was read.
         let mut written = self.read(&mut medium);
@@ -54,21 +63,22 @@ impl Inner {
     pub(super) fn line(
         &self,
         report: Report,
-        together: &mut HashSet<(SubscriptionId, SmsId)>,
+        together: &mut Together,
     ) -> Result<(Option<Line>, Reported), NotKept> {
         let Report { id, counted, sms, delay } = report;
         let mut state = self.state();
         let all = u32::try_from(sms.len()).unwrap_or(u32::MAX);
-        let is_new =
-            |sms: &SmsSent| !state.knows(id, sms.id.as_str()) && together.insert((id, sms.id.clone()));
+        let own = together.sms.entry(id).or_default();
+        let is_new = |sms: &SmsSent| !state.knows(id, sms.id.as_str()) && own.insert(sms.id.clone());
         let sms: Vec<SmsSent> = sms.into_iter().filter(is_new).collect();
-        let of_own = together.iter().filter(|(other, _)| *other == id).count();
-        if delay.is_some() && !sms.is_empty() && !state.takes(id, of_own, together.len()) {
+        let all_together = together.count + sms.len();
+        if delay.is_some() && !sms.is_empty() && !state.takes(id, own.len(), all_together) {
             for sms in sms {
-                together.remove(&(id, sms.id));
+                own.remove(&sms.id);
             }
             return Err(NotKept::too_many(id, state.waiting()));
         }
+        together.count = all_together;
         let new = u32::try_from(sms.len()).unwrap_or(u32::MAX);
         let reported = Reported { counted: new, repeated: all.saturating_sub(new) };
         let line = match delay {

@@ -1,6 +1,6 @@
 //! Nothing that was reported is lost, and nothing counts twice.
 
-use std::collections::HashSet;
+use futures_util::FutureExt as _;
 
 use super::*;
 use crate::{
@@ -168,6 +168,28 @@ async fn reports_that_come_together_are_all_answered_and_count_each_id_once() {
     assert_eq!(Outbox::open(folder.path().to_owned(), remembering(10)).unknown_to_source(id()), 100);
 }
 
+/// Nobody was told that it is kept, and whoever takes reports back by the thousand fills no memory.
+#[tokio::test]
+async fn a_report_that_is_taken_back_before_it_is_written_keeps_no_room_and_does_not_count() {
+    let outbox = Outbox::in_memory(remembering(100));
+    let disk = Arc::clone(&outbox.0.medium).lock_owned().await;
+    for number in 0..10_000 {
+        let taken_back = outbox.report(sms(&[&number.to_string()]));
+        assert!(taken_back.now_or_never().is_none());
+    }
+    assert!(outbox.0.waiting().capacity() < 100);
+    let kept = tokio::spawn({
+        let outbox = outbox.clone();
+        async move { outbox.report(sms(&["kept"])).await }
+    });
+    while outbox.0.waiting().iter().all(|(_, answer)| answer.is_closed()) {
+        tokio::task::yield_now().await;
+    }
+    drop(disk);
+    assert_eq!(kept.await.unwrap(), reported(1, 0));
+    assert_eq!(ids(&handed(&outbox)), ["kept"]);
+}
+
 #[tokio::test]
 async fn a_report_the_disk_refuses_is_refused_and_counts_when_it_is_repeated() {
     let folder = tempfile::tempdir().unwrap();
@@ -206,7 +228,7 @@ async fn a_report_of_more_sms_than_may_wait_is_refused_whole_and_counts_once_the
     assert!(refused.contains("2 SMS wait") && refused.contains("refresh.usage_waiting"), "{refused}");
     assert_eq!(outbox.unknown_to_source(id()), 4, "none of it counts");
     // What is refused of reports that are written together is new to those after it.
-    let mut together = HashSet::new();
+    let mut together = reports::Together::default();
     assert!(outbox.0.line(sms(&["c", "d"]), &mut together).is_err());
     assert_eq!(outbox.0.line(sms(&["c"]), &mut together).map(|(_, reported)| reported), reported(1, 0));
     assert_eq!(outbox.report(sms(&["c"])).await, reported(1, 0));
