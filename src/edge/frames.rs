@@ -11,7 +11,9 @@ const MOST_PADDING: usize = 256;
 const DATA: u8 = 0;
 const HEADERS: u8 = 1;
 const RST_STREAM: u8 = 3;
+const SETTINGS: u8 = 4;
 const CONTINUATION: u8 = 9;
+const ACK: u8 = 1;
 const END_STREAM: u8 = 1;
 const PADDED: u8 = 8;
 
@@ -34,7 +36,8 @@ pub(super) struct Frame {
     pub(super) length: usize,
     pub(super) kind: u8,
     pub(super) flags: u8,
-    pub(super) stream: u32,
+    /// As it is written.
+    stream: [u8; 4],
 }
 
 impl Frames {
@@ -46,7 +49,6 @@ impl Frames {
         let [a, b, c, kind, flags, stream @ ..] = self.next_head(bytes)?;
         let length = usize::try_from(u32::from_be_bytes([0, a, b, c])).unwrap_or(usize::MAX);
         self.rest = length;
-        let stream = u32::from_be_bytes(stream) & !RESERVED;
         Some(Frame { length, kind, flags, stream })
     }
 
@@ -70,6 +72,11 @@ impl Frames {
 }
 
 impl Frame {
+    /// The number of its stream.
+    pub(super) const fn stream(self) -> u32 {
+        u32::from_be_bytes(self.stream) & !RESERVED
+    }
+
     /// How much of what is in it is beside calls.
     pub(super) fn overhead(self) -> usize {
         match self.kind {
@@ -84,18 +91,37 @@ impl Frame {
         self.kind == HEADERS || (self.kind == DATA && 0 < self.length)
     }
 
+    /// Whether it is of what a call or an answer says.
+    pub(super) const fn is_of_data(self) -> bool {
+        self.kind == DATA
+    }
+
     /// Whether it may begin a stream.
     pub(super) const fn is_of_headers(self) -> bool {
         self.kind == HEADERS
     }
 
+    /// Whether each stream that is open is looked at because of it.
+    pub(super) const fn is_of_all_streams(self) -> bool {
+        self.kind == SETTINGS && self.flags & ACK == 0
+    }
+
     /// Whether nothing follows on its stream from whoever sends it.
     pub(super) const fn ends_stream(self) -> bool {
-        self.kind == RST_STREAM || (matches!(self.kind, DATA | HEADERS) && self.flags & END_STREAM != 0)
+        self.kind == RST_STREAM
+            || (self.flags & END_STREAM != 0 && (self.kind == HEADERS || self.kind == DATA))
     }
 
     /// Whether its stream is given up.
     pub(super) const fn resets_stream(self) -> bool {
         self.kind == RST_STREAM
+    }
+}
+
+#[cfg(test)]
+impl Frame {
+    /// One of this kind with these flags.
+    pub(super) const fn of(kind: u8, flags: u8, stream: u32) -> Self {
+        Self { length: 1, kind, flags, stream: stream.to_be_bytes() }
     }
 }

@@ -95,7 +95,9 @@ impl Pace {
     /// These bytes were written.
     pub(super) fn wrote(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.answered.next(&mut bytes) {
-            self.streams.wrote(frame);
+            if frame.ends_stream() {
+                self.streams.end(frame);
+            }
             if frame.is_of_an_answer() {
                 self.owed = self.owed.saturating_sub(FOR_AN_ANSWER);
             }
@@ -105,7 +107,13 @@ impl Pace {
     /// These bytes were read.
     pub(super) fn read(&mut self, mut bytes: &[u8]) {
         while let Some(frame) = self.said.next(&mut bytes) {
-            self.streams.read(frame);
+            if !frame.is_of_data() {
+                self.streams.read(frame);
+                // Settings are worked through for each stream.
+                if frame.is_of_all_streams() {
+                    self.owed = self.owed.saturating_add(HEAD * self.streams.count());
+                }
+            }
             self.owed = self.owed.saturating_add(HEAD + frame.overhead());
         }
         if self.owed <= self.overhead {

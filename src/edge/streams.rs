@@ -5,9 +5,7 @@
 //! the other end. One that takes a byte at a time (`SETTINGS_INITIAL_WINDOW_SIZE`), or reads nothing, would have answers
 //! wait that nobody counts. Not here: where frames begin (see `overhead`).
 
-use std::{
-    collections::VecDeque, future::Future as _, io, pin::Pin, sync::Arc, task::Context, time::Duration,
-};
+use std::{future::Future as _, io, pin::Pin, sync::Arc, task::Context, time::Duration};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
@@ -24,8 +22,8 @@ pub struct OpenCall(#[expect(dead_code, reason = "it is counted")] OpenCalls);
 /// The streams that are open on a connection.
 #[derive(Debug)]
 pub(super) struct Streams {
-    /// By number, the oldest first.
-    open: VecDeque<u32>,
+    /// By number, in any order: there are few at a time, and each costs every call.
+    open: Vec<u32>,
     newest: u32,
     calls: OpenCalls,
     /// Since when more answers wait to be sent than may.
@@ -56,33 +54,41 @@ impl OpenCalls {
 impl Streams {
     /// None yet, of a connection with these calls.
     pub(super) fn of(calls: OpenCalls) -> Self {
-        Self { open: VecDeque::new(), newest: 0, calls, waiting_since: None, timer: None }
+        Self { open: Vec::new(), newest: 0, calls, waiting_since: None, timer: None }
+    }
+
+    /// How many there are.
+    pub(super) fn count(&self) -> usize {
+        self.open.len()
     }
 
     /// This was read.
     pub(super) fn read(&mut self, frame: Frame) {
         if frame.resets_stream() {
-            self.close(frame.stream);
-        } else if frame.is_of_headers() && self.newest < frame.stream {
-            self.newest = frame.stream;
-            self.open.push_back(frame.stream);
-        }
-    }
-
-    /// This was written.
-    pub(super) fn wrote(&mut self, frame: Frame) {
-        if frame.ends_stream() {
-            self.close(frame.stream);
-            if !self.has_too_many_unsent() {
-                self.waiting_since = None;
+            self.close(frame.stream());
+        } else if frame.is_of_headers() {
+            let stream = frame.stream();
+            // Trailers begin no stream.
+            if self.newest < stream {
+                self.newest = stream;
+                self.open.push(stream);
             }
         }
     }
 
+    /// This was written, and ends its stream.
+    pub(super) fn end(&mut self, frame: Frame) {
+        self.close(frame.stream());
+        if self.waiting_since.is_some() && !self.has_too_many_unsent() {
+            self.waiting_since = None;
+        }
+    }
+
     fn close(&mut self, stream: u32) {
-        // Most end in the order in which they began.
-        if let Some(position) = self.open.iter().position(|open| *open == stream) {
-            self.open.remove(position);
+        if self.open.last() == Some(&stream) {
+            self.open.pop();
+        } else if let Some(position) = self.open.iter().position(|open| *open == stream) {
+            self.open.swap_remove(position);
         }
     }
 
@@ -117,7 +123,7 @@ mod tests {
 
     /// HEADERS, DATA and RST_STREAM, by kind.
     fn frame(kind: u8, flags: u8, stream: u32) -> Frame {
-        Frame { length: 1, kind, flags, stream }
+        Frame::of(kind, flags, stream)
     }
 
     fn is_too_late(streams: &mut Streams) -> bool {
@@ -136,8 +142,7 @@ mod tests {
         }
         // They are answered, and nothing leaves but a head and a part.
         drop(open);
-        streams.wrote(frame(1, 4, 1));
-        streams.wrote(frame(0, 0, 1));
+        assert!(![frame(1, 4, 1), frame(0, 0, 1)].into_iter().any(Frame::ends_stream));
         assert!(!is_too_late(&mut streams));
         tokio::time::advance(PATIENCE - Duration::from_millis(1)).await;
         assert!(!is_too_late(&mut streams));
@@ -157,8 +162,8 @@ mod tests {
             for stream in (0..50).map(|one| 2 * (50 * number + one) + 1) {
                 // The last words of an answer, a reset of ours, one of theirs; trailers of theirs begin nothing.
                 match stream % 3 {
-                    0 => streams.wrote(frame(1, 5, stream)),
-                    1 => streams.wrote(frame(3, 0, stream)),
+                    0 => streams.end(frame(1, 5, stream)),
+                    1 => streams.end(frame(3, 0, stream)),
                     _ => streams.read(frame(3, 0, stream)),
                 }
                 streams.read(frame(1, 5, stream));

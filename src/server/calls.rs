@@ -138,7 +138,9 @@ impl Service<Request<Incoming>> for Calls {
 
     fn call(&self, request: Request<Incoming>) -> Answering {
         let question = self.desk.as_ref().zip(question::kind_of(&request));
-        if let Some(desk) = &self.desk
+        // Of a question it is looked at when it does not arrive at once.
+        if question.is_none()
+            && let Some(desk) = &self.desk
             && let Err(refused) = desk.enforcement.admit(&self.peer, request.uri().path())
         {
             let refused = self.shares.refused(&request, &refused);

@@ -121,11 +121,13 @@ impl Messages {
 
     /// Another message begins.
     fn begin(&mut self) -> Result<(), Status> {
-        if let Some(longest) = self.longest.filter(|longest| *longest < self.left) {
+        if let Some(longest) = self.longest
+            && longest < self.left
+        {
             return Err(Status::out_of_range(format!("the message has more than {longest} bytes")));
         }
-        if !std::mem::take(&mut self.is_first)
-            && let Some(desk) = &self.desk
+        if let Some(desk) = &self.desk
+            && !std::mem::take(&mut self.is_first)
         {
             desk.spend()?;
         }
@@ -144,7 +146,9 @@ impl Body for Messages {
         let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
-            if let Err(refused) = frame.data_ref().map_or(Ok(()), |data| self.count(data)) {
+            if let Some(data) = frame.data_ref()
+                && let Err(refused) = self.count(data)
+            {
                 return Err(self.fault.get_or_init(|| refused).clone());
             }
             if self.body.is_end_stream() {

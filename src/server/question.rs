@@ -28,6 +28,9 @@ use crate::{
     config::Limits, edge::peer::Peer, enforcement::Enforcement, proto::enforcement::AuthorizeRequest,
 };
 
+const AUTHORIZE: &str = "/esa.enforcement.v1.EnforcementService/Authorize";
+const BATCH: &str = "/esa.enforcement.v1.EnforcementService/BatchAuthorize";
+
 /// What is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Kind {
@@ -79,8 +82,11 @@ enum Read {
 
 /// What a request asks, in the form that every client sends; the routes take any other.
 pub(super) fn kind_of(request: &Request<Incoming>) -> Option<Kind> {
-    let path = request.uri().path();
-    let kind = [Kind::One, Kind::Batch].into_iter().find(|kind| kind.path() == path)?;
+    let kind = match request.uri().path() {
+        AUTHORIZE => Kind::One,
+        BATCH => Kind::Batch,
+        _ => return None,
+    };
     let headers = request.headers();
     let usual = request.method() == hyper::Method::POST
         && headers
@@ -94,8 +100,8 @@ impl Kind {
     /// Where it is asked.
     pub(super) const fn path(self) -> &'static str {
         match self {
-            Self::One => "/esa.enforcement.v1.EnforcementService/Authorize",
-            Self::Batch => "/esa.enforcement.v1.EnforcementService/BatchAuthorize",
+            Self::One => AUTHORIZE,
+            Self::Batch => BATCH,
         }
     }
 }
@@ -114,7 +120,7 @@ impl Question {
     ) -> Poll<Response<Answer>> {
         let whole = match self.poll_whole(context, desk.enforcement.limits()) {
             Poll::Ready(whole) => whole,
-            Poll::Pending => Err(ready!(self.poll_late(context, desk.timeout, call))),
+            Poll::Pending => Err(ready!(self.poll_late(context, desk, call))),
         };
         if let Some(late) = &self.late {
             late.arrival.arrived();
@@ -167,7 +173,13 @@ impl Question {
     }
 
     /// Ready when it takes too long, or too much.
-    fn poll_late(&mut self, context: &mut Context<'_>, timeout: Duration, call: &mut Call) -> Poll<Status> {
+    fn poll_late(&mut self, context: &mut Context<'_>, desk: &Desk, call: &mut Call) -> Poll<Status> {
+        let timeout = desk.timeout;
+        if self.late.is_none()
+            && let Err(refused) = desk.enforcement.admit(&desk.peer, self.kind.path())
+        {
+            return Poll::Ready(refused);
+        }
         let late = self.late.get_or_insert_with(|| Box::new(Late::new(timeout, call)));
         if late.evicted.as_mut().poll(context).is_ready() {
             return Poll::Ready(call.evicted());

@@ -174,24 +174,33 @@ impl Shares {
 
     fn enter_as(self: &Arc<Self>, kind: Kind, tallying: Option<Tallying>, peer: &Peer) -> Result<Call, Full> {
         let places = &self.of(kind).held;
-        let mut entered = places.enter();
+        if let Err(full) = places.enter()
+            && let Err(full) = self.enter_for_another(kind, full)
+        {
+            tallying.iter().for_each(|call| self.tallied.shed(call));
+            return Err(full);
+        }
+        let (shares, _open) = (Arc::clone(self), peer.open_call());
+        Ok(Call { shares, kind, tallying, deadline: None, arrival: None, _open })
+    }
+
+    /// Enters where it is `full`, in place of a call that is not whole, or whose answer nobody reads.
+    fn enter_for_another(self: &Arc<Self>, kind: Kind, mut full: Full) -> Result<(), Full> {
+        let places = &self.of(kind).held;
         // Others may take what is given up before this call does.
         for _ in 0..EVICTIONS {
-            let Err(full) = entered else { break };
             if !self.evict_oldest(kind, full) {
                 if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
                     break;
                 }
                 places.leave();
             }
-            entered = places.enter();
+            match places.enter() {
+                Ok(()) => return Ok(()),
+                Err(still) => full = still,
+            }
         }
-        if let Err(full) = entered {
-            tallying.iter().for_each(|call| self.tallied.shed(call));
-            return Err(full);
-        }
-        let (shares, _open) = (Arc::clone(self), peer.open_call());
-        Ok(Call { shares, kind, tallying, deadline: None, arrival: None, _open })
+        Err(full)
     }
 
     /// Ends the call that has been arriving for longest: of this client where its share is full, else of anybody.
@@ -287,14 +296,17 @@ impl Call {
 
     /// Its answer begins.
     pub(super) fn answered(&self) {
-        let Self { shares, deadline, arrival, .. } = self;
-        arrival.iter().for_each(|arrival| arrival.arrived());
-        let is_evicted = arrival.as_ref().is_some_and(|arrival| arrival.is_evicted());
-        match deadline {
+        let mut is_evicted = false;
+        if let Some(arrival) = &self.arrival {
+            arrival.arrived();
+            is_evicted = arrival.is_evicted();
+        }
+        let Some(deadline) = &self.deadline else { return };
+        if is_evicted {
             // Its place is another's already.
-            Some(deadline) if is_evicted => drop(shares.unread.remove(deadline)),
-            Some(deadline) => shares.unread.answered(deadline),
-            None => {}
+            self.shares.unread.remove(deadline);
+        } else {
+            self.shares.unread.answered(deadline);
         }
     }
 
@@ -317,12 +329,15 @@ impl Call {
 impl Drop for Call {
     fn drop(&mut self) {
         // One that was cut off, or made room for another, has left already.
-        let is_evicted = self.arrival.as_ref().is_some_and(|arrival| {
+        let mut has_place = true;
+        if let Some(arrival) = &self.arrival {
             arrival.arrived();
-            arrival.is_evicted()
-        });
-        let is_cut = self.deadline.as_ref().is_some_and(|deadline| !self.shares.unread.remove(deadline));
-        if !is_evicted && !is_cut {
+            has_place = !arrival.is_evicted();
+        }
+        if let Some(deadline) = &self.deadline {
+            has_place &= self.shares.unread.remove(deadline);
+        }
+        if has_place {
             self.shares.of(self.kind).held.leave();
         }
         if let Some(tallying) = &mut self.tallying {
