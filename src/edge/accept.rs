@@ -155,8 +155,14 @@ where
                 let acceptor = self.clone();
                 connections.spawn(async move {
                     let left = place.left();
-                    let ended = left.run_until_cancelled(pin!(acceptor.serve(io, origin, &place))).await;
-                    let ended = ended.unwrap_or_else(|| Err("it made room for another connection".into()));
+                    let ended =
+                        left.run_until_cancelled(pin!(acceptor.clone().serve(io, origin, &place))).await;
+                    let ended = ended.unwrap_or_else(|| {
+                        if !place.has_spoken() {
+                            acceptor.tallied.lose(Loss::Silent);
+                        }
+                        Err("it made room for another connection".into())
+                    });
                     if let Err(error) = ended {
                         debug!(%origin, "a connection ended early: {}", in_full(&*error));
                     }

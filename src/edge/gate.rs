@@ -4,7 +4,10 @@
 
 use std::{
     collections::{BTreeMap, HashMap, VecDeque},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
 };
 
 use tokio_util::sync::CancellationToken;
@@ -46,6 +49,7 @@ pub(super) struct Place {
     number: u64,
     /// Cancelled while the gate is locked, and its place is free then.
     left: CancellationToken,
+    has_spoken: AtomicBool,
 }
 
 /// Why a connection is not taken.
@@ -92,7 +96,7 @@ impl Gate {
         let of_peer = open.of_peer.entry(peer).or_default();
         of_peer.count += 1;
         of_peer.by_age.extend(self.ends_oldest.then(|| (number, left.clone())));
-        Ok(Place { gate: Arc::clone(self), origin: peer, number, left })
+        Ok(Place { gate: Arc::clone(self), origin: peer, number, left, has_spoken: AtomicBool::new(false) })
     }
 
     /// How many are open.
@@ -145,7 +149,13 @@ impl Open {
 impl Place {
     /// Its connection has come to speak: it makes room for no other as long as it is open, but where the oldest does.
     pub(super) fn speaks(&self) {
+        self.has_spoken.store(true, Ordering::Relaxed);
         self.open().silent.remove(&self.number);
+    }
+
+    /// Whether it has come to speak.
+    pub(super) fn has_spoken(&self) -> bool {
+        self.has_spoken.load(Ordering::Relaxed)
     }
 
     /// Cancelled when the connection is to make room for another.

@@ -331,12 +331,22 @@ def test_each_question_that_a_caller_may_not_ask_counts_however_it_was_asked(pro
 def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
     with serve(facts(time.time_ns()), LIMITS__CONNECTIONS_PER_PEER="2") as client:
         address = client.sidecar.probes
-        taken = value(address, "connections_total", listener="enforcement")
         host, port = client.sidecar.enforcement.rsplit(":", 1)
-        opened = [socket.create_connection((host, int(port))) for _ in range(3)]
+
+        def lost(reason):
+            return value(address, "connections_lost_total", listener="enforcement", reason=reason)
+
+        taken = value(address, "connections_total", listener="enforcement")
+        silent = [socket.create_connection((host, int(port))) for _ in range(2)]
+        # Where it is full the one that has been silent for longest makes room.
+        eventually(lambda: lost("silent") == 1)
+        assert lost("peer_full") == 0
+        silent[1].sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
+        silent[1].recv(9)
+        opened = silent + [socket.create_connection((host, int(port))) for _ in range(2)]
         try:
-            eventually(lambda: value(address, "connections_lost_total", listener="enforcement", reason="peer_full") == 2)
-            assert value(address, "connections_total", listener="enforcement") == taken + 1
+            eventually(lambda: lost("peer_full") == 2)
+            assert value(address, "connections_total", listener="enforcement") == taken + 2
             assert value(address, "connections_open", listener="enforcement") == 2
         finally:
             for connection in opened:
