@@ -70,6 +70,28 @@ impl Limits {
         (whole.saturating_mul(self.caller_percent) / 100).max(1)
     }
 
+    /// Finds what leaves no room for a single call.
+    pub(super) fn check_together(&self, reader: &mut Reader) {
+        let Self { held_bytes, ahead_bytes, request_bytes, bounds, .. } = self;
+        let window = bounds.stream_window_bytes;
+        for (key, whole, one, what) in [
+            ("limits.held_bytes", *held_bytes, *request_bytes, "the longest message (`limits.request_bytes`"),
+            (
+                "limits.ahead_bytes",
+                *ahead_bytes,
+                usize::try_from(window).unwrap_or(usize::MAX),
+                "one call may send ahead (`limits.stream_window_bytes`",
+            ),
+        ] {
+            if self.share(whole) < one {
+                let what = format!(
+                    "a caller's share of it is less than {what}, {one}); raise it, or `limits.caller_percent`"
+                );
+                reader.fault(key, what);
+            }
+        }
+    }
+
     pub(super) fn read(reader: &mut Reader) -> Self {
         Self {
             batch_questions: reader.number("limits.batch_questions", 1_000, 1..=100_000),

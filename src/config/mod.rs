@@ -216,14 +216,7 @@ impl Config {
             let what = "facts come from one source: leave out `file.path`, or these".to_owned();
             reader.fault("licensing.urls", what);
         }
-        let Limits { held_bytes, request_bytes, .. } = self.limits;
-        if self.limits.share(held_bytes) < request_bytes {
-            let what = format!(
-                "a caller's share of it is less than the longest message (`limits.request_bytes`, {request_bytes}); raise \
-                 it, or `limits.caller_percent`"
-            );
-            reader.fault("limits.held_bytes", what);
-        }
+        self.limits.check_together(reader);
         let Staleness { unavailable_after, operations, .. } = &self.staleness;
         let bounds = operations.iter().map(|(name, age)| (format!("staleness.operations.{name}"), *age));
         let bounds =

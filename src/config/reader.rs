@@ -234,6 +234,14 @@ impl Reader {
         if inside_known {
             return;
         }
+        if key.contains('"') {
+            let unquoted = key.replace('"', "");
+            let what = format!(
+                "a name in quotes is one name, dots and all, and there is no such key; write `{unquoted}`"
+            );
+            self.fault(key, what);
+            return;
+        }
         let nearest = self
             .known
             .iter()
@@ -317,10 +325,11 @@ fn merged(mut into: Dict, more: Dict) -> Dict {
     into
 }
 
-/// Dotted paths of everything that is set.
+/// Dotted paths of everything that is set. A name with a dot in it stands in quotes, as it does in TOML: it is no path.
 fn leaves(dict: &Dict, under: &str) -> Vec<String> {
     let mut paths = Vec::new();
     for (key, value) in dict {
+        let key = if key.contains('.') { &format!("\"{key}\"") } else { key };
         let path = if under.is_empty() { key.clone() } else { format!("{under}.{key}") };
         match value.as_dict() {
             Some(dict) => paths.extend(leaves(dict, &path)),

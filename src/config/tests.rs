@@ -219,3 +219,36 @@ fn what_toml_has_as_a_number_and_the_environment_as_a_text_reads_the_same() {
     assert_eq!(read("[log]\nqueue = '16'").log.queue, 16);
     assert_eq!(read("[refresh]\ninterval = '1m'").refresh.interval, Duration::from_mins(1));
 }
+
+#[test]
+fn what_is_set_under_a_name_in_quotes_is_told_to_be_no_key() {
+    for (toml, what) in [
+        ("\"staleness.unavailable_after\" = '1h'", "write `staleness.unavailable_after`"),
+        ("\"tls.client_ca\" = 'k'", "write `tls.client_ca`"),
+        ("[limits]\n\"calls.x\" = 5", "write `limits.calls.x`"),
+        ("[\"log.format\"]\nx = 1", "write `log.format.x`"),
+        (
+            "[staleness]\n\"operations.provision_users\" = '1h'",
+            "write `staleness.operations.provision_users`",
+        ),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), toml).unwrap();
+        let faults = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap_err().to_string();
+        assert!(faults.contains(what) && faults.contains("in quotes"), "{toml}: {faults}");
+    }
+}
+
+#[test]
+fn limits_that_leave_no_room_for_one_call_are_told_of() {
+    for (toml, key) in [
+        ("ahead_bytes = 1048576\nstream_window_bytes = 16777216", "limits.ahead_bytes"),
+        ("ahead_bytes = 1048576\ncaller_percent = 1", "limits.ahead_bytes"),
+        ("held_bytes = 1048576\nrequest_bytes = 1048576", "limits.held_bytes"),
+    ] {
+        let file = tempfile::NamedTempFile::new().unwrap();
+        std::fs::write(file.path(), format!("[limits]\n{toml}")).unwrap();
+        let faults = Config::read(Some(file.path().to_owned()), Vec::new()).unwrap_err();
+        assert!(faults.0.iter().any(|fault| fault.key == key), "{toml}: {faults}");
+    }
+}
