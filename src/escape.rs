@@ -83,7 +83,8 @@ pub fn escape_json(json: &str) -> Cow<'_, str> {
     })
 }
 
-/// Lines that were laid out here: line feeds, tabs and colors stay, everything else that is not plain is escaped.
+/// Lines that were laid out here: line feeds, tabs and our own colors stay, everything else that is not plain is escaped.
+/// Text from elsewhere has no lines of its own in them: it was escaped where it was put in.
 #[must_use]
 pub fn escape_layout(text: &str) -> Cow<'_, str> {
     let is_kept = |character| matches!(character, '\n' | '\t') || is_plain(character);
@@ -105,11 +106,13 @@ pub fn escape_layout(text: &str) -> Cow<'_, str> {
     Cow::Owned(escaped)
 }
 
-/// The length of the sequence that sets a color, if `text` begins with one.
+/// What colors are set by here: none hides what is written, or shows it as what it is not.
+const COLORS: [&str; 10] = ["0", "1", "31", "32", "33", "39", "38;5;9", "38;5;10", "38;5;11", "38;5;208"];
+
+/// The length of the sequence that sets one of our colors, if `text` begins with one.
 fn color(text: &str) -> Option<usize> {
-    let parameters = text.strip_prefix("\u{1b}[")?;
-    let end = parameters.find(|character: char| !(character.is_ascii_digit() || character == ';'))?;
-    parameters.get(end..)?.starts_with('m').then_some("\u{1b}[".len() + end + 1)
+    let (parameters, _) = text.strip_prefix("\u{1b}[")?.split_once('m')?;
+    COLORS.contains(&parameters).then_some("\u{1b}[m".len() + parameters.len())
 }
 
 fn replaced(text: &str, is_kept: impl Fn(char) -> bool, replace: impl Fn(char, &mut String)) -> Cow<'_, str> {
@@ -220,6 +223,11 @@ mod tests {
             ("\u{1b}", "\\u{1b}"),
             ("\u{1b}[1", "\\u{1b}[1"),
             ("\u{1b}[?25l", "\\u{1b}[?25l"),
+            // Nobody here hides, inverts or blackens anything.
+            ("\u{1b}[8mhidden", "\\u{1b}[8mhidden"),
+            ("\u{1b}[7m", "\\u{1b}[7m"),
+            ("\u{1b}[30;40m", "\\u{1b}[30;40m"),
+            ("\u{1b}[1;8m", "\\u{1b}[1;8m"),
             ("a\rb\u{9b}2J", "a\\rb\\u{9b}2J"),
         ] {
             assert_eq!(escape_layout(text), escaped);

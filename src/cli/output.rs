@@ -145,3 +145,26 @@ pub(super) const fn state_title(state: SubscriptionState) -> &'static str {
         SubscriptionState::NotActivated => "Not activated",
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_color_that_is_used_here_comes_through() {
+        let mut table = table(&["one"]);
+        table.enforce_styling();
+        for color in [Color::Green, Color::Red, Color::Yellow, Color::AnsiValue(208)] {
+            table.add_row([Cell::new("cell").fg(color)]);
+        }
+        let (red, yellow) = (AnsiColor::Red.on_default(), AnsiColor::Yellow.on_default());
+        let text = format!("{table}\n{red}red{red:#} {yellow}yellow{yellow:#}\n");
+        assert!(text.contains("\u{1b}[38;5;208m"), "{text}");
+        assert_eq!(escape_layout(&text), text);
+        for state in [SubscriptionState::Ok, SubscriptionState::Warning, SubscriptionState::Disabled] {
+            let style = state_style(state);
+            let text = format!("{style}state{style:#}");
+            assert_eq!(escape_layout(&text), text);
+        }
+    }
+}

@@ -128,7 +128,7 @@ fn pending_usage(pending: &api::PendingUsage) -> String {
         );
     }
     if !text.is_empty() {
-        let _ = writeln!(text, "  {reason}\n");
+        let _ = writeln!(text, "  {}\n", escape_and_shorten(reason));
     }
     text
 }
@@ -172,4 +172,33 @@ fn timeline(turns: &[api::Turn]) -> String {
         let _ = writeln!(text, "  {at:<20} {} ({})", title(turn.state), conditions.join(", "));
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_a_sidecar_says_of_itself_adds_a_line_or_hides_one() {
+        let hostile = || "\u{1b}[8m\r\nFORGED".to_owned();
+        let subscription = api::Subscription {
+            subscription_id: hostile(),
+            provenance: Some(api::Provenance { last_failure: hostile(), ..Default::default() }),
+            conditions: vec![api::Condition {
+                kind: api::ConditionKind::DisabledByLicensing.into(),
+                licensing_reason: hostile(),
+                ..Default::default()
+            }],
+            pending_usage: Some(api::PendingUsage {
+                sms_waiting: 2,
+                sms_deferred: 1,
+                set_aside: 1,
+                reason: hostile(),
+            }),
+            ..Default::default()
+        };
+        let text = of(&subscription);
+        assert_eq!(text.matches("\\u{1b}[8m\\r\\nFORGED").count(), 4, "{text}");
+        assert!(!text.lines().any(|line| line.starts_with("FORGED")), "{text}");
+    }
 }

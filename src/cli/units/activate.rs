@@ -68,14 +68,14 @@ pub(super) struct Activate {
 impl Activate {
     pub(super) fn run(self) -> CommandResult {
         let place = Place::begin(self.token_output.as_deref())?;
-        let secret = new_secret()?;
-        let request = self.request(&secret)?;
+        let unit_secret = new_secret()?;
+        let request = self.request(&unit_secret)?;
         let unit = client::runtime()?.block_on(async {
             let backend = self.connect().await?;
             let answer = backend.ask(request, async |request| backend.units().activate_unit(request).await);
             backend::held(answer.await?.unit, "a unit")
         })?;
-        let token = Zeroizing::new(format!("esau_{}_{}", unit.unit_id, secret.as_str()));
+        let token = secret::told(format!("esau_{}_{}", unit.unit_id, unit_secret.as_str()), "")?;
         let unit = UnitRow { distributions: unit.license_id.clone(), unit }.json();
         if !self.json {
             record::show(unit, false)?;
