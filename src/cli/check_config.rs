@@ -4,7 +4,7 @@ use std::{path::PathBuf, process::ExitCode};
 
 use clap::Args;
 
-use super::{CommandError, CommandResult, output, read_tls};
+use super::{CommandError, CommandResult, exposed, output, read_tls};
 use crate::config::{Config, Database, Licensing};
 
 /// Say all that is wrong with a configuration, without starting
@@ -20,7 +20,8 @@ pub(super) struct CheckConfig {
 impl CheckConfig {
     pub(super) fn run(self) -> CommandResult {
         let shown = self.file.display().to_string();
-        let config = Config::read(Some(self.file), Vec::new()).map_err(CommandError::faults)?;
+        let config = Config::read(Some(self.file.clone()), Vec::new()).map_err(CommandError::faults)?;
+        let exposed = exposed::faults(Some(&self.file), &config);
         let tls = read_tls(config.tls.files)?;
         let Licensing { urls, trust, timeout, .. } = config.licensing;
         urls.iter().try_for_each(|url| url.endpoint(&trust, timeout).map(drop))?;
@@ -35,7 +36,7 @@ impl CheckConfig {
             let lists = tls.revocation_faults().into_iter().map(|fault| fault.to_string());
             tls.certificate_faults().into_iter().chain(lists).collect::<Vec<_>>()
         });
-        let faults = of_tls.unwrap_or_default();
+        let faults: Vec<String> = of_tls.into_iter().flatten().chain(exposed).collect();
         for fault in &faults {
             output::print(&format!("{shown}: it can be used, but {fault}\n"))?;
         }

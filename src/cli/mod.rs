@@ -12,6 +12,7 @@ mod completions;
 mod core_dumps;
 mod demo;
 mod explain;
+mod exposed;
 mod healthcheck;
 mod instant;
 mod keys;

@@ -2,7 +2,7 @@
 //!
 //! Not here: what a caller may ask then (see `enforcement`).
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
 use tokio::sync::watch;
 use tracing::{error, info, warn};
@@ -24,6 +24,11 @@ impl Reread {
     pub(super) fn new(file: Option<PathBuf>, flags: Vec<Flag>, read: Config) -> Self {
         let settings = watch::Sender::new(read.clone());
         Self { file, flags, read, settings }
+    }
+
+    /// The file it is read from, if there is one.
+    pub(super) fn file(&self) -> Option<&Path> {
+        self.file.as_deref()
     }
 
     /// As it was read.

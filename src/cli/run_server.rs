@@ -11,7 +11,9 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use super::{CommandError, CommandResult, FAILED, open_files, output, reread::Reread, systemd::Systemd};
+use super::{
+    CommandError, CommandResult, FAILED, exposed, open_files, output, reread::Reread, systemd::Systemd,
+};
 use crate::{
     config::{self, Config},
     edge::{
@@ -55,9 +57,12 @@ impl Process {
     where
         F: Future<Output = (Vec<SocketFile>, CommandResult)>,
     {
-        let config = reread.read().clone();
+        let mut config = reread.read().clone();
         let telemetry = Telemetry::start(&config.log);
-        open_files::raise(config.limits.bounds.connections);
+        open_files::raise(&mut config.limits.bounds);
+        for fault in exposed::faults(reread.file(), &config) {
+            tracing::warn!("{fault}");
+        }
         let runtime: Runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
         let (opened, ended) = runtime.block_on(async {
             // Before anything is printed: whoever reads an address may stop us at once.

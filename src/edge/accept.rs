@@ -51,6 +51,7 @@ struct Told {
     turned_away: Rarely,
     not_agreed: Rarely,
     slowed: Rarely,
+    short: Rarely,
 }
 
 /// How a listener's connections end: first their streams, with a last word, then they themselves.
@@ -78,8 +79,12 @@ where
     /// Takes connections within `bounds` until they are to end.
     pub fn new(bounds: Bounds, ending: Ending, calls: C) -> Self {
         let gate = Arc::new(Gate::new(bounds.connections, bounds.connections_per_peer));
-        let told =
-            Arc::new(Told { turned_away: Rarely::new(), not_agreed: Rarely::new(), slowed: Rarely::new() });
+        let told = Arc::new(Told {
+            turned_away: Rarely::new(),
+            not_agreed: Rarely::new(),
+            slowed: Rarely::new(),
+            short: Rarely::new(),
+        });
         let (bounds, tallied) = (Arc::new(bounds), Arc::default());
         Self { bounds, gate, tallied, told, takes_http1: false, tls: None, ending, calls }
     }
@@ -139,7 +144,9 @@ where
                 Err(error) if is_shortage(&error) => {
                     let wait = backoff.wait();
                     self.tallied.fall_short();
-                    warn!("no connection can be taken ({error}); trying again in {wait:?}");
+                    self.told.short.tell(|untold| {
+                        warn!(untold, "no connection can be taken ({error}); trying again in {wait:?}");
+                    });
                     tokio::time::sleep(wait).await;
                 }
                 // The other end was gone before it was taken.

@@ -227,16 +227,17 @@ class Limited(Running):
         return {"preexec_fn": limited(64, 512)}
 
 
-def test_the_limit_of_open_files_is_raised_and_what_it_does_not_allow_is_warned_of(tmp_path):
+def test_the_limit_of_open_files_is_raised_and_connections_beyond_it_are_warned_of_and_not_taken(tmp_path):
     put(tmp_path / "facts.json", facts(time.time_ns()))
     arguments = ["serve", "--facts", tmp_path / "facts.json", "--data-dir", tmp_path / "data"]
     arguments += ["--listen", "127.0.0.1:0", "--probe-listen", "127.0.0.1:0"]
-    for connections, warned in [("512", False), ("513", True)]:
+    for connections, warned in [("256", False), ("257", True)]:
         home = tmp_path / connections
         with Limited(arguments, ["enforcement", "probes"], home, LIMITS__CONNECTIONS=connections) as running:
             with open(f"/proc/{running.process.pid}/limits", encoding="ascii") as limits:
                 assert re.search(r"Max open files +512 +512 ", limits.read())
-        assert ("`limits.connections` is 513, but the system lets" in running.log()) == warned
+        assert ("`limits.connections` is 257, but the system lets" in running.log()) == warned
+        assert ("512 files open: 256 are taken, 128 of one peer" in running.log()) == warned
 
 
 def test_the_units_read(tmp_path):
