@@ -11,7 +11,7 @@ use zeroize::Zeroizing;
 use super::{
     CommandError, CommandResult,
     client::{Believed, broken_off, failed, runtime},
-    output, serve,
+    confirm_unit, output, serve,
     unit_management::{caller::token_of, secret},
 };
 use crate::{
@@ -89,7 +89,7 @@ impl Activate {
     pub(super) fn run(self) -> CommandResult {
         let flags = serve::flag("--data-dir", "data_dir", self.data_dir).into_iter().collect();
         let config = Config::read(self.config, flags).map_err(CommandError::faults)?;
-        let trust = Trust { ca: self.believed.ca.or(config.licensing.trust.ca), shown: None };
+        let trust = Trust { ca: self.believed.ca.or_else(|| config.licensing.trust.ca.clone()), shown: None };
         let backend = match (self.licensing, config.licensing.urls.first()) {
             (Some(named), _) => named,
             (None, Some(configured)) => configured.clone(),
@@ -102,7 +102,7 @@ impl Activate {
         let authority = self.with.authority(&backend)?;
         let device_name = self.device_name.unwrap_or_else(host_name);
         let purpose = Purpose::of(&authority.license(), &device_name, self.installation.as_str());
-        let file = UnitsFile::of(config.data_dir);
+        let file = UnitsFile::of(config.data_dir.clone());
         if let Some(unit) = file.read()?.units.iter().find(|unit| unit.purpose == purpose && !self.again) {
             return Err(CommandError::new(format!(
                 "this server is activated already: it is the unit `{}` of `{}`; if that was deactivated, say --again",
@@ -113,7 +113,7 @@ impl Activate {
         let version = version_or_own(self.product_version.as_str());
         let begun = file.change(|units| units.begin(&purpose, version))??;
         let request = request(&authority, device_name, self.installation.as_str(), &begun);
-        let answered = runtime()?.block_on(ask(&backend, endpoint, request, &authority));
+        let answered = runtime()?.block_on(ask(&backend, endpoint.clone(), request, &authority));
         let activated = match answered {
             Ok(unit) => read(
                 &unit,
@@ -135,6 +135,7 @@ impl Activate {
                 )));
             }
         };
+        require_confirmed(&activated, endpoint, &config, &file)?;
         let told = format!(
             "activated as the unit {} of {}\nits credential is in {}\n\
              a sidecar that runs with this data folder takes it up within a second\n",
@@ -146,6 +147,30 @@ impl Activate {
         output::print(&told)?;
         Ok(ExitCode::SUCCESS)
     }
+}
+
+/// A unit takes the place of another one of its subscription, and the credential of that is gone then: only once facts that
+/// a trusted key vouches for were told to it. Anything may answer in the name of a backend.
+fn require_confirmed(
+    unit: &Unit,
+    endpoint: Endpoint,
+    config: &Config,
+    file: &UnitsFile,
+) -> Result<(), CommandError> {
+    let Unit { unit_id, subscription_id, .. } = unit;
+    let units = file.read()?.units;
+    let is_replaced =
+        |before: &&Unit| before.subscription_id == *subscription_id && before.unit_id != *unit_id;
+    let Some(before) = units.iter().find(is_replaced) else { return Ok(()) };
+    let trusted = confirm_unit::trusted(config)?;
+    runtime()?.block_on(confirm_unit::confirm(endpoint, &trusted, unit)).map_err(|why| {
+        CommandError::new(format!(
+            "the licensing backend names the unit `{unit_id}` of `{subscription_id}`, and nothing confirms that: {why}\n\
+             this server stays the unit `{}`; once the backend's key is trusted (`esa-sidecar keys pin KEY`) the same \
+             command again goes on",
+            before.unit_id
+        ))
+    })
 }
 
 impl With {

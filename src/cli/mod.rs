@@ -9,6 +9,7 @@ mod authorize;
 mod check_config;
 mod client;
 mod completions;
+mod confirm_unit;
 mod core_dumps;
 mod demo;
 mod explain;

@@ -599,9 +599,32 @@ async fn an_activation_whose_answer_was_lost_goes_on_as_the_same() {
     }
     let twice = activate(&replica.address, folder.path(), &[]).await;
     assert!(twice.starts_with("exit status 2") && twice.contains("activated already"), "{twice}");
+    backend.trusted().write(&TrustedKeys::file_in(folder.path())).unwrap();
     let again = activate(&replica.address, folder.path(), &["--again"]).await;
     assert!(again.starts_with("exit status 0"), "{again}");
     assert_eq!(UnitsFile::of(folder.path().to_owned()).read().unwrap().units.len(), 1);
+}
+
+/// Semantics 6.8: whatever answers in the name of a backend, the credential of a unit that is one is kept.
+#[tokio::test]
+async fn a_unit_makes_room_only_for_one_that_a_trusted_key_vouches_for() {
+    let (backend, impostor) = (Backend::telling(healthy(ID)), Backend::telling(healthy(ID)));
+    let (replica, imposing) = (backend.replica(None), impostor.replica(None));
+    let folder = tempfile::tempdir().unwrap();
+    let file = UnitsFile::of(folder.path().to_owned());
+    let first = activate(&replica.address, folder.path(), &[]).await;
+    assert!(first.starts_with("exit status 0"), "the first one is in nobody's place: {first}");
+    let units = file.read().unwrap().units;
+    let nobody = activate(&replica.address, folder.path(), &["--again"]).await;
+    assert!(nobody.starts_with("exit status 2") && nobody.contains("no key of a licensing"), "{nobody}");
+    backend.trusted().write(&TrustedKeys::file_in(folder.path())).unwrap();
+    let other = activate(&imposing.address, folder.path(), &["--again"]).await;
+    assert!(other.starts_with("exit status 2") && other.contains("nothing confirms that"), "{other}");
+    assert_eq!(file.read().unwrap().units, units, "the unit and its secret are as they were");
+    let again = activate(&replica.address, folder.path(), &["--again"]).await;
+    assert!(again.starts_with("exit status 0"), "{again}");
+    let [unit] = &file.read().unwrap().units[..] else { panic!("one unit of a subscription") };
+    assert_ne!(unit.unit_id, units[0].unit_id);
 }
 
 #[tokio::test]
