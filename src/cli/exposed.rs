@@ -12,6 +12,8 @@ use std::{
 
 use crate::{config::Config, edge::tls::Files, folder};
 
+/// Everybody may go through a folder.
+const ALL_PASS: u32 = 0o001;
 /// Everybody may read it. A group may: that of those who are meant to.
 const ALL_READ: u32 = 0o004;
 /// Others cannot replace what is not theirs in it.
@@ -78,7 +80,9 @@ fn of_folder(folder: &Path) -> Option<String> {
 
 fn of_readers(what: &str, path: &Path) -> Option<String> {
     let metadata = fs::metadata(path).ok().filter(|metadata| metadata.mode() & ALL_READ != 0)?;
-    metadata.is_file().then(|| {
+    let real = fs::canonicalize(path).ok()?;
+    let mut folders = real.ancestors().skip(1).filter_map(|folder| fs::metadata(folder).ok());
+    (metadata.is_file() && folders.all(|folder| folder.mode() & ALL_PASS != 0)).then(|| {
         format!(
             "{what} is `{0}`, which everybody may read (mode {1:04o}), and whoever does can pass for this server: close it \
              with chmod 600 '{0}'",
@@ -150,6 +154,8 @@ mod tests {
             }
         }
         mode(&folder.path().join("key"), 0o644);
+        assert_eq!(told(), Vec::<String>::new(), "nobody else comes through its folder");
+        mode(folder.path(), 0o755);
         let readable = told();
         assert!(readable.len() == 1 && readable[0].contains("everybody may read"), "{readable:?}");
         mode(&folder.path().join("key"), 0o640);
