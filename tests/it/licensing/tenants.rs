@@ -548,6 +548,7 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "wanted",
         "sign",
         "way",
+        "of_kind",
         "name",
         "CHUNK",
         "id",
