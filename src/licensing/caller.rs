@@ -9,6 +9,7 @@ use tonic::metadata::MetadataMap;
 
 use super::{
     Backend,
+    accounts::{LONGEST_BYTES, SignInName},
     actor::Actor,
     change::Change,
     refusal::Refusal,
@@ -26,7 +27,7 @@ use crate::{
 pub(super) struct Caller {
     pub(super) account_id: String,
     pub(super) customer_id: String,
-    customer: String,
+    pub(super) customer: String,
     pub(super) name: String,
     pub(super) role: AccountRole,
     pub(super) may_issue: bool,
@@ -123,9 +124,12 @@ impl Change {
     pub(super) async fn admit(&mut self, caller: &Caller, other: &str) -> Result<(), Refusal> {
         let lock = self.holding(
             "SELECT account_id FROM accounts
-             WHERE account_id = $1 OR (customer_id = $2 AND lower(name) = lower($3)) ORDER BY account_id",
+             WHERE account_id = $1 OR (customer_id = $2 AND sign_in_name IN ($3, $4, $5, $6, $7, $8)) ORDER BY account_id",
         );
-        let lock = sqlx::query(lock).bind(&caller.account_id).bind(&caller.customer_id).bind(sought(other));
+        let lock = sqlx::query(lock).bind(&caller.account_id).bind(&caller.customer_id);
+        let other = if LONGEST_BYTES < other.len() { "" } else { other };
+        let other = SignInName::within(other, &caller.customer);
+        let lock = other.keys().iter().fold(lock, |query, key| query.bind(sought(key)));
         lock.fetch_all(&mut *self.tx).await?;
         self.locked();
         let found = match (&caller.session, &caller.credential) {
@@ -193,7 +197,7 @@ async fn by_credential<'e>(
     let row = row.bind(sought(id)).bind(secret_sha256.to_owned()).bind(nanos(now));
     let Some(row) = row.fetch_optional(from).await? else { return Ok(None) };
     let scopes = Scopes::kept(row.try_get("scopes")?);
-    let credential = Credential { id: id.to_owned(), secret_sha256: secret_sha256.to_owned(), scopes };
+    let credential = Credential { id: sought(id), secret_sha256: secret_sha256.to_owned(), scopes };
     found(&row, None, Some(credential)).map(Some)
 }
 
@@ -211,6 +215,16 @@ impl Caller {
             credential: None,
             must_change_password: false,
         }
+    }
+
+    /// The ID of its API credential, if it has not signed in.
+    pub(super) fn credential_id(&self) -> Option<&str> {
+        self.credential.as_ref().map(|credential| credential.id.as_str())
+    }
+
+    /// What sets it apart from others of the same account: its API credential, or its session.
+    pub(super) fn comes_with(&self) -> &str {
+        self.credential_id().or(self.session.as_deref()).unwrap_or(&self.account_id)
     }
 
     /// What requests of this caller are remembered under.

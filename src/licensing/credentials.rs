@@ -70,18 +70,26 @@ impl Backend {
         caller: &Caller,
         id: &str,
     ) -> Result<ApiCredential, Refusal> {
-        own(change, caller, id).await?;
-        if !caller.may_revoke(id) {
+        let found = own(change, caller, id).await?;
+        let id = found.credential_id.clone();
+        if !caller.may_revoke(&id) {
             return Err(Refusal::NotAllowed(
                 "an API credential revokes itself alone; sign in to revoke others",
             ));
         }
+        // What changes nothing fills no log.
+        if found.revoked_at.is_some() {
+            return Ok(found);
+        }
         let update = sqlx::query(
-            "UPDATE api_credentials SET revoked_at = $2 WHERE credential_id = $1 AND revoked_at IS NULL",
+            "UPDATE api_credentials SET revoked_at = COALESCE(revoked_at, $2) WHERE credential_id = $1",
         );
-        update.bind(id.to_owned()).bind(nanos(change.at)).execute(&mut *change.tx).await?;
-        change.audit(caller.did(&caller.customer_id, "credential.revoke", id, ""));
-        own(change, caller, id).await
+        let update = update.bind(&id).bind(nanos(change.at)).execute(&mut *change.tx).await?;
+        if update.rows_affected() != 1 {
+            return Err(Refusal::NotFound { what: "API credential", id });
+        }
+        change.audit(caller.did(&caller.customer_id, "credential.revoke", &id, ""));
+        own(change, caller, &id).await
     }
 
     /// Credentials of the caller after `after`.

@@ -5,7 +5,8 @@
 use sqlx::{Any, Executor, Row as _};
 
 use super::{
-    Backend, accounts,
+    Backend,
+    accounts::{self, Account},
     caller::Caller,
     change::Change,
     issue::held_license,
@@ -28,17 +29,17 @@ impl Backend {
         account: &str,
     ) -> Result<Delegation, Refusal> {
         let (license, to) = owned(change, caller, license_id, account).await?;
-        must_take_another(change, &license.id, &to).await?;
+        must_take_another(change, &license.id, &to.account_id).await?;
         let insert = sqlx::query(
             "INSERT INTO delegations (license_id, account_id, accepted) VALUES ($1, $2, 0) ON CONFLICT DO NOTHING",
         );
-        insert.bind(&license.id).bind(&to).execute(&mut *change.tx).await?;
+        insert.bind(&license.id).bind(&to.account_id).execute(&mut *change.tx).await?;
         let accepted =
             sqlx::query("SELECT accepted FROM delegations WHERE license_id = $1 AND account_id = $2");
-        let accepted = accepted.bind(&license.id).bind(&to).fetch_one(&mut *change.tx).await?;
-        let detail = format!("offered to {account}");
+        let accepted = accepted.bind(&license.id).bind(&to.account_id).fetch_one(&mut *change.tx).await?;
+        let detail = format!("offered to {}", to.name);
         change.audit(caller.did(&license.customer_id, "license.delegate", &license.id, detail));
-        Ok(told(account.to_owned(), accepted.try_get::<i64, _>("accepted")? != 0))
+        Ok(told(to.name, accepted.try_get::<i64, _>("accepted")? != 0))
     }
 
     /// Accepts a licence that was offered to the caller.
@@ -70,20 +71,20 @@ impl Backend {
     ) -> Result<(), Refusal> {
         let (license, from) = owned(change, caller, license_id, account).await?;
         let delete = sqlx::query("DELETE FROM delegations WHERE license_id = $1 AND account_id = $2");
-        delete.bind(&license.id).bind(&from).execute(&mut *change.tx).await?;
-        let detail = format!("taken back from {account}");
+        delete.bind(&license.id).bind(&from.account_id).execute(&mut *change.tx).await?;
+        let detail = format!("taken back from {}", from.name);
         change.audit(caller.did(&license.customer_id, "license.revoke", &license.id, detail));
         Ok(())
     }
 }
 
-/// A licence of the caller's customer, held for a change, and the ID of one of its security admins.
+/// A licence of the caller's customer, held for a change, and one of its security admins.
 pub(super) async fn owned(
     change: &mut Change,
     caller: &Caller,
     license_id: &str,
     account: &str,
-) -> Result<(Kept, String), Refusal> {
+) -> Result<(Kept, Account), Refusal> {
     let eye = Eye::on_units(caller);
     let (license, _) = held_license(change, caller, eye, license_id, Caller::must_be_owner).await?;
     let admin = accounts::named(change, &caller.customer_id, account).await?;
@@ -91,7 +92,7 @@ pub(super) async fn owned(
         let what = format!("`{account}` is an owner, who sees every license of the customer already");
         return Err(Refusal::unreadable("account", what));
     }
-    Ok((license, admin.account_id))
+    Ok((license, admin))
 }
 
 /// Each answer about a license tells of all of its delegations.

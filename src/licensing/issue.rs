@@ -124,7 +124,9 @@ impl Backend {
         let eye = Eye::on_licenses(caller);
         let (seen, _) = held_license(change, caller, eye, license_id, Caller::must_issue).await?;
         let key = keys::license_key()?;
-        let update = sqlx::query("UPDATE licenses SET key_sha256 = $2 WHERE license_id = $1");
+        let update = sqlx::query(
+            "UPDATE licenses SET key_sha256 = $2, units_by_key = 0, units_ever = 0 WHERE license_id = $1",
+        );
         update.bind(&seen.id).bind(keys::hash(&key)).execute(&mut *change.tx).await?;
         change.audit(caller.did(&seen.customer_id, "license.rotate_key", &seen.id, String::new()));
         Ok(key)

@@ -75,6 +75,14 @@ pub enum Refusal {
         /// Why not.
         refusal: ActivationRefusal,
     },
+    /// A license has made as many units as it may.
+    #[error("{what}")]
+    UsedUp {
+        /// Which licence.
+        license_id: String,
+        /// What to do.
+        what: String,
+    },
     /// The state of something does not allow it.
     #[error("{0}")]
     Precondition(String),
@@ -108,7 +116,9 @@ impl Refusal {
             Self::NotFound { .. } => Code::NotFound,
             Self::Taken { .. } => Code::AlreadyExists,
             Self::NotActivated { .. } | Self::Precondition(_) => Code::FailedPrecondition,
-            Self::TooSoon(_) | Self::TooMany(_) | Self::TooFast(..) => Code::ResourceExhausted,
+            Self::TooSoon(_) | Self::TooMany(_) | Self::TooFast(..) | Self::UsedUp { .. } => {
+                Code::ResourceExhausted
+            }
             // The same again may go through once the database is back, and changes nothing twice.
             Self::Deaf | Self::Store(_) => Code::Unavailable,
         }
@@ -134,7 +144,7 @@ impl Refusal {
                 ActivationRefusal::Full => "LICENSE_FULL",
             },
             Self::Precondition(_) => "PRECONDITION",
-            Self::TooMany(_) => "TOO_MANY",
+            Self::TooMany(_) | Self::UsedUp { .. } => "TOO_MANY",
             Self::TooFast(..) => "TOO_FAST",
             Self::Deaf | Self::Store(_) => "DATABASE",
         }

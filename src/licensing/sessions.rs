@@ -12,7 +12,7 @@ use super::{
     change::Change,
     refusal::Refusal,
     store::{StoreError, instant, nanos, sought},
-    turns::{Spender, Whose},
+    turns::Whose,
     wire,
 };
 use crate::{
@@ -112,12 +112,13 @@ impl Backend {
     /// Ends a session of the caller by its ID.
     pub(super) async fn end_session_of(&self, caller: &Caller, session_id: &str) -> Result<(), Refusal> {
         caller.must_be_session()?;
-        self.turns.spend(Spender::Sessions(&caller.account_id), session_id.len())?;
-        let _turn = self.turns.wait(Whose::Sessions(&caller.account_id)).await?;
+        let session_id = sought(session_id);
+        // Ending is never too much, and waits for nobody else.
+        let _turn = self.turns.wait(Whose::One(caller.comes_with())).await?;
         let mut change = Change::begin(self).await?;
         change.admit(caller, "").await?;
         let end = sqlx::query("DELETE FROM sessions WHERE account_id = $1 AND session_id = $2");
-        let end = end.bind(&caller.account_id).bind(sought(session_id)).execute(&mut *change.tx).await?;
+        let end = end.bind(&caller.account_id).bind(&session_id).execute(&mut *change.tx).await?;
         if end.rows_affected() == 0 {
             return Ok(());
         }

@@ -261,19 +261,30 @@ async fn renewed(
         unit.secret_sha256 = std::mem::take(&mut syncs.next_secret_sha256);
         let update = sqlx::query("UPDATE units SET secret_sha256 = $2 WHERE unit_id = $1");
         update.bind(unit.id.clone()).bind(unit.secret_sha256.clone()).execute(&mut *change.tx).await?;
-        let detail = format!("{} renewed its secret", unit.device_name);
-        change.audit(Actor::unit(&unit.id).did(customer_id, "unit.renew_secret", &unit.id, detail));
+        // However often it does, the log can be read.
+        if is_a_day_ago(syncs.renewed_at, change.at) {
+            syncs.renewed_at = change.at;
+            let detail = format!("{} renewed its secret", unit.device_name);
+            change.audit(Actor::unit(&unit.id).did(customer_id, "unit.renew_secret", &unit.id, detail));
+        }
     }
-    if !next_secret_sha256.is_empty() && *next_secret_sha256 != unit.secret_sha256 {
+    // One that was deactivated opens nothing that would need another.
+    let renews = unit.state == UnitState::Active && !next_secret_sha256.is_empty();
+    if renews && *next_secret_sha256 != unit.secret_sha256 {
         syncs.next_secret_sha256.clone_from(next_secret_sha256);
     }
     Ok(unit)
 }
 
+/// Whether an entry of which there is one a day is due, the last one being of `last`; a clock may have been set right.
+fn is_a_day_ago(last: Instant, at: Instant) -> bool {
+    last + Span::days(1) <= at || at < last
+}
+
 /// Notes where a unit syncs from and what it holds. What is wrong with it is an entry, one a day at the most.
 fn noted(change: &mut Change, unit: &Unit, syncs: &mut Syncs, syncing: &Syncing, customer_id: &str) {
     let at = change.at;
-    let day = |last: Instant| last + Span::days(1) <= at || at < last;
+    let day = |last: Instant| is_a_day_ago(last, at);
     let told = syncs.two_places_at;
     if syncs.seen_at(&syncing.instance, at) && told.is_none_or(day) {
         let detail = format!("{} runs in two places at once with one credential", unit.device_name);

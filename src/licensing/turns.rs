@@ -56,7 +56,7 @@ struct Place {
 /// Who waits in one line, and how many of them are at the database at a time.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Whose<'a> {
-    /// An account, a license key or a unit: its changes are made one after the other.
+    /// A session, an API credential, a license key or a unit: its changes are made one after the other.
     One(&'a str),
     /// Sign-ins of an account, and what ends its sessions: whatever its API credentials have waiting, it comes in, and ends
     /// them.
@@ -71,8 +71,12 @@ pub(super) enum Whose<'a> {
 /// Whose budget a change is taken from.
 #[derive(Clone, Copy, Debug)]
 pub(super) enum Spender<'a> {
-    /// An account's, for what it changes.
+    /// An account's, for what its sessions change.
     Account(&'a str),
+    /// An API credential's.
+    Credential(&'a str),
+    /// That of all API credentials of an account.
+    Credentials(&'a str),
     /// An account's, for sign-ins and for what ends sessions: nothing else takes from it.
     Sessions(&'a str),
     /// A license key's, by its hash.
@@ -126,6 +130,8 @@ impl Spender<'_> {
     fn name(self) -> String {
         match self {
             Self::Account(id) => format!("account {id}"),
+            Self::Credential(id) => format!("credential {id}"),
+            Self::Credentials(id) => format!("credentials {id}"),
             Self::Sessions(id) => format!("sessions {id}"),
             Self::LicenseKey(id) => format!("key {id}"),
         }
@@ -133,14 +139,27 @@ impl Spender<'_> {
 
     const fn least(self) -> f64 {
         match self {
-            Self::Account(_) | Self::LicenseKey(_) => 1.0,
+            Self::Account(_) | Self::Credential(_) | Self::Credentials(_) | Self::LicenseKey(_) => 1.0,
             Self::Sessions(_) => SIGN_IN,
+        }
+    }
+
+    /// How much of a budget it has.
+    const fn share(self) -> f64 {
+        match self {
+            // One that leaked leaves the others of its account theirs.
+            Self::Credential(_) => 0.25,
+            Self::Account(_) | Self::Sessions(_) | Self::Credentials(_) | Self::LicenseKey(_) => 1.0,
         }
     }
 
     const fn refused(self) -> &'static str {
         match self {
             Self::Account(_) => "this account has changed too much in too short a time",
+            Self::Credential(_) => "this API credential has changed too much in too short a time",
+            Self::Credentials(_) => {
+                "the API credentials of this account have changed too much in too short a time"
+            }
             Self::Sessions(_) => "this account has signed in too often in too short a time",
             Self::LicenseKey(_) => "this license key has activated too much in too short a time",
         }
@@ -173,7 +192,8 @@ impl Turns {
     }
 
     fn spend_at(&self, whose: Spender<'_>, bytes: usize, now: Instant) -> Result<(), Refusal> {
-        let cost = (whose.least() + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES).min(BUDGET);
+        let cost = whose.least() + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES;
+        let cost = (cost / whose.share()).min(BUDGET);
         let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
         if REMEMBERED < changed.len() {
             changed.retain(|_, spent| 0.0 < spent.left_at(now));

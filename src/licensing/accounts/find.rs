@@ -12,6 +12,7 @@ use super::{
     read,
 };
 use crate::licensing::{
+    caller::Caller,
     change::Change,
     refusal::Refusal,
     store::{StoreError, sought},
@@ -32,6 +33,20 @@ pub(in crate::licensing) async fn named(
     let customer: String = customer.fetch_one(&mut *change.tx).await?.try_get("name")?;
     let account = found(&mut *change.tx, &SignInName::within(name, &customer)).await?;
     account.filter(|account| account.customer_id == customer_id).ok_or_else(missing)
+}
+
+/// How an account of the caller's customer is named in the audit log, however somebody typed it.
+pub(in crate::licensing) async fn kept_name<'e>(
+    from: impl Executor<'e, Database = Any>,
+    caller: &Caller,
+    typed: &str,
+) -> Result<String, StoreError> {
+    let account = match typed.len() {
+        0..=LONGEST_BYTES => found(from, &SignInName::within(typed, &caller.customer)).await?,
+        _ => None,
+    };
+    let own = account.filter(|account| account.customer_id == caller.customer_id);
+    Ok(own.map_or_else(|| typed.to_owned(), |account| account.name))
 }
 
 /// An account of any customer.

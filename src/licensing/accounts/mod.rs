@@ -12,7 +12,7 @@ use uuid::Uuid;
 use self::customers::{make_customer, must_be_without_owner, must_leave_an_owner};
 pub(super) use self::{
     customers::{called, may_make},
-    find::{by_id, found, held, named, to_sign_in},
+    find::{by_id, found, held, kept_name, named, to_sign_in},
     names::{LONGEST_BYTES, SignInName},
 };
 use super::{
@@ -150,7 +150,12 @@ impl Backend {
             must_be_without_owner(change, &customer_id).await?;
             customer_id
         };
-        if named(change, &customer_id, name).await.is_ok() {
+        // Customers of before may be alike: nobody signs in to two accounts with one name.
+        let key = sign_in_name(change, &customer_id, name).await?;
+        let alike = sqlx::query("SELECT 1 AS one FROM accounts WHERE sign_in_name = $1").bind(key);
+        if named(change, &customer_id, name).await.is_ok()
+            || alike.fetch_optional(&mut *change.tx).await?.is_some()
+        {
             return Err(Refusal::Taken { what: "account", id: name.to_owned() });
         }
         let new = NewAccount { name, role, may_issue: false, customer_id: &customer_id };
@@ -177,8 +182,12 @@ impl Backend {
             must_leave_an_owner(change, &account).await?;
         }
         disable(change, &account, disabled).await?;
+        // What changes nothing fills no log.
+        if account.disabled == disabled {
+            return Ok(account);
+        }
         let action = if disabled { "account.disable" } else { "account.enable" };
-        change.audit(caller.did(&account.customer_id, action, name, ""));
+        change.audit(caller.did(&account.customer_id, action, &account.name, ""));
         Ok(Account { disabled, ..account })
     }
 
@@ -191,9 +200,14 @@ impl Backend {
         password_hash: &str,
     ) -> Result<(), Refusal> {
         let account = managed(change, caller, name).await?;
+        // Whoever has a session and no password would have the account for good.
+        if account.account_id == caller.account_id {
+            let what = "an account does not reset its own password; change it, or ask another owner";
+            return Err(Refusal::Precondition(what.to_owned()));
+        }
         replace_password(change, &account, password_hash).await?;
         self.forgive(change, &account).await?;
-        change.audit(caller.did(&account.customer_id, "account.reset_password", name, ""));
+        change.audit(caller.did(&account.customer_id, "account.reset_password", &account.name, ""));
         Ok(())
     }
 }
@@ -257,19 +271,24 @@ impl Account {
     }
 }
 
-async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) -> Result<(), StoreError> {
-    let NewAccount { name, role, may_issue, customer_id } = *new;
+/// What an account of a customer that is called `name` signs in with, without regard to case.
+async fn sign_in_name(change: &mut Change, customer_id: &str, name: &str) -> Result<String, StoreError> {
     let customer =
         sqlx::query("SELECT name FROM customers WHERE customer_id = $1").bind(customer_id.to_owned());
     let customer: String = customer.fetch_one(&mut *change.tx).await?.try_get("name")?;
+    Ok(names::key(name, &customer))
+}
+
+async fn insert(change: &mut Change, new: &NewAccount<'_>, password_hash: &str) -> Result<(), StoreError> {
+    let NewAccount { name, role, may_issue, customer_id } = *new;
+    let key = sign_in_name(change, customer_id, name).await?;
     let insert = sqlx::query(
         "INSERT INTO accounts (account_id, customer_id, name, sign_in_name, role, may_issue, password_hash,
              must_change_password, one_time_until, disabled, created_at)
          VALUES ($1, $2, $3, $4, $5, $6, $7, 1, $8, 0, $9)",
     );
     let insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id.to_owned()).bind(name.to_owned());
-    let insert =
-        insert.bind(names::key(name, &customer)).bind(i64::from(i32::from(role))).bind(i64::from(may_issue));
+    let insert = insert.bind(key).bind(i64::from(i32::from(role))).bind(i64::from(may_issue));
     let insert =
         insert.bind(password_hash.to_owned()).bind(nanos(change.at + ONE_TIME)).bind(nanos(change.at));
     insert.execute(&mut *change.tx).await?;

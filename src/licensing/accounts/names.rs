@@ -21,7 +21,7 @@ pub(in crate::licensing) const LONGEST_BYTES: usize = 64 + 1 + 4 * 255;
 
 impl SignInName {
     /// `typed`, by itself or with `@` and its customer; a name alone is one of `customer`.
-    pub(super) fn within(typed: &str, customer: &str) -> Self {
+    pub(in crate::licensing) fn within(typed: &str, customer: &str) -> Self {
         let exact: String = typed.nfc().collect();
         let plain: String = customer.nfc().collect();
         let whole = format!("{exact}@{plain}");
@@ -38,7 +38,7 @@ impl SignInName {
         Self::within(typed, FIRST_CUSTOMER)
     }
 
-    pub(super) fn keys(&self) -> &[String; 6] {
+    pub(in crate::licensing) fn keys(&self) -> &[String; 6] {
         &self.keys
     }
 

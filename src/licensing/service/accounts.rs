@@ -13,7 +13,7 @@ use super::{
 use crate::{
     licensing::{
         Backend, accounts, caller::Caller, credentials::NewCredential, keys, passwords::Lane,
-        refusal::Refusal, scopes::Scopes, sign_in::Address, wire as states,
+        refusal::Refusal, scopes::Scopes, sign_in::Address, store::sought, wire as states,
     },
     proto::licensing::{self as api, account_service_server::AccountService},
     wire,
@@ -58,7 +58,7 @@ impl AccountService for Backend {
         request: Request<api::EndSessionRequest>,
     ) -> Result<Response<api::EndSessionResponse>, Status> {
         let caller = self.caller(request.metadata()).await?;
-        let session_id = &request.get_ref().session_id;
+        let session_id = &sought(&request.get_ref().session_id);
         let ended = self.end_session_of(&caller, session_id).await;
         self.ended(&caller, "account.end_session", session_id, ended).await?;
         Ok(Response::new(api::EndSessionResponse {}))
@@ -124,7 +124,7 @@ impl AccountService for Backend {
         let attempt =
             Attempt { action: "account.create", target: name, right: Right::MakeAccounts(customer) };
         let once = self.one_time(caller, request).await;
-        let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
+        let once = &self.tried(caller, &attempt, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
             let hash = self.hash_of(caller, once).await?;
             let account = self.make_account(&mut change, caller, name, role, customer, hash).await?;
@@ -141,7 +141,9 @@ impl AccountService for Backend {
         let caller = &self.caller(request.metadata()).await?;
         let request = &request.into_inner();
         let action = if request.disabled { "account.disable" } else { "account.enable" };
-        let attempt = Attempt { action, target: &request.name, right: Right::Manage(&request.name) };
+        let name = &request.name;
+        let right = if request.disabled { Right::Disable(name) } else { Right::Manage(name) };
+        let attempt = Attempt { action, target: name, right };
         self.once(caller, attempt, request, |mut change| async move {
             let account = self.set_disabled(&mut change, caller, &request.name, request.disabled).await?;
             let response = api::SetAccountDisabledResponse { account: Some(account.told()) };
@@ -162,7 +164,7 @@ impl AccountService for Backend {
             right: Right::Manage(&request.name),
         };
         let once = self.one_time(caller, request).await;
-        let once = &self.ended(caller, attempt.action, attempt.target, once).await?;
+        let once = &self.tried(caller, &attempt, once).await?;
         self.once(caller, attempt, request, |mut change| async move {
             let hash = self.hash_of(caller, once).await?;
             self.reset_password(&mut change, caller, &request.name, hash).await?;

@@ -14,9 +14,24 @@ mod units;
 
 use tonic::Status;
 
+use self::once::Attempt;
 use super::{Backend, caller::Caller, refusal::Refusal};
 
 impl Backend {
+    /// The end of a change that was asked for, as `ended`, with its target as it is kept.
+    async fn tried<T>(
+        &self,
+        caller: &Caller,
+        attempt: &Attempt<'_>,
+        done: Result<T, Refusal>,
+    ) -> Result<T, Status> {
+        let target = match &done {
+            Ok(_) => String::new(),
+            Err(_) => self.kept_target(caller, attempt).await,
+        };
+        self.ended(caller, attempt.action, &target, done).await
+    }
+
     /// The end of a change that was asked for: what was refused is written to the audit log.
     async fn ended<T>(
         &self,
@@ -52,6 +67,7 @@ fn is_audited(refusal: &Refusal) -> bool {
         | Refusal::NotFound { .. }
         | Refusal::Taken { .. }
         | Refusal::NotActivated { .. }
+        | Refusal::UsedUp { .. }
         | Refusal::Precondition(_) => true,
     }
 }

@@ -18,7 +18,7 @@ use crate::{
         delegation,
         licenses::{self, Eye},
         refusal::Refusal,
-        store::Store,
+        store::{Store, sought},
         turns::{Spender, Whose},
         units::{self, By},
     },
@@ -61,6 +61,8 @@ pub(super) enum Right<'a> {
     MakeAccounts(&'a str),
     /// To manage the account named.
     Manage(&'a str),
+    /// To manage it by disabling it.
+    Disable(&'a str),
     /// To issue licenses.
     Issue,
     /// To change a license.
@@ -121,13 +123,42 @@ impl Backend {
     where
         F: Future<Output = Made<A>>,
     {
-        let Attempt { action, target, right } = attempt;
-        self.ended(caller, action, target, right.must_be_for(caller)).await?;
-        self.turns.spend(Spender::Account(&caller.account_id), request.encoded_len())?;
-        let _own = self.turns.wait(Whose::One(&caller.account_id)).await?;
+        let right = &attempt.right;
+        self.tried(caller, &attempt, right.must_be_for(caller)).await?;
+        self.spend(caller, right, request.encoded_len())?;
+        let _own = self.turns.wait(Whose::One(caller.comes_with())).await?;
         let _customer = self.turns.wait(Whose::Customer(&caller.customer_id)).await?;
-        let done = Store::retrying(|| self.change(Who::Account(caller), &right, request, &work)).await;
-        self.ended(caller, action, target, done).await
+        let done = Store::retrying(|| self.change(Who::Account(caller), right, request, &work)).await;
+        self.tried(caller, &attempt, done).await
+    }
+
+    /// Takes a change from the budgets it counts for. What ends somebody's rights is never too much, in a session: whoever
+    /// spends an account's budget keeps nobody from ending that.
+    fn spend(&self, caller: &Caller, right: &Right<'_>, bytes: usize) -> Result<(), Refusal> {
+        match caller.credential_id() {
+            Some(id) => {
+                self.turns.spend(Spender::Credential(id), bytes)?;
+                self.turns.spend(Spender::Credentials(&caller.account_id), bytes)
+            }
+            None if right.ends() => Ok(()),
+            None => self.turns.spend(Spender::Account(&caller.account_id), bytes),
+        }
+    }
+
+    /// What an attempt was about, as the audit log names it whatever was typed.
+    pub(super) async fn kept_target(&self, caller: &Caller, attempt: &Attempt<'_>) -> String {
+        let Attempt { target, right, .. } = attempt;
+        match right {
+            Right::Manage(name) | Right::Disable(name) => {
+                let kept = accounts::kept_name(self.store.reads(), caller, name).await;
+                kept.unwrap_or_else(|_| (*target).to_owned())
+            }
+            Right::Edit(_) | Right::Delegate(..) | Right::Accept(_) | Right::Activate(_) => {
+                target.to_ascii_uppercase()
+            }
+            Right::Own | Right::Deactivate => sought(target),
+            Right::Session | Right::MakeAccounts(_) | Right::Issue | Right::Archive => (*target).to_owned(),
+        }
     }
 
     /// Does `work` for whoever has a license key, with nothing to be written of a refusal.
@@ -194,7 +225,7 @@ impl Right<'_> {
     fn must_be_for(&self, caller: &Caller) -> Result<(), Refusal> {
         match self {
             Self::Own => Ok(()),
-            Self::Session | Self::MakeAccounts(_) | Self::Manage(_) | Self::Archive => {
+            Self::Session | Self::MakeAccounts(_) | Self::Manage(_) | Self::Disable(_) | Self::Archive => {
                 caller.must_be_session().map(drop)
             }
             Self::Issue | Self::Edit(_) | Self::Delegate(..) | Self::Accept(_) => {
@@ -204,10 +235,15 @@ impl Right<'_> {
         }
     }
 
+    /// Whether it ends what somebody may do.
+    const fn ends(&self) -> bool {
+        matches!(self, Self::Own | Self::Disable(_))
+    }
+
     /// The account a change is about beside the caller's.
     fn other_account(&self) -> &str {
         match self {
-            Self::Manage(name) | Self::Delegate(_, name) => name,
+            Self::Manage(name) | Self::Disable(name) | Self::Delegate(_, name) => name,
             Self::Own
             | Self::Session
             | Self::MakeAccounts(_)
@@ -231,7 +267,9 @@ impl Right<'_> {
             Self::Session => caller.must_be_session().map(drop),
             Self::Archive => archive::may_archive(caller),
             Self::MakeAccounts(customer) => accounts::may_make(change, caller, customer).await.map(drop),
-            Self::Manage(name) => accounts::managed(change, caller, name).await.map(drop),
+            Self::Manage(name) | Self::Disable(name) => {
+                accounts::managed(change, caller, name).await.map(drop)
+            }
             Self::Issue => caller.must_issue(),
             Self::Edit(id) => {
                 licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), id).await?;

@@ -41,12 +41,18 @@ pub(super) fn list(request: &impl Message, caller: &str) -> String {
     sha256::hex(&written).chars().take(16).collect()
 }
 
+/// Longest token, in bytes: a place is a sorted value and two IDs. What is read of a long one takes many times its memory.
+const LONGEST: usize = 16 << 10;
+
 /// The place a token names; none for the first page.
 pub(super) fn place<P: DeserializeOwned>(token: &str, list: &str) -> Result<Option<P>, Refusal> {
     if token.is_empty() {
         return Ok(None);
     }
     let malformed = || Refusal::unreadable("page_token", "it does not read; begin with the first page");
+    if LONGEST < token.len() {
+        return Err(malformed());
+    }
     let bytes = URL_SAFE_NO_PAD.decode(token).map_err(|_| malformed())?;
     let token: Value = serde_json::from_slice(&bytes).map_err(|_| malformed())?;
     // No value that is kept holds a NUL, and PostgreSQL takes none.

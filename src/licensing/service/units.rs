@@ -153,7 +153,8 @@ impl Backend {
     ) -> Result<api::ActivateUnitResponse, Refusal> {
         let Err(refusal) = &done else { return done };
         let what = format!("{}: {refusal}", request.device_name);
-        if let Refusal::NotActivated { license_id, refusal: _ } = refusal
+        if let Refusal::NotActivated { license_id, refusal: _ } | Refusal::UsedUp { license_id, what: _ } =
+            refusal
             && let Some(customer_id) = self.customer_of(license_id).await?
         {
             let key = Actor::license_key(license_id);

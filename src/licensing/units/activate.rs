@@ -70,12 +70,14 @@ impl Backend {
         let license = license_of(change, &activating.by).await?;
         license::may_activate(&license.grants, &subscription.facts, change.at)
             .map_err(|refusal| Refusal::NotActivated { license_id: license.id.clone(), refusal })?;
-        self.may_have_another(change, &license).await?;
+        let made = Made::by(&activating.by);
+        self.may_have_another(change, &license, made).await?;
         let id = Uuid::now_v7().to_string();
         insert(change, &id, &license, activating).await?;
-        let update = sqlx::query(
-            "UPDATE licenses SET active_units = active_units + 1, units_ever = units_ever + 1 WHERE license_id = $1",
-        );
+        let column = made.column();
+        let update = sqlx::query(AssertSqlSafe(format!(
+            "UPDATE licenses SET active_units = active_units + 1, {column} = {column} + 1 WHERE license_id = $1"
+        )));
         update.bind(&license.id).execute(&mut *change.tx).await?;
         subscription.totals.active_units += 1;
         subscription.settle(change, false).await?;
@@ -92,21 +94,56 @@ impl Backend {
 }
 
 impl Backend {
-    /// Units are never deleted: a key makes no more of them than a customer can need.
-    async fn may_have_another(&self, change: &mut Change, license: &Kept) -> Result<(), Refusal> {
-        let ever =
-            sqlx::query("SELECT units_ever FROM licenses WHERE license_id = $1").bind(license.id.clone());
-        let ever: i64 = ever.fetch_one(&mut *change.tx).await?.try_get("units_ever")?;
+    /// Units are never deleted: neither a key nor accounts make more of them than a customer can need. Each counts by itself,
+    /// so that whoever has a key leaves accounts theirs, and a new key begins anew.
+    async fn may_have_another(&self, change: &mut Change, license: &Kept, made: Made) -> Result<(), Refusal> {
+        let sql = format!("SELECT {} AS made FROM licenses WHERE license_id = $1", made.column());
+        let ever = sqlx::query(AssertSqlSafe(sql)).bind(license.id.clone());
+        let ever: i64 = ever.fetch_one(&mut *change.tx).await?.try_get("made")?;
         let seats = license.grants.seats.0.saturating_mul(10);
         let most = seats.saturating_add(u64::from(self.settings.units_per_license));
         if count(ever) < most {
             return Ok(());
         }
-        Err(Refusal::TooMany(format!(
-            "{ever} units were activated with license {} so far, and no more than {most} may be; issue another license, or \
-             raise `backend.units_per_license`",
-            license.id
-        )))
+        let (id, how) = (license.id.clone(), made.how());
+        Err(Refusal::UsedUp {
+            what: format!(
+                "{ever} units were activated with {how} of license {id} so far, and no more than {most} may be; rotate the \
+                 license's key, which begins anew, or raise `backend.units_per_license`"
+            ),
+            license_id: id,
+        })
+    }
+}
+
+/// What makes units of a license.
+#[derive(Clone, Copy)]
+enum Made {
+    ByAccounts,
+    ByKey,
+}
+
+impl Made {
+    fn by(by: &By) -> Self {
+        match by {
+            By::Account(..) => Self::ByAccounts,
+            By::LicenseKey(_) => Self::ByKey,
+        }
+    }
+
+    /// Where they are counted, since the key was rotated last.
+    const fn column(self) -> &'static str {
+        match self {
+            Self::ByAccounts => "units_ever",
+            Self::ByKey => "units_by_key",
+        }
+    }
+
+    const fn how(self) -> &'static str {
+        match self {
+            Self::ByAccounts => "accounts",
+            Self::ByKey => "the key",
+        }
     }
 }
 

@@ -8,6 +8,7 @@ mod bounds;
 mod delegation;
 mod forgetting;
 mod idempotency;
+mod known_by_any_name;
 mod licenses;
 mod list;
 mod office;

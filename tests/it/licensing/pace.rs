@@ -140,21 +140,34 @@ async fn a_license_key_that_opens_nothing_waits_for_no_change() {
 
 /// Whatever its API credentials do: those have a budget of their own.
 #[tokio::test(flavor = "multi_thread")]
-async fn an_account_opens_and_ends_only_so_many_sessions_at_once() {
+async fn an_account_opens_only_so_many_sessions_at_once_and_ends_as_many_as_it_likes() {
     let office = Office::open(On::Sqlite).await;
     let anna = office.admin("anna").await;
+    // Of these few are looked at, but each counts.
+    let change = async || {
+        let request = api::ChangePasswordRequest {
+            request_id: unique(),
+            old_password: "not the password of anybody".to_owned(),
+            new_password: "another password".to_owned(),
+        };
+        office.accounts(&anna).change_password(request).await.unwrap_err()
+    };
     let mut refused = None;
-    for _ in 0..8 {
-        let request = api::EndSessionRequest { session_id: "x".repeat(4_000_000) };
-        refused = office.accounts(&anna).end_session(request).await.err().or(refused);
+    for _ in 0..1_000 {
+        refused = Some(change().await).filter(is_too_fast);
+        if refused.is_some() {
+            break;
+        }
     }
-    let refused = refused.expect("an account ends only so many sessions at once");
-    assert!(is_too_fast(&refused), "{refused:?}");
+    assert!(refused.is_some(), "an account opens only so many sessions at once");
+    for _ in 0..8 {
+        let request = api::EndSessionRequest { session_id: "x".repeat(2_000_000) };
+        office.accounts(&anna).end_session(request).await.unwrap();
+    }
     // Whatever of its budget comes back is spent at once.
     let spends = async {
         loop {
-            let request = api::EndSessionRequest { session_id: unique() };
-            drop(office.accounts(&anna).end_session(request).await);
+            change().await;
         }
     };
     let signs_in = async {
@@ -179,4 +192,70 @@ async fn an_account_opens_and_ends_only_so_many_sessions_at_once() {
     };
     office.accounts(&anna).create_api_credential(request).await.unwrap();
     office.accounts(&anna).sign_out(api::SignOutRequest {}).await.unwrap();
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_credential_spends_nobody_else_s_budget_and_none_keeps_rights_from_being_ended() {
+    let office = Office::open(On::Sqlite).await;
+    let anna = office.account(&office.owner, "anna", api::AccountRole::Owner, "").await;
+    let mut credentials = Vec::new();
+    for name in ["leaked", "another"] {
+        let scopes = vec![api::ApiScope::ReadAudit.into()];
+        let request = api::CreateApiCredentialRequest {
+            request_id: unique(),
+            name: name.to_owned(),
+            scopes,
+            ..Default::default()
+        };
+        let made = office.accounts(&anna).create_api_credential(request).await.unwrap().into_inner();
+        credentials.push((made.credential.unwrap().credential_id, made.token));
+    }
+    // Large requests count for more.
+    let revoke = async |token: &str, id: &str| {
+        let request = api::RevokeApiCredentialRequest { request_id: unique(), credential_id: id.to_owned() };
+        office.accounts(token).revoke_api_credential(request).await.map(drop)
+    };
+    let large = "x".repeat(2_000_000);
+    let spends = async |token: &str| {
+        for _ in 0..100 {
+            let refused = revoke(token, &large).await.unwrap_err();
+            if refused.code() != Code::NotFound {
+                return refused;
+            }
+        }
+        panic!("nothing bounds it");
+    };
+    let refused = spends(&credentials[0].1).await;
+    assert!(is_too_fast(&refused), "{refused:?}");
+    assert_eq!(
+        revoke(&credentials[1].1, "none").await.unwrap_err().code(),
+        Code::NotFound,
+        "another's is its own"
+    );
+    let rename = |id: u32| api::CreateAccountRequest {
+        request_id: unique(),
+        name: format!("admin-{id}"),
+        role: api::AccountRole::SecurityAdmin.into(),
+        ..Default::default()
+    };
+    office.accounts(&anna).create_account(rename(1)).await.unwrap();
+    // A session spends the budget of its account, and can end what it may end all the same.
+    let mut refused = None;
+    for _ in 0..100 {
+        let request = api::ResetPasswordRequest { request_id: unique(), name: large.clone() };
+        let answer = office.accounts(&anna).reset_password(request).await.unwrap_err();
+        if answer.code() != Code::NotFound {
+            refused = Some(answer);
+            break;
+        }
+    }
+    assert!(refused.as_ref().is_some_and(is_too_fast), "{refused:?}");
+    revoke(&anna, &credentials[0].0).await.unwrap();
+    let disable =
+        api::SetAccountDisabledRequest { request_id: unique(), name: "admin-1".to_owned(), disabled: true };
+    office.accounts(&anna).set_account_disabled(disable).await.unwrap();
+    let sessions =
+        office.accounts(&anna).list_sessions(api::ListSessionsRequest {}).await.unwrap().into_inner();
+    let end = api::EndSessionRequest { session_id: sessions.sessions[0].session_id.clone() };
+    office.accounts(&anna).end_session(end).await.unwrap();
 }

@@ -1,6 +1,6 @@
 //! Secrets of units: renewed by the unit, revoked by its owner, used in two places at once; and facts that went back.
 
-use esa_sidecar::{proto::licensing as api, sha256};
+use esa_sidecar::{domain::Span, proto::licensing as api, sha256};
 use tonic::{Code, Status};
 
 use super::{
@@ -10,6 +10,7 @@ use super::{
 
 on_every_store!(
     a_unit_renews_its_secret_and_both_open_until_the_new_one_is_used,
+    renewals_are_one_entry_a_day_and_none_of_a_deactivated_unit,
     whoever_may_deactivate_a_unit_revokes_its_secret_and_nobody_syncs_with_it,
     a_unit_that_runs_in_two_places_at_once_is_told_once_a_day,
     a_unit_that_went_back_to_older_facts_shows_in_the_audit_log,
@@ -61,6 +62,38 @@ async fn a_unit_renews_its_secret_and_both_open_until_the_new_one_is_used(office
     let named = sync(&office, &unit, &new, malformed).await.unwrap().refused;
     assert_eq!(named[0].field, "next_secret_sha256");
     assert_eq!(actions(&office, "unit.renew_secret").await, 1);
+}
+
+async fn renewals_are_one_entry_a_day_and_none_of_a_deactivated_unit(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "one").await.unwrap();
+    // Each sync comes with the secret named last, and names another.
+    let chain = async |from: String, times: usize| {
+        let mut secret = from;
+        for _ in 0..times {
+            let next = unique();
+            let request =
+                api::SyncRequest { next_secret_sha256: sha256::hex(next.as_bytes()), ..Default::default() };
+            if sync(&office, &unit, &secret, request).await.is_err() {
+                return (false, secret);
+            }
+            secret = next;
+        }
+        (true, secret)
+    };
+    let (opens, secret) = chain(secret(&unit).to_owned(), 4).await;
+    assert!(opens, "an active unit renews as often as it likes");
+    assert_eq!(actions(&office, "unit.renew_secret").await, 1);
+    office.clock.advance(Span::days(1));
+    let (opens, secret) = chain(secret, 4).await;
+    assert!(opens);
+    assert_eq!(actions(&office, "unit.renew_secret").await, 2, "one a day");
+    office.deactivate(&office.owner, &[&unit.id]).await;
+    let (_, secret) = chain(secret, 2).await;
+    office.clock.advance(Span::days(1));
+    let entries = office.entries(&office.owner).await.len();
+    assert!(!chain(secret, 4).await.0, "what it named does not open");
+    assert_eq!(office.entries(&office.owner).await.len(), entries, "a deactivated unit renews nothing");
 }
 
 async fn whoever_may_deactivate_a_unit_revokes_its_secret_and_nobody_syncs_with_it(office: Office) {
@@ -118,7 +151,7 @@ async fn a_unit_that_runs_in_two_places_at_once_is_told_once_a_day(office: Offic
         assert!(two_places().await);
     }
     assert_eq!(actions(&office, "unit.two_places").await, 1);
-    office.clock.advance(esa_sidecar::domain::Span::days(1));
+    office.clock.advance(Span::days(1));
     from("b").await;
     assert_eq!(actions(&office, "unit.two_places").await, 2);
 }
@@ -131,7 +164,7 @@ async fn a_unit_that_went_back_to_older_facts_shows_in_the_audit_log(office: Off
         sync(&office, &unit, secret(&unit), request).await.unwrap();
     };
     for held in [0, 3, 0, 3, 7] {
-        office.clock.advance(esa_sidecar::domain::Span::days(1));
+        office.clock.advance(Span::days(1));
         holds(held).await;
     }
     assert_eq!(actions(&office, "unit.facts_went_back").await, 0);

@@ -424,7 +424,7 @@ async fn more_sms_than_a_unit_can_send_are_deferred_and_told_and_count_later() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_license_makes_no_units_without_end() {
     let office = Office::open_with(On::Sqlite, |settings| settings.units_per_license = 3).await;
-    let (_, key) = office.license(api::NewLicense { seats: 1, ..a_license() }).await;
+    let (id, key) = office.license(api::NewLicense { seats: 1, ..a_license() }).await;
     for _ in 0..13 {
         let unit = office.activate("", &key, "one of thirteen").await.unwrap();
         office.deactivate(&office.owner, &[&unit.id]).await;
@@ -432,4 +432,14 @@ async fn a_license_makes_no_units_without_end() {
     let refused = office.activate("", &key, "one more").await.unwrap_err();
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_MANY"));
     assert!(refused.message().contains("backend.units_per_license"), "{}", refused.message());
+    let entries = office.entries(&office.owner).await;
+    let told = entries.iter().find(|entry| entry.outcome() == api::AuditOutcome::Refused).unwrap();
+    assert_eq!((told.action.as_str(), told.target.as_str()), ("unit.activate", id.as_str()));
+    // Accounts keep theirs, and another key begins anew.
+    office.activate(&office.owner, &id, "an owner's").await.unwrap();
+    let rotate = api::RotateLicenseKeyRequest { request_id: unique(), license_id: id.clone() };
+    let key = office.licenses(&office.owner).rotate_license_key(rotate).await.unwrap().into_inner();
+    let unit = office.all_units(&office.owner).await.remove(0);
+    office.deactivate(&office.owner, &[&unit.unit_id]).await;
+    office.activate("", &key.license_key, "with another key").await.unwrap();
 }
