@@ -45,8 +45,9 @@ pub(super) struct Kept {
 pub(super) const SELECT: &str =
     "SELECT l.license_id, l.subscription_id, l.customer_id, c.name AS customer, l.product,
     l.name, l.type, l.seats, l.expires_at, l.state, l.state_since, l.all_users_limit, l.components_limit,
-    l.sms_credits, l.attributes, l.active_units, l.created_at, d.accepted
+    l.sms_credits, l.attributes, l.active_units, l.created_at, d.accepted, s.seat_kind
     FROM licenses l JOIN customers c ON c.customer_id = l.customer_id
+    LEFT JOIN subscriptions s ON s.subscription_id = l.subscription_id
     LEFT JOIN delegations d ON d.license_id = l.license_id AND d.account_id = $1";
 
 /// What narrows licences down to those the caller `$1` of customer `$2` sees: an owner all of its customer, a security

@@ -482,6 +482,7 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
         let new = api::NewLicense {
             name: names[number % names.len()].to_owned(),
             product: ["x", "y", "X"][number % 3].to_owned(),
+            seat_kind: [1, 2, 1][number % 3],
             seats: [100, 20, 3, 1_000][number % 4],
             r#type: ["full", "trial", "nfr"][number % 3].to_owned(),
             sms_credits: [None, Some(0), Some(70)][number % 3],
@@ -513,7 +514,7 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
     let all = walk(api::ListLicensesRequest::default()).await;
     assert_eq!(all.len(), 24);
     type Key = (Vec<u8>, i128);
-    let keys: [fn(&api::License) -> Key; 15] = [
+    let keys: [fn(&api::License) -> Key; 17] = [
         |license| (license.license_id.clone().into_bytes(), 0),
         |license| (license.license_id.clone().into_bytes(), 0),
         |license| (license.name.clone().into_bytes(), 0),
@@ -536,7 +537,11 @@ async fn licenses_are_sorted_filtered_and_paged(office: Office) {
         |license| (Vec::new(), license.sms_credits.map_or(-1, i128::from)),
         |license| (Vec::new(), license.all_users_limit.into()),
         |license| (Vec::new(), license.components_limit.into()),
+        |license| (Vec::new(), license.status.into()),
+        |license| (Vec::new(), license.seat_kind.into()),
     ];
+    let statuses = all.iter().map(|license| license.status).collect::<BTreeSet<_>>();
+    assert!(2 <= statuses.len(), "{statuses:?}");
     for (sort, key) in keys.into_iter().enumerate() {
         let mut expected = all.clone();
         expected.sort_by_key(|license| (key(license), license.license_id.clone()));

@@ -1,6 +1,7 @@
 //! The list of licences: filtered by status, sorted, a page at a time.
 //!
-//! Status is worked out from facts and the present, so it is looked at after reading. Not here: one licence.
+//! Status is worked out from facts and the present, so it is looked at after reading; a list sorted by it is read once for
+//! each. Not here: one licence.
 
 use std::collections::HashMap;
 
@@ -9,6 +10,7 @@ use serde::{Deserialize, Serialize};
 use sqlx::{AssertSqlSafe, Row as _};
 
 use crate::{
+    domain::license::LicenseStatus,
     licensing::{
         Backend,
         caller::Caller,
@@ -16,6 +18,7 @@ use crate::{
         refusal::Refusal,
         service::{pages, read},
         subscriptions::Subscription,
+        wire as states,
     },
     proto::licensing::{self as api, LicenseSort},
     wire,
@@ -54,27 +57,31 @@ impl Backend {
         let list = pages::list(&asked, &caller.account_id);
         let statuses = read::statuses(&asked.statuses)?;
         let column = column(asked.sort)?;
-        let mut place: Option<Place> = pages::place(&token, &list)?;
+        let place: Option<Place> = pages::place(&token, &list)?;
         let mut subscriptions = HashMap::new();
         let mut found = Vec::new();
         let mut bytes = 0;
-        while found.len() <= size && bytes <= pages::BYTES {
-            let chunk = self.chunk(caller, column, asked.descending, place.as_ref()).await?;
-            let ended = chunk.len() < CHUNK;
-            place = chunk.last().map(|(_, place)| place.clone());
-            for (license, place) in chunk {
-                let subscription = self.subscription(&mut subscriptions, &license.subscription_id).await?;
-                let Some(subscription) = subscription else { continue };
-                let status = license.status(&subscription.facts, self.clock.now());
-                if statuses.is_empty() || statuses.contains(&status) {
-                    let from = self.store.reads();
-                    let license = self.license(from, caller, &license, Some(subscription)).await?;
-                    bytes += license.encoded_len();
-                    found.push((license, place));
+        for (only, mut place) in walks(asked.sort, asked.descending, place) {
+            while found.len() <= size && bytes <= pages::BYTES {
+                let chunk = self.chunk(caller, column, asked.descending, place.as_ref()).await?;
+                let ended = chunk.len() < CHUNK;
+                place = chunk.last().map(|(_, place)| place.clone());
+                for (license, place) in chunk {
+                    let subscription =
+                        self.subscription(&mut subscriptions, &license.subscription_id).await?;
+                    let Some(subscription) = subscription else { continue };
+                    let status = license.status(&subscription.facts, self.clock.now());
+                    let is_wanted = statuses.is_empty() || statuses.contains(&status);
+                    if is_wanted && only.is_none_or(|only| only == status) {
+                        let from = self.store.reads();
+                        let license = self.license(from, caller, &license, Some(subscription)).await?;
+                        bytes += license.encoded_len();
+                        found.push((license, only.map_or(place.clone(), |only| place.of(only))));
+                    }
                 }
-            }
-            if ended {
-                break;
+                if ended {
+                    break;
+                }
             }
         }
         let bytes = |(license, _): &(api::License, _)| license.encoded_len();
@@ -133,9 +140,45 @@ impl Backend {
     }
 }
 
+impl Place {
+    /// The same place in a list sorted by status.
+    fn of(self, status: LicenseStatus) -> Self {
+        Self { value: number(status), ..self }
+    }
+
+    /// The place in the list of one status, which is in the order of IDs.
+    fn by_id(self) -> Self {
+        Self { value: self.license_id.clone(), ..self }
+    }
+}
+
+fn number(status: LicenseStatus) -> String {
+    i32::from(states::license_status(status)).to_string()
+}
+
+/// How often all licences are walked through, and from where on: once, or for each status that is left where they are
+/// sorted by it.
+fn walks(sort: i32, descending: bool, place: Option<Place>) -> Vec<(Option<LicenseStatus>, Option<Place>)> {
+    if sort != i32::from(LicenseSort::Status) {
+        return vec![(None, place)];
+    }
+    let mut statuses = [LicenseStatus::Valid, LicenseStatus::Attention, LicenseStatus::Problem];
+    if descending {
+        statuses.reverse();
+    }
+    let Some(place) = place else {
+        return statuses.map(|status| (Some(status), None)).into();
+    };
+    let left = statuses.into_iter().skip_while(|status| number(*status) != place.value);
+    let mut begins = Some(place.clone().by_id());
+    left.map(|status| (Some(status), begins.take())).collect()
+}
+
 fn column(sort: i32) -> Result<Column, Refusal> {
     Ok(match LicenseSort::try_from(sort).map_err(|_| wire::unknown("sort", sort))? {
-        LicenseSort::Unspecified | LicenseSort::LicenseId => Column::Text("l.license_id", "license_id"),
+        LicenseSort::Unspecified | LicenseSort::LicenseId | LicenseSort::Status => {
+            Column::Text("l.license_id", "license_id")
+        }
         LicenseSort::Name => Column::Text("l.name", "name"),
         LicenseSort::Product => Column::Text("l.product", "product"),
         LicenseSort::Seats => Column::Number("l.seats", "seats"),
@@ -148,6 +191,7 @@ fn column(sort: i32) -> Result<Column, Refusal> {
         LicenseSort::Customer => Column::Text("c.name", "customer"),
         LicenseSort::SmsCredits => Column::Number("COALESCE(l.sms_credits, -1)", "sms_credits"),
         LicenseSort::AllUsersLimit => Column::Number("l.all_users_limit", "all_users_limit"),
+        LicenseSort::SeatKind => Column::Number("COALESCE(s.seat_kind, -1)", "seat_kind"),
         LicenseSort::ComponentsLimit => Column::Number("l.components_limit", "components_limit"),
     })
 }
