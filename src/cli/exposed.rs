@@ -127,6 +127,7 @@ mod tests {
     #[test]
     fn each_file_that_others_may_change_is_told_of_and_a_key_that_all_may_read() {
         let folder = tempfile::tempdir().unwrap();
+        mode(folder.path(), 0o700);
         let (file, config) = configured(folder.path());
         let told = || faults(Some(&file), &config);
         assert_eq!(told(), Vec::<String>::new());
