@@ -1,6 +1,6 @@
 //! An authority and the certificates it signs, in files as an operator keeps them.
 
-use std::{fs, path::PathBuf, sync::Arc};
+use std::{fs, os::unix::fs::PermissionsExt as _, path::PathBuf, sync::Arc};
 
 use rcgen::{
     BasicConstraints, CertificateParams, CertificateRevocationListParams, CertifiedIssuer, DnType,
@@ -117,6 +117,7 @@ impl Authority {
     /// Puts the server's certificate in place, its key first: for an instant the two do not go together.
     pub(crate) fn serve(&self, issued: &Issued) {
         fs::write(self.path("server.key"), &issued.key).unwrap();
+        fs::set_permissions(self.path("server.key"), fs::Permissions::from_mode(0o600)).unwrap();
         fs::write(self.path("server.pem"), &issued.certificate).unwrap();
     }
 
