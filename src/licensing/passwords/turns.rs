@@ -57,7 +57,10 @@ struct Job {
 }
 
 /// A thread that hashes.
-struct Running(Arc<Shared>);
+struct Running {
+    shared: Arc<Shared>,
+    has_ended: bool,
+}
 
 /// One address, and one name at an address, has one of so many parts of the places to wait in; an account has half of its.
 const SHARE: usize = 8;
@@ -112,7 +115,7 @@ impl Shared {
             return state.wait(lane, job, self.waiting);
         }
         state.running += 1;
-        let running = Running(Arc::clone(self));
+        let mut running = Running { shared: Arc::clone(self), has_ended: false };
         drop(state);
         let hash = move || {
             // Where it may not, it hashes all the same.
@@ -120,7 +123,7 @@ impl Shared {
             let mut next = Some(job);
             while let Some(job) = next {
                 (job.work)();
-                next = running.0.state().next();
+                next = running.next();
             }
         };
         // A thread that cannot be had is one that ended: its job is dropped, and its call hears of it.
@@ -128,9 +131,24 @@ impl Shared {
     }
 }
 
+impl Running {
+    /// What to do next. When there is nothing this has ended, before another call finds it at work and waits for it.
+    fn next(&mut self) -> Option<Job> {
+        let mut state = self.shared.state();
+        let next = state.next();
+        if next.is_none() {
+            state.running -= 1;
+            self.has_ended = true;
+        }
+        next
+    }
+}
+
 impl Drop for Running {
     fn drop(&mut self) {
-        self.0.state().running -= 1;
+        if !self.has_ended {
+            self.shared.state().running -= 1;
+        }
     }
 }
 
