@@ -45,7 +45,7 @@ async fn caller(office: &Office, token: &str) -> Result<api::Account, Status> {
     Ok(told.into_inner().account.unwrap())
 }
 
-async fn create(
+pub(super) async fn create(
     office: &Office,
     by: &str,
     name: &str,
@@ -80,12 +80,17 @@ async fn change_as(
     office.accounts(token).change_password(request).await.map(drop)
 }
 
-async fn reset(office: &Office, by: &str, name: &str) -> Result<String, Status> {
+pub(super) async fn reset(office: &Office, by: &str, name: &str) -> Result<String, Status> {
     let request = api::ResetPasswordRequest { request_id: unique(), name: name.to_owned() };
     Ok(office.accounts(by).reset_password(request).await?.into_inner().one_time_password)
 }
 
-async fn disable(office: &Office, by: &str, name: &str, disabled: bool) -> Result<api::Account, Status> {
+pub(super) async fn disable(
+    office: &Office,
+    by: &str,
+    name: &str,
+    disabled: bool,
+) -> Result<api::Account, Status> {
     let request = api::SetAccountDisabledRequest { request_id: unique(), name: name.to_owned(), disabled };
     Ok(office.accounts(by).set_account_disabled(request).await?.into_inner().account.unwrap())
 }

@@ -1,9 +1,10 @@
 //! What is found and told in whatever way a name or an ID is written.
 
 use esa_sidecar::proto::licensing as api;
-use tonic::{Code, Status};
+use tonic::Code;
 
 use super::{
+    accounts::{create, disable, reset},
     office::{Office, unique},
     on_every_store,
 };
@@ -12,32 +13,6 @@ on_every_store!(
     a_credential_is_revoked_however_its_id_is_written,
     the_audit_log_names_an_account_as_it_is_kept,
 );
-
-async fn create(
-    office: &Office,
-    by: &str,
-    name: &str,
-    role: api::AccountRole,
-    customer: &str,
-) -> Result<api::CreateAccountResponse, Status> {
-    let request = api::CreateAccountRequest {
-        request_id: unique(),
-        name: name.to_owned(),
-        role: role.into(),
-        customer: customer.to_owned(),
-    };
-    Ok(office.accounts(by).create_account(request).await?.into_inner())
-}
-
-async fn reset(office: &Office, by: &str, name: &str) -> Result<String, Status> {
-    let request = api::ResetPasswordRequest { request_id: unique(), name: name.to_owned() };
-    Ok(office.accounts(by).reset_password(request).await?.into_inner().one_time_password)
-}
-
-async fn disable(office: &Office, by: &str, name: &str, disabled: bool) -> Result<api::Account, Status> {
-    let request = api::SetAccountDisabledRequest { request_id: unique(), name: name.to_owned(), disabled };
-    Ok(office.accounts(by).set_account_disabled(request).await?.into_inner().account.unwrap())
-}
 
 async fn a_credential_is_revoked_however_its_id_is_written(office: Office) {
     let make = async |name: &str| {
