@@ -22,6 +22,7 @@ import grpc
 import pytest
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
+from attacks import ACK, PREFACE, SETTINGS, frame
 from conftest import channel_to
 from examples import OPERATIONS, facts
 from page import WANTED, fetch, opened, read, value
@@ -341,8 +342,11 @@ def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
         # Where it is full the one that has been silent for longest makes room.
         eventually(lambda: lost("silent") == 1)
         assert lost("peer_full") == 0
-        silent[1].sendall(b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n" + b"\0\0\0\4\0\0\0\0\0")
-        silent[1].recv(9)
+        silent[1].sendall(PREFACE + frame(SETTINGS, 0, 0))
+        # It says who it is, and that has been read when it is acknowledged.
+        told = b""
+        while frame(SETTINGS, ACK, 0) not in told:
+            told += silent[1].recv(64)
         opened = silent + [socket.create_connection((host, int(port))) for _ in range(2)]
         try:
             eventually(lambda: lost("peer_full") == 2)

@@ -8,6 +8,7 @@
 use std::{
     collections::BTreeMap,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Instant,
 };
 
 use tokio_util::sync::{CancellationToken, WaitForCancellationFuture};
@@ -27,6 +28,7 @@ struct Calls {
 
 #[derive(Debug)]
 struct Arriving {
+    since: Instant,
     kind: Kind,
     shares: Arc<Shares>,
     held: Vec<Arc<Holding>>,
@@ -50,7 +52,8 @@ impl Arrivals {
         held: Vec<Arc<Holding>>,
     ) -> Arc<Arrival> {
         let evicted = CancellationToken::new();
-        let arriving = Arriving { kind, shares: Arc::clone(shares), held, evicted: evicted.clone() };
+        let (since, shares) = (Instant::now(), Arc::clone(shares));
+        let arriving = Arriving { since, kind, shares, held, evicted: evicted.clone() };
         let mut calls = self.calls();
         let number = calls.next;
         calls.next += 1;
@@ -61,11 +64,8 @@ impl Arrivals {
     /// Ends the oldest of `kind`, of this client alone where it is given. Whether there is one; its place and what was
     /// held for it are free.
     pub(super) fn evict_oldest(&self, kind: Kind, of: Option<&Arc<Shares>>) -> bool {
-        let is_wanted = |arriving: &Arriving| {
-            arriving.kind == kind && of.is_none_or(|shares| Arc::ptr_eq(shares, &arriving.shares))
-        };
         let mut calls = self.calls();
-        let oldest = calls.open.iter().find(|(_, arriving)| is_wanted(arriving)).map(|(number, _)| *number);
+        let oldest = calls.oldest(kind, of).map(|(number, _)| number);
         let Some(arriving) = oldest.and_then(|number| calls.open.remove(&number)) else { return false };
         // While nobody else looks: its call does not leave its place again.
         arriving.evicted.cancel();
@@ -75,8 +75,25 @@ impl Arrivals {
         true
     }
 
+    /// Since when the oldest of `kind` of this client has been arriving.
+    pub(super) fn oldest_since(&self, kind: Kind, of: &Arc<Shares>) -> Option<Instant> {
+        self.calls().oldest(kind, Some(of)).map(|(_, arriving)| arriving.since)
+    }
+
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    fn oldest(&self, kind: Kind, of: Option<&Arc<Shares>>) -> Option<(u64, &Arriving)> {
+        let is_wanted = |arriving: &Arriving| {
+            arriving.kind == kind && of.is_none_or(|shares| Arc::ptr_eq(shares, &arriving.shares))
+        };
+        self.open
+            .iter()
+            .find(|(_, arriving)| is_wanted(arriving))
+            .map(|(number, arriving)| (*number, arriving))
     }
 }
 

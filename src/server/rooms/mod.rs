@@ -184,16 +184,15 @@ impl Shares {
         Ok(Call { shares, kind, tallying, deadline: None, arrival: None, _open })
     }
 
-    /// Enters where it is `full`, in place of a call that is not whole, or whose answer nobody reads.
+    /// Enters where it is `full`, in place of a call that is not whole, or whose answer nobody reads: the older of them.
     fn enter_for_another(self: &Arc<Self>, kind: Kind, mut full: Full) -> Result<(), Full> {
         let places = &self.of(kind).held;
         // Others may take what is given up before this call does.
         for _ in 0..EVICTIONS {
-            if !self.evict_oldest(kind, full) {
-                if matches!(full, Full::Room(_)) || !self.unread.cut_oldest(kind) {
-                    break;
-                }
+            if self.is_unread_oldest(kind, full) && self.unread.cut_oldest(kind) {
                 places.leave();
+            } else if !self.evict_oldest(kind, full) {
+                break;
             }
             match places.enter() {
                 Ok(()) => return Ok(()),
@@ -201,6 +200,14 @@ impl Shares {
             }
         }
         Err(full)
+    }
+
+    /// Whether this client's own share is full, and a call whose answer it does not read is older than what it has arriving:
+    /// whoever asks anew is neither for long.
+    fn is_unread_oldest(self: &Arc<Self>, kind: Kind, full: Full) -> bool {
+        let Full::Share(_) = full else { return false };
+        let Some(unread) = self.unread.oldest_since(kind) else { return false };
+        self.arrivals.oldest_since(kind, self).is_none_or(|arriving| unread <= arriving)
     }
 
     /// Ends the call that has been arriving for longest: of this client where its share is full, else of anybody.

@@ -7,7 +7,7 @@
 use std::{
     collections::VecDeque,
     sync::{Mutex, MutexGuard, PoisonError},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use tokio_util::task::AbortOnDropHandle;
@@ -29,6 +29,7 @@ struct Calls {
 #[derive(Debug)]
 struct Open {
     number: u64,
+    since: Instant,
     kind: Kind,
     /// Whether its answer only has to be read.
     is_answered: bool,
@@ -48,7 +49,8 @@ impl Unread {
         let mut calls = self.calls();
         let number = calls.next;
         calls.next += 1;
-        calls.open.push_back(Open { number, kind, is_answered: false, peer: peer.clone() });
+        let since = Instant::now();
+        calls.open.push_back(Open { number, since, kind, is_answered: false, peer: peer.clone() });
         let late = peer.clone();
         let timer = tokio::spawn(async move {
             tokio::time::sleep(within).await;
@@ -68,12 +70,17 @@ impl Unread {
     /// Closes the connection of the oldest call of `kind` that was answered. Whether there is one; its place is free.
     pub(super) fn cut_oldest(&self, kind: Kind) -> bool {
         let mut calls = self.calls();
-        let oldest = calls.open.iter().position(|open| open.kind == kind && open.is_answered);
-        let oldest = oldest.and_then(|position| calls.open.remove(position));
+        let oldest = calls.oldest(kind).and_then(|position| calls.open.remove(position));
         oldest.is_some_and(|open| {
             open.peer.cut_off();
             true
         })
+    }
+
+    /// Since when the oldest call of `kind` that was answered has been open.
+    pub(super) fn oldest_since(&self, kind: Kind) -> Option<Instant> {
+        let calls = self.calls();
+        calls.oldest(kind).map(|position| calls.open[position].since)
     }
 
     /// It is over. Whether its place is still its own.
@@ -85,5 +92,11 @@ impl Unread {
 
     fn calls(&self) -> MutexGuard<'_, Calls> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Calls {
+    fn oldest(&self, kind: Kind) -> Option<usize> {
+        self.open.iter().position(|open| open.kind == kind && open.is_answered)
     }
 }
