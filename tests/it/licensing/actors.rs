@@ -8,10 +8,10 @@ use tonic::Code;
 
 use super::{
     office::{Office, PASSWORD, a_license, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     every_entry_tells_of_what_kind_its_actor_is,
     an_account_with_the_backend_s_name_is_told_from_the_backend,
     entries_of_before_kinds_were_kept_are_of_none,

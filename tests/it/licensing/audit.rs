@@ -9,10 +9,10 @@ use tonic::Code;
 
 use super::{
     office::{Office, On, PASSWORD, a_license, timestamp, unique, users},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     every_change_and_every_refused_attempt_leaves_its_entry,
     who_is_turned_away_leaves_an_entry_too,
     an_entry_is_never_edited_or_removed,

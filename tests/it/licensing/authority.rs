@@ -18,11 +18,11 @@ use tokio_util::sync::CancellationToken;
 
 use super::{
     office::{Activated, Office, On, a_license, new_database, timestamp, users},
-    on_every_store,
+    on_both_databases,
 };
 use crate::sidecar::START;
 
-on_every_store!(facts_signed_by_a_clock_far_ahead_keep_nothing_out_once_it_is_set_right);
+on_both_databases!(facts_signed_by_a_clock_far_ahead_keep_nothing_out_once_it_is_set_right);
 
 /// Long enough for a slow machine; a test that waits for it fails.
 const SOON: Duration = Duration::from_secs(20);

@@ -9,10 +9,10 @@ use tonic_types::StatusExt as _;
 
 use super::{
     office::{Office, On, a_license, reason, timestamp, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     ids_that_name_no_unit_are_one_entry_and_many_of_them_are_refused,
     units_of_which_nothing_changes_are_written_down_in_part,
     refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others,

@@ -6,10 +6,10 @@ use tonic::{Code, Status};
 
 use super::{
     office::{Office, On, a_license, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     a_delegated_license_is_of_no_use_before_it_is_accepted,
     what_is_taken_back_is_not_seen_any_more_and_its_units_stay_active,
     only_an_owner_delegates_and_only_to_security_admins_of_the_customer,

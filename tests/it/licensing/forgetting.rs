@@ -6,10 +6,10 @@ use esa_sidecar::{domain::Span, proto::licensing as api};
 
 use super::{
     office::{Activated, Office, a_license},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(an_sms_is_known_again_until_its_unit_has_synced_for_a_week_since_or_is_gone_for_as_long);
+on_both_databases!(an_sms_is_known_again_until_its_unit_has_synced_for_a_week_since_or_is_gone_for_as_long);
 
 /// Syncs, with one SMS if it has an ID; the credits that remain.
 async fn synced(office: &Office, unit: &Activated, sms: &str) -> Option<u64> {

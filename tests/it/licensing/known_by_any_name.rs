@@ -6,10 +6,10 @@ use tonic::Code;
 use super::{
     accounts::{create, disable, reset},
     office::{Office, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     a_credential_is_revoked_however_its_id_is_written,
     the_audit_log_names_an_account_as_it_is_kept,
 );

@@ -10,11 +10,11 @@ use tonic::Code;
 
 use super::{
     office::{Activated, Office, a_license, reason, timestamp, unique, users},
-    on_every_store,
+    on_both_databases,
 };
 use crate::sidecar::START;
 
-on_every_store!(
+on_both_databases!(
     seats_limits_and_credits_add_up_over_the_licenses_that_are_valid_at_that_very_instant,
     a_license_id_that_is_taken_is_refused_whoever_has_it,
     all_licenses_of_a_customer_for_one_product_count_the_same_kind_of_seat,

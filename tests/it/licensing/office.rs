@@ -107,6 +107,9 @@ impl Office {
         let folder = tempfile::tempdir().unwrap();
         let database = match on {
             On::Sqlite => Database::Sqlite(folder.path().join("with a space/licensing.db")),
+            On::Postgres | On::Replicas if prepare.is_empty() => {
+                new_database_with_schema().await.parse().unwrap()
+            }
             On::Postgres | On::Replicas => new_database(prepare).await.parse().unwrap(),
         };
         let replicas = if on == On::Replicas { 2 } else { 1 };
@@ -169,9 +172,8 @@ impl Office {
     pub(crate) async fn reachable(&self, reachable: bool) {
         let Database::Postgres(postgres) = &self.database else { panic!("a file is always there") };
         let shown = postgres.to_string();
-        let server = env::var("ESA_SIDECAR_TEST_POSTGRES").unwrap();
-        let name = shown.rsplit_once('/').unwrap().1;
-        let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+        let name = name_of(&shown);
+        let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
         for sql in [
             format!("ALTER DATABASE {name} ALLOW_CONNECTIONS {reachable}"),
             format!(
@@ -566,18 +568,51 @@ async fn serve(backend: Backend, stop: CancellationToken) -> Channel {
     Endpoint::from_shared(format!("http://{address}")).unwrap().connect_lazy()
 }
 
-/// A database of the test's own on the PostgreSQL server of this run; its URL.
+/// A database of the test's own on the PostgreSQL server of this run, with nothing in it but what `prepare` (SQL) makes;
+/// its URL.
 pub(crate) async fn new_database(prepare: &'static str) -> String {
-    let server = env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
-        "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
-    );
-    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
-    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
-    connection.execute(AssertSqlSafe(format!("CREATE DATABASE {name}"))).await.unwrap();
-    let (place, options) = server.split_once("/postgres?").expect("a URL of the database `postgres`");
-    let url = format!("{place}/{name}?{options}");
+    let url = database_like("template1").await;
     sqlx::PgConnection::connect(&url).await.unwrap().execute(prepare).await.unwrap();
     url
+}
+
+/// The same, with the schema in it.
+async fn new_database_with_schema() -> String {
+    let mut connection = sqlx::PgConnection::connect(&server()).await.unwrap();
+    // The first test that comes makes it, and those of other processes wait.
+    connection.execute("SELECT pg_advisory_lock(1)").await.unwrap();
+    let made = "SELECT 1 FROM pg_database WHERE datname = 'with_schema'";
+    if connection.fetch_optional(made).await.unwrap().is_none() {
+        let url = database_like("template1").await;
+        Store::open(url.parse().unwrap(), 1).await.unwrap().close().await;
+        let rename = format!("ALTER DATABASE {} RENAME TO with_schema", name_of(&url));
+        connection.execute(AssertSqlSafe(rename)).await.unwrap();
+    }
+    connection.execute("SELECT pg_advisory_unlock(1)").await.unwrap();
+    database_like("with_schema").await
+}
+
+fn server() -> String {
+    env::var("ESA_SIDECAR_TEST_POSTGRES").expect(
+        "ESA_SIDECAR_TEST_POSTGRES names no PostgreSQL server: run tests/run, or `tests/postgres start DIR`",
+    )
+}
+
+/// A copy of `template`; its URL.
+async fn database_like(template: &str) -> String {
+    let server = server();
+    let name = format!("test_{}", uuid::Uuid::now_v7().simple());
+    let mut connection = sqlx::PgConnection::connect(&server).await.unwrap();
+    let create = format!("CREATE DATABASE {name} TEMPLATE {template}");
+    connection.execute(AssertSqlSafe(create)).await.unwrap();
+    let (place, options) = server.split_once("/postgres?").expect("a URL of the database `postgres`");
+    format!("{place}/{name}?{options}")
+}
+
+/// The name of the database at `url`.
+fn name_of(url: &str) -> &str {
+    let place = url.split_once('?').map_or(url, |(place, _)| place);
+    place.rsplit_once('/').expect("a path").1
 }
 
 /// Where a test's files are, for those that open the database themselves.

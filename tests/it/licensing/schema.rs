@@ -6,10 +6,10 @@ use sqlx::Row as _;
 
 use super::{
     office::{Office, sqlite_path},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(every_file_of_the_migrations_is_applied);
+on_both_databases!(every_file_of_the_migrations_is_applied);
 
 async fn every_file_of_the_migrations_is_applied(office: Office) {
     let mut files = Vec::new();

@@ -5,10 +5,10 @@ use tonic::{Code, Status};
 
 use super::{
     office::{Activated, Office, a_license, reason, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     a_unit_renews_its_secret_and_both_open_until_the_new_one_is_used,
     renewals_are_one_entry_a_day_and_none_of_a_deactivated_unit,
     whoever_may_deactivate_a_unit_revokes_its_secret_and_nobody_syncs_with_it,

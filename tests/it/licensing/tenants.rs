@@ -5,11 +5,11 @@ use tonic::{Code, Status};
 
 use super::{
     office::{Activated, Office, TABLES, a_license, timestamp, unique, users},
-    on_every_store,
+    on_both_databases,
 };
 use crate::sidecar::START;
 
-on_every_store!(
+on_both_databases!(
     an_id_of_the_other_side_is_answered_as_one_that_does_not_exist,
     no_list_tells_of_the_other_side,
     a_hostile_text_is_a_text_in_every_field,

@@ -8,10 +8,10 @@ use tonic::Code;
 
 use super::{
     office::{Office, a_license, users},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     a_security_admin_deactivates_only_units_of_that_account_and_the_owner_any,
     deactivating_the_last_unit_of_an_installation_ends_an_overuse,
     nothing_is_activated_with_a_license_that_is_full_or_has_ended,

@@ -9,11 +9,11 @@ use tonic::Code;
 
 use super::{
     office::{Activated, Office, On, a_license, reason, timestamp, unique, users},
-    on_every_store,
+    on_both_databases,
 };
 use crate::sidecar::START;
 
-on_every_store!(
+on_both_databases!(
     the_newest_report_of_an_installation_counts_and_an_older_one_changes_nothing,
     a_unit_that_moves_takes_its_report_along,
     what_a_deactivated_unit_reports_does_not_count,
