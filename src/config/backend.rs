@@ -32,9 +32,11 @@ pub struct Backend {
     /// `backend.sign_in_attempts`: wrong passwords of one name in a row from one address before each next one has to wait,
     /// a second at first and then twice as long each time, default 10.
     pub sign_in_attempts: u32,
-    /// `backend.sign_in_lock`: the longest wait, default `15m`; where the name signed in before, 30 seconds at most.
+    /// `backend.sign_in_lock`: the longest wait, default `15m`; one guess in 30 seconds opens where the name
+    /// signed in before.
     pub sign_in_lock: Duration,
-    /// `backend.passwords_at_a_time`: hashed at a time, each with 46 MiB, default one for every two processors.
+    /// `backend.passwords_at_a_time`: sign-ins hashed at a time, each with 46 MiB, default one for every two processors;
+    /// as many again for who is signed in or known.
     pub passwords_at_a_time: usize,
     /// `backend.passwords_waiting`: sign-ins that wait for theirs to be hashed, default 64, one address an eighth of them at
     /// most; calls of who is signed in have as many places of their own.

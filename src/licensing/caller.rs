@@ -12,6 +12,7 @@ use super::{
     accounts::{LONGEST_BYTES, SignInName},
     actor::Actor,
     change::Change,
+    passwords::Lane,
     refusal::Refusal,
     scopes::Scopes,
     store::{StoreError, instant, nanos, sought},
@@ -225,6 +226,11 @@ impl Caller {
     /// What sets it apart from others of the same account: its API credential, or its session.
     pub(super) fn comes_with(&self) -> &str {
         self.credential_id().or(self.session.as_deref()).unwrap_or(&self.account_id)
+    }
+
+    /// Where its passwords wait to be hashed.
+    pub(super) fn lane(&self) -> Lane {
+        Lane::Account { customer: self.customer_id.clone(), account: self.account_id.clone() }
     }
 
     /// What requests of this caller are remembered under.

@@ -8,7 +8,10 @@ use std::{collections::HashMap, time::Duration};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-use super::store::{Contended, StoreError};
+use super::{
+    sign_in::LOOKS,
+    store::{Contended, StoreError},
+};
 use crate::domain::license::ActivationRefusal;
 
 /// The domain of `google.rpc.ErrorInfo`.
@@ -32,7 +35,7 @@ pub enum Refusal {
     #[error("name or password is wrong, or the account is disabled")]
     WrongPassword,
     /// Too many wrong passwords, whether anybody has the name or not.
-    #[error("too many wrong names or passwords; try again in {}", humantime::format_duration(*.0))]
+    #[error("too many wrong names or passwords; try again in {}", until(*.0))]
     TooSoon(Duration),
     /// The one-time password was right.
     #[error(
@@ -181,6 +184,16 @@ impl From<Refusal> for Status {
         };
         Self::with_error_details(refusal.code(), message, details)
     }
+}
+
+/// Told to everybody alike: nobody hears where a name signed in before.
+fn until(wait: Duration) -> String {
+    let told = humantime::format_duration(wait);
+    if wait <= LOOKS {
+        return told.to_string();
+    }
+    let looks = humantime::format_duration(LOOKS);
+    format!("{told}, or once in {looks} from where you signed in before")
 }
 
 /// What somebody asked for, as it is repeated: the beginning of it, for an answer has little room.

@@ -8,6 +8,7 @@ import os
 import statistics
 import threading
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import grpc
@@ -19,6 +20,8 @@ ANY = "127.0.0.1:0"
 OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
 PASSWORD = "correct horse battery"
 CALL_WITHIN = 10.0
+# Ten times what a password takes to hash, on a machine that has little time for it.
+TURNED_AWAY_WITHIN = 30.0
 IN_FLIGHT = 200
 # As many as keep every place to hash at taken, and cost their caller nothing.
 FEW_IN_FLIGHT = 6
@@ -144,3 +147,33 @@ def test_questions_are_answered_beside_a_flood_of_sign_ins(serving, owner, proto
     shown = [f"p99 {p99 * 1000:.2f} ms, median {median * 1000:.2f} ms" for p99, median in (flooded, calm)]
     print(f"beside {FEW_IN_FLIGHT} sign-ins in flight: {shown[0]}; without: {shown[1]}")
     assert flooded[0] < P99, shown
+
+
+def test_a_flood_from_an_address_makes_no_name_known_that_signed_in_there(serving, owner, protocol):
+    api = protocol.licensing
+    owner.signs_in()
+    turned_away = {"owner": [], "nobody-else": []}
+    with (
+        Flood(api, serving.licensing, IN_FLIGHT),
+        grpc.insecure_channel(serving.licensing, options=OPTIONS) as channel,
+    ):
+        stub = api.stub("account", channel)
+
+        def guessed(name):
+            """Whether a guess at a name is turned away, and after how long; now and then one finds a place in line."""
+            began = time.monotonic()
+            with pytest.raises(grpc.RpcError) as refused:
+                stub.SignIn(api.SignInRequest(name=name, password="surely a wrong one"), timeout=TURNED_AWAY_WITHIN)
+            return refused.value.code() == grpc.StatusCode.RESOURCE_EXHAUSTED, time.monotonic() - began
+
+        # Fewer than after which each next one has to wait.
+        for _ in range(8):
+            with ThreadPoolExecutor(len(turned_away)) as at_once:
+                for name, (is_turned_away, took) in zip(turned_away, at_once.map(guessed, turned_away), strict=True):
+                    if is_turned_away:
+                        turned_away[name].append(took)
+            if all(2 <= len(times) for times in turned_away.values()):
+                break
+        owner.signs_in()
+    for times in turned_away.values():
+        assert 2 <= len(times) and all(2.0 <= took for took in times), turned_away

@@ -12,8 +12,8 @@ use super::{
 };
 use crate::{
     licensing::{
-        Backend, accounts, caller::Caller, credentials::NewCredential, keys, passwords::Lane,
-        refusal::Refusal, scopes::Scopes, sign_in::Address, store::sought, wire as states,
+        Backend, accounts, caller::Caller, credentials::NewCredential, keys, refusal::Refusal,
+        scopes::Scopes, sign_in::Address, store::sought, wire as states,
     },
     proto::licensing::{self as api, account_service_server::AccountService},
     wire,
@@ -247,7 +247,6 @@ impl Backend {
     }
 
     async fn hash_of<'a>(&self, caller: &Caller, once: &'a OneTime) -> Result<&'a String, Refusal> {
-        let lane = Lane::Account(caller.account_id.clone());
-        once.hash.get_or_try_init(|| self.passwords.hash(lane, &once.password)).await
+        once.hash.get_or_try_init(|| self.passwords.hash(caller.lane(), &once.password)).await
     }
 }

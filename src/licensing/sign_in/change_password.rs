@@ -2,14 +2,17 @@
 //!
 //! Not here: which passwords may be chosen (see `passwords`), and passwords that an owner resets (see `accounts`).
 
-use super::{throttle::Guess, too_soon};
+use super::{
+    throttle::{Guess, Look},
+    too_soon,
+};
 use crate::{
     licensing::{
         Backend,
         accounts::{self, Account},
         caller::Caller,
         change::Change,
-        passwords::{self, Lane},
+        passwords,
         refusal::Refusal,
         store::StoreError,
         turns::{Spender, Whose},
@@ -40,13 +43,15 @@ impl Backend {
         passwords::check_new(new, &before.name, &before.customer)?;
         self.turns.spend(Spender::Sessions(&caller.account_id), 0)?;
         let attempt = self.sign_in_key().await?.of_session(session);
-        let guess = self.throttle.begin(attempt, false, true, self.clock.now()).map_err(too_soon)?;
-        let lane = || Lane::Account(caller.account_id.clone());
+        let guess = self.throttle.begin(attempt, self.clock.now());
+        if let Look::WhereKnown(wait, _) | Look::Not(wait) = guess.look() {
+            return Err(too_soon(wait));
+        }
+        let lane = || caller.lane();
         // A repetition may come when the old password is another already; so it is asked for first.
         if self.is_repeated(caller, request_id).await? {
             let hash = Some(before.password_hash.clone());
             if self.passwords.verify(lane(), new, hash).await? {
-                guess.right();
                 return Ok(());
             }
             guess.wrong(self.clock.now());
@@ -70,7 +75,6 @@ impl Backend {
         }
         choose(&mut change, caller, &account, hash).await?;
         self.told(change.answer(&api::ChangePasswordResponse {}).await?);
-        guess.right();
         Ok(())
     }
 

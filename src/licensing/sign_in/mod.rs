@@ -13,8 +13,14 @@ use std::{sync::Arc, time::Duration};
 
 use tokio::sync::OnceCell;
 
-use self::origin::{Attempt, Key};
-pub(super) use self::{origin::Address, throttle::Throttle};
+pub(super) use self::{
+    origin::Address,
+    throttle::{LOOKS, Throttle},
+};
+use self::{
+    origin::{Attempt, Key},
+    throttle::Look,
+};
 use super::{
     Backend,
     accounts::{self, Account, ONE_TIME_USED, SignInName},
@@ -57,25 +63,47 @@ impl Backend {
         let name = SignInName::typed(name);
         let attempt = self.sign_in_key().await?.attempt(&name, address);
         let found = accounts::to_sign_in(self.store.reads(), &name, &attempt.address).await?;
+        let guess = self.throttle.begin(attempt.clone(), self.clock.now());
+        let is_one_time = keys::is_one_time(password);
+        // Nobody guesses a one-time password: what looks like one is looked at however many others failed.
+        if let Look::Not(wait) = guess.look()
+            && !is_one_time
+        {
+            return Err(too_soon(wait));
+        }
         let known = found.as_ref().is_some_and(|(_, known)| *known);
-        // Nobody guesses a one-time password: it is looked at however many others failed.
-        let guessable = !keys::is_one_time(password);
-        let guess = self.throttle.begin(attempt.clone(), known, guessable, self.clock.now());
-        let guess = guess.map_err(too_soon)?;
-        let lane = if known { Lane::Known(attempt.pair) } else { Lane::Address(attempt.address.clone()) };
         let account = found.map(|(account, _)| account);
         let hash = account.as_ref().map(|account| account.password_hash.clone());
-        let right = self.passwords.verify(lane, password, hash).await?;
-        let usable = account.as_ref().filter(|account| right && !account.disabled);
-        if let Some(account) = usable
+        // One that somebody chose in that form may be guessed: what counts is that the account waits for one.
+        let awaited = |account: &Account| is_one_time && account.must_change_password;
+        let opens = |account: &&Account| !account.disabled && (guess.opens(known) || awaited(account));
+        // No flood from an address keeps out whoever is known there, or was given a one-time password; what would open
+        // nothing is not looked at beside the line, from which a right password is answered at once.
+        let beside = account.as_ref().filter(opens).filter(|account| known || awaited(account));
+        let beside = beside.map(|Account { customer_id, .. }| Lane::Known {
+            customer: customer_id.clone(),
+            pair: attempt.pair,
+        });
+        let line = Lane::Address { network: attempt.network, address: attempt.address.clone() };
+        let verified = self.passwords.verify_sign_in(line, beside, password, hash).await;
+        let right = match verified {
+            Ok(right) => right,
+            Err(refusal) => {
+                guess.turned_away(self.clock.now());
+                return Err(refusal);
+            }
+        };
+        if let Some(account) = account.as_ref().filter(opens).filter(|_| right)
             && let Some(session) = self.opened(account, &attempt.address, address.as_str()).await?
         {
-            guess.right();
             return Ok(session);
         }
-        let is_last = guess.wrong(self.clock.now());
-        tokio::spawn(self.clone().write_down(name, account, is_last));
-        Err(Refusal::WrongPassword)
+        let (look, is_last) = (guess.look(), guess.wrong(self.clock.now()));
+        tokio::spawn(self.clone().write_down(name, account, right, is_last));
+        Err(match look {
+            Look::Freely => Refusal::WrongPassword,
+            Look::WhereKnown(wait, _) | Look::Not(wait) => too_soon(wait),
+        })
     }
 
     /// The session of an account whose password was right, unless that was replaced or the account disabled meanwhile.
@@ -105,10 +133,14 @@ impl Backend {
     }
 
     /// Writes a wrong password down, after the answer.
-    async fn write_down(self, name: SignInName, account: Option<Account>, is_last: bool) {
+    async fn write_down(self, name: SignInName, account: Option<Account>, right: bool, is_last: bool) {
         let entry = match account {
             Some(Account { customer_id, name, disabled, .. }) => {
-                let why = if disabled { "the account is disabled" } else { "wrong password" };
+                let why = match (disabled, right) {
+                    (true, _) => "the account is disabled",
+                    (false, true) => "the right password, where the name is not known and has to wait",
+                    (false, false) => "wrong password",
+                };
                 Ok(Actor::stranger_to(&name).failed(&customer_id, SIGN_IN, &name, why))
             }
             None => self.of_nobody(&name).await,

@@ -3,6 +3,8 @@
 //!
 //! Not here: what is counted of them (see `throttle`).
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use sqlx::Row as _;
 use tonic::Request;
@@ -19,7 +21,12 @@ use crate::{
 
 /// Where a call comes from.
 #[derive(Clone, Debug, Default)]
-pub(in crate::licensing) struct Address(String);
+pub(in crate::licensing) struct Address {
+    /// As wide as one end commonly has it.
+    own: String,
+    /// As wide as one network commonly is.
+    network: String,
+}
 
 /// A name and an address that were tried together.
 #[derive(Clone, Debug)]
@@ -30,6 +37,8 @@ pub(super) struct Attempt {
     pub(super) address: String,
     /// Both.
     pub(super) pair: String,
+    /// The network of the address.
+    pub(super) network: String,
 }
 
 /// The key of the hashes: one for all replicas.
@@ -38,18 +47,31 @@ pub(super) struct Key(String);
 
 impl Address {
     pub(super) fn as_str(&self) -> &str {
-        &self.0
+        &self.own
     }
 
     /// Where `request` comes from: an address, as wide as one end commonly has it, or a user of this machine.
     pub(in crate::licensing) fn of<T>(request: &Request<T>) -> Self {
         let seen = request.extensions().get::<Peer>().map(Peer::origin);
         let origin = seen.or_else(|| request.remote_addr().map(|address| Origin::Address(address.ip())));
-        Self(match origin {
+        let own = match origin {
             Some(Origin::Address(ip)) if ip.to_canonical().is_loopback() => "loopback".to_owned(),
             Some(origin) => origin.neighbourhood().to_string(),
             None => "nowhere".to_owned(),
-        })
+        };
+        let network = match origin {
+            Some(Origin::Address(ip)) if !ip.to_canonical().is_loopback() => network(ip.to_canonical()),
+            _ => own.clone(),
+        };
+        Self { own, network }
+    }
+}
+
+/// 48 bits of IPv6, or 24 of IPv4: who has one network has all its addresses.
+fn network(ip: IpAddr) -> String {
+    match ip {
+        IpAddr::V6(ip) => Ipv6Addr::from_bits(ip.to_bits() >> 80 << 80).to_string(),
+        IpAddr::V4(ip) => Ipv4Addr::from_bits(ip.to_bits() >> 8 << 8).to_string(),
     }
 }
 
@@ -80,15 +102,16 @@ impl Key {
     pub(super) fn attempt(&self, name: &SignInName, address: &Address) -> Attempt {
         Attempt {
             name: self.hash(&["name", name.folded()]),
-            address: self.hash(&["address", &address.0]),
-            pair: self.hash(&["pair", &address.0, name.folded()]),
+            address: self.hash(&["address", &address.own]),
+            pair: self.hash(&["pair", &address.own, name.folded()]),
+            network: address.network.clone(),
         }
     }
 
     /// The same for guesses at a password within a session, which no other call shares.
     pub(super) fn of_session(&self, session: &str) -> Attempt {
         let hash = self.hash(&["session", session]);
-        Attempt { name: hash.clone(), address: hash.clone(), pair: hash }
+        Attempt { name: hash.clone(), address: hash.clone(), network: hash.clone(), pair: hash }
     }
 
     /// What stands in the audit log for a name nobody has: the same for the same name, and nothing it can be read from.

@@ -1,9 +1,10 @@
 //! How often a name and an address may be tried (semantics 7.34): what failed lately, in memory, of names anybody has and of
 //! names nobody has alike.
 //!
-//! Who fails from one address waits longer each time, for that name and from there. A name fails so many times a day from
-//! addresses it never signed in from, and then from no such address more: no stranger keeps anybody out of where they are
-//! known. Not here: what outlives this process (see `failures`).
+//! Who fails from one address waits longer each time, for that name and from there; and a name that fails so many times a
+//! day waits until it is over. Nothing here knows where a name signed in before, so no wait tells it: while it waits, a
+//! guess is looked at now and then all the same, and opens where the name is known, so that no stranger keeps anybody out
+//! of there. Not here: what outlives this process (see `failures`).
 
 use std::{
     collections::HashMap,
@@ -40,9 +41,11 @@ struct Pair {
     /// Being looked at now.
     pending: u32,
     last: Instant,
+    /// When a guess was looked at last, be it while the next one had to wait.
+    looked: Instant,
 }
 
-/// A name from all addresses it never signed in from.
+/// A name from all addresses.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Name {
     pub(super) began: Instant,
@@ -53,17 +56,34 @@ pub(super) struct Name {
     pending: u32,
 }
 
-/// A guess that is being looked at. Until it is known to be wrong or right it counts as wrong; if it never is, as none.
+/// A guess. Until it is known to be wrong or right it counts as wrong; if it never is, as none.
 #[derive(Debug)]
 pub(super) struct Guess {
     throttle: Throttle,
     attempt: Attempt,
-    /// Whether somebody might guess it at all.
-    counts: bool,
-    counts_for_name: bool,
+    /// How it is looked at.
+    look: Look,
 }
 
-/// Failures of a name in a day from addresses that are new to it (NIST SP 800-63B, 3.2.2).
+/// How a guess is looked at. It is the same for every name, whoever has it and wherever it signed in before.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Look {
+    /// It opens, if it is right.
+    Freely,
+    /// It opens where the name signed in before; anywhere else it has to wait so long, right or not.
+    WhereKnown(Duration, Counts),
+    /// It has to wait so long.
+    Not(Duration),
+}
+
+/// Whether a guess that has to wait makes the next one from there wait longer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Counts {
+    Yes,
+    No,
+}
+
+/// Failures of a name in a day, after which it opens where it signed in before alone (NIST SP 800-63B, 3.2.2).
 pub(super) const A_DAY: u32 = 100;
 
 /// Within this they count together.
@@ -72,8 +92,9 @@ pub(super) const DAY: Span = Span::days(1);
 /// By how much the present may fall back, as clocks do that are set right.
 const AHEAD: Span = Span::from_nanos(60 * Span::SECOND.nanos());
 
-/// The longest wait where the name signed in before: whoever shares an address with a stranger is not kept out for long.
-const LONGEST_IF_KNOWN: Span = Span::from_nanos(30 * Span::SECOND.nanos());
+/// While a guess has to wait, one is looked at so often all the same: whoever shares an address with a stranger is not
+/// kept out for long.
+pub(in crate::licensing) const LOOKS: Duration = Duration::from_secs(30);
 
 /// Names, and pairs, that are remembered. With this many hashes a day is spent; what failed least is forgotten first.
 const MOST: usize = 1 << 16;
@@ -87,47 +108,19 @@ impl Throttle {
         self.0.tables.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Lets a guess be looked at, or says how long it has to wait. The day's failures count where the name is not `known`;
-    /// what nobody guesses, as a one-time password, never waits and never counts.
-    pub(super) fn begin(
-        &self,
-        attempt: Attempt,
-        known: bool,
-        guessable: bool,
-        now: Instant,
-    ) -> Result<Guess, Duration> {
-        if !guessable {
-            return Ok(Guess { throttle: self.clone(), attempt, counts: false, counts_for_name: false });
-        }
+    /// How a guess is looked at, which counts from now on.
+    pub(super) fn begin(&self, attempt: Attempt, now: Instant) -> Guess {
         let mut tables = self.tables();
-        let counts_for_name = !known;
-        if let Some(name) =
-            tables.names.get(&attempt.name).filter(|name| !name.is_over(now) && counts_for_name)
-            && A_DAY <= name.failures + name.pending
-        {
-            return Err(wait(name.began + DAY, now, DAY));
+        let look = tables.look(&attempt, now, &self.0);
+        if !matches!(look, Look::Not(_)) {
+            let new = Pair { failures: 0, pending: 0, last: now, looked: now };
+            tables.pairs_at(now).entry(attempt.pair.clone()).or_insert(new).pending += 1;
         }
-        if let Some(pair) = tables.pairs.get(&attempt.pair).filter(|pair| !pair.is_over(now)) {
-            let longest = if known { self.0.longest.min(LONGEST_IF_KNOWN) } else { self.0.longest };
-            let next = pair.last + pair.delay(self.0.free, longest);
-            if now < next {
-                return Err(wait(next, now, longest));
-            }
-            // Guesses made at once are not looked at all at once.
-            if 0 < pair.pending && self.0.free <= pair.failures + pair.pending {
-                return Err(Duration::from_secs(1));
-            }
-        }
-        tables
-            .pairs_at(now)
-            .entry(attempt.pair.clone())
-            .or_insert(Pair { failures: 0, pending: 0, last: now })
-            .pending += 1;
-        if counts_for_name {
+        if look == Look::Freely {
             tables.names_at(now).entry(attempt.name.clone()).or_insert(Name::new(now)).pending += 1;
         }
         drop(tables);
-        Ok(Guess { throttle: self.clone(), attempt, counts: true, counts_for_name })
+        Guess { throttle: self.clone(), attempt, look }
     }
 
     /// Forgets what failed of a name, whose password was replaced.
@@ -166,17 +159,24 @@ impl Throttle {
 }
 
 impl Guess {
-    /// It was wrong; whether it was the last one of the day.
+    pub(super) const fn look(&self) -> Look {
+        self.look
+    }
+
+    /// Whether it opens, if it is right.
+    pub(super) const fn opens(&self, where_known: bool) -> bool {
+        match self.look {
+            Look::Freely => true,
+            Look::WhereKnown(..) => where_known,
+            Look::Not(_) => false,
+        }
+    }
+
+    /// It was wrong, or right where that opens nothing; whether it was the last one of the day.
     pub(super) fn wrong(self, now: Instant) -> bool {
-        if !self.counts {
-            return false;
-        }
         let mut tables = self.throttle.tables();
-        if let Some(pair) = tables.pairs.get_mut(&self.attempt.pair) {
-            pair.failures = if pair.is_over(now) { 1 } else { pair.failures.saturating_add(1) };
-            pair.last = now;
-        }
-        let name = tables.names.get_mut(&self.attempt.name).filter(|_| self.counts_for_name);
+        tables.count(&self, now);
+        let name = tables.names.get_mut(&self.attempt.name).filter(|_| self.look == Look::Freely);
         name.is_some_and(|name| {
             if name.is_over(now) {
                 *name = Name { pending: name.pending, ..Name::new(now) };
@@ -187,17 +187,16 @@ impl Guess {
         })
     }
 
-    /// It was right: what failed from there was somebody who mistyped.
-    pub(super) fn right(self) {
-        if let Some(pair) = self.throttle.tables().pairs.get_mut(&self.attempt.pair) {
-            pair.failures = 0;
-        }
+    /// Its address had too many in line. Whether it was looked at beside the line, where the name is known, is not told; so
+    /// it counts as if it had been.
+    pub(super) fn turned_away(self, now: Instant) {
+        self.throttle.tables().count(&self, now);
     }
 }
 
 impl Drop for Guess {
     fn drop(&mut self) {
-        if !self.counts {
+        if matches!(self.look, Look::Not(_)) {
             return;
         }
         let mut tables = self.throttle.tables();
@@ -207,7 +206,7 @@ impl Drop for Guess {
                 tables.pairs.remove(&self.attempt.pair);
             }
         }
-        if !self.counts_for_name {
+        if self.look != Look::Freely {
             return;
         }
         if let Some(name) = tables.names.get_mut(&self.attempt.name) {
@@ -220,6 +219,39 @@ impl Drop for Guess {
 }
 
 impl Tables {
+    fn look(&self, attempt: &Attempt, now: Instant, Inner { free, longest, .. }: &Inner) -> Look {
+        let name = self.names.get(&attempt.name).filter(|name| !name.is_over(now));
+        let day = name.filter(|name| A_DAY <= name.failures + name.pending);
+        let day = day.map(|name| wait(name.began + DAY, now, DAY));
+        let longer = |wait: Duration| day.map_or(wait, |day| day.max(wait));
+        if let Some(pair) = self.pairs.get(&attempt.pair).filter(|pair| !pair.is_over(now)) {
+            let next = pair.last + pair.delay(*free, *longest);
+            if now < next {
+                let wait = longer(wait(next, now, *longest));
+                let is_looked_at = pair.pending == 0 && pair.looked + Span::from(LOOKS) <= now;
+                return if is_looked_at { Look::WhereKnown(wait, Counts::No) } else { Look::Not(wait) };
+            }
+            // Guesses made at once are not looked at all at once.
+            if 0 < pair.pending && *free <= pair.failures + pair.pending {
+                return Look::Not(longer(Duration::from_secs(1)));
+            }
+        }
+        day.map_or(Look::Freely, |day| Look::WhereKnown(day, Counts::Yes))
+    }
+
+    /// Counts a guess for its name at its address.
+    fn count(&mut self, guess: &Guess, now: Instant) {
+        let Some(pair) = self.pairs.get_mut(&guess.attempt.pair) else { return };
+        match guess.look {
+            Look::Not(_) => {}
+            Look::WhereKnown(_, Counts::No) => pair.looked = now,
+            Look::Freely | Look::WhereKnown(_, Counts::Yes) => {
+                pair.failures = if pair.is_over(now) { 1 } else { pair.failures.saturating_add(1) };
+                (pair.last, pair.looked) = (now, now);
+            }
+        }
+    }
+
     fn pairs_at(&mut self, now: Instant) -> &mut HashMap<String, Pair> {
         forget(&mut self.pairs, |pair| (pair.pending, if pair.is_over(now) { 0 } else { pair.failures }));
         &mut self.pairs
@@ -290,7 +322,8 @@ mod tests {
     const NOW: Instant = Instant::from_unix_seconds(1_000_000_000);
 
     fn attempt(name: &str, address: &str) -> Attempt {
-        Attempt { name: name.to_owned(), address: address.to_owned(), pair: format!("{name} from {address}") }
+        let pair = format!("{name} from {address}");
+        Attempt { name: name.to_owned(), address: address.to_owned(), network: address.to_owned(), pair }
     }
 
     fn seconds(seconds: u64) -> Span {
@@ -303,67 +336,98 @@ mod tests {
 
     #[test]
     fn each_failure_from_an_address_makes_the_next_one_wait_longer_and_no_other_address() {
-        for (known, waits) in [
-            (false, vec![0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900]),
-            (true, vec![0, 0, 0, 1, 2, 4, 8, 16, 30, 30, 30]),
-        ] {
-            let (throttle, mut now) = (throttle(), NOW);
-            let begin = |address: &str, now| throttle.begin(attempt("anna", address), known, true, now);
-            for (failure, wait) in waits.into_iter().enumerate() {
-                if 0 < wait {
-                    let early = now + seconds(wait) - Span::from_nanos(1);
-                    assert_eq!(begin("here", now).unwrap_err(), Duration::from_secs(wait), "{failure}");
-                    assert_eq!(begin("here", early).unwrap_err(), Duration::from_secs(1), "{failure}");
-                    now = now + seconds(wait);
-                }
-                assert!(!begin("here", now).unwrap().wrong(now));
+        let (throttle, mut now) = (throttle(), NOW);
+        let begin = |address: &str, now| throttle.begin(attempt("anna", address), now);
+        for (failure, wait) in
+            [0, 0, 0, 1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 900, 900].into_iter().enumerate()
+        {
+            if 0 < wait {
+                let early = now + seconds(wait) - Span::from_nanos(1);
+                assert_eq!(begin("here", now).look(), Look::Not(Duration::from_secs(wait)), "{failure}");
+                assert!(!begin("here", early).opens(false), "{failure}");
+                now = now + seconds(wait);
             }
-            begin("there", now).unwrap();
-            begin("here", now + DAY).unwrap().wrong(now + DAY);
-            begin("here", now + DAY).unwrap().right();
+            assert_eq!(begin("here", now).look(), Look::Freely, "{failure}");
+            assert!(!begin("here", now).wrong(now));
         }
+        assert_eq!(begin("there", now).look(), Look::Freely);
+        assert_eq!(begin("here", now + DAY).look(), Look::Freely);
     }
 
     #[test]
-    fn a_name_fails_so_often_a_day_from_new_addresses_and_is_never_kept_from_known_ones() {
+    fn while_a_name_waits_one_guess_in_half_a_minute_opens_where_it_is_known_and_changes_no_wait() {
+        let (throttle, mut now) = (throttle(), NOW);
+        let begin = |now| throttle.begin(attempt("anna", "here"), now);
+        for failure in 0..13 {
+            now = now + seconds(1 << failure);
+            begin(now).wrong(now);
+        }
+        let failed = now;
+        let left = |now: Instant| wait(failed + seconds(900), now, seconds(900));
+        for look in 1..30 {
+            now = now + seconds(30) - Span::from_nanos(1);
+            assert_eq!(begin(now).look(), Look::Not(left(now)), "{look}: too early");
+            now = now + Span::from_nanos(1);
+            let guess = begin(now);
+            assert_eq!(guess.look(), Look::WhereKnown(left(now), Counts::No), "{look}");
+            assert!(guess.opens(true) && !guess.opens(false));
+            assert_eq!(begin(now).look(), Look::Not(left(now)), "{look}: one at a time");
+            // One that is right, or given up, takes nobody's place.
+            drop(guess);
+            if look % 2 == 0 {
+                begin(now).wrong(now);
+            } else {
+                begin(now).turned_away(now);
+            }
+        }
+        now = now + seconds(30);
+        assert_eq!(begin(now).look(), Look::Freely, "the wait is over when it was said to be");
+    }
+
+    #[test]
+    fn a_name_fails_so_often_a_day_and_then_opens_where_it_is_known_alone() {
         let throttle = throttle();
-        let begin = |address: usize, known, guessable, now| {
-            throttle.begin(attempt("anna", &address.to_string()), known, guessable, now)
-        };
+        let begin = |address: usize, now| throttle.begin(attempt("anna", &address.to_string()), now);
         for failure in 1..=100 {
-            let last = begin(failure, false, true, NOW).unwrap().wrong(NOW);
-            assert_eq!(last, failure == 100, "the last one is told of");
+            assert_eq!(begin(failure, NOW).wrong(NOW), failure == 100, "the last one is told of");
         }
         let day = Duration::from_hours(24);
-        assert_eq!(begin(0, false, true, NOW).unwrap_err(), day);
-        assert!(!begin(0, true, true, NOW).unwrap().wrong(NOW), "where it signed in before");
-        begin(0, false, false, NOW).unwrap().right();
-        throttle.begin(attempt("ben", "0"), false, true, NOW).unwrap().right();
+        for _ in 0..3 {
+            let guess = begin(0, NOW);
+            assert_eq!(guess.look(), Look::WhereKnown(day, Counts::Yes), "as often as on any day");
+            assert!(guess.opens(true) && !guess.opens(false));
+            assert!(!guess.wrong(NOW));
+        }
+        assert_eq!(begin(0, NOW).look(), Look::Not(day), "and then it waits there as well");
+        assert_eq!(throttle.begin(attempt("ben", "0"), NOW).look(), Look::Freely);
         let end = NOW + DAY;
-        assert_eq!(begin(0, false, true, end - Span::from_nanos(1)).unwrap_err(), Duration::from_secs(1));
-        assert!(!begin(0, false, true, end).unwrap().wrong(end), "a new day");
+        let last = end - Span::from_nanos(1);
+        assert_eq!(begin(200, last).look(), Look::WhereKnown(Duration::from_secs(1), Counts::Yes));
+        assert_eq!(begin(0, end).look(), Look::Freely, "a new day");
         throttle.learn("anna".to_owned(), end, 100, end);
-        begin(0, false, true, end).unwrap_err();
+        assert!(!begin(0, end).opens(false));
         throttle.forgive("anna");
-        begin(0, false, true, end).unwrap().right();
+        assert!(begin(0, end).opens(false));
         // A clock that was ahead is set right.
         throttle.learn("anna".to_owned(), end + DAY, 100, end);
-        begin(0, false, true, end).unwrap().right();
+        assert!(begin(0, end).opens(false));
     }
 
     #[test]
     fn guesses_made_at_once_are_counted_before_they_are_looked_at() {
         let throttle = throttle();
-        let begin = |name: &str, address: usize| {
-            throttle.begin(attempt(name, &address.to_string()), false, true, NOW)
+        let begin = |name: &str, address: usize| throttle.begin(attempt(name, &address.to_string()), NOW);
+        let looked_at = |name: &str, address: &dyn Fn(usize) -> usize| {
+            let guesses = (0..200).map(|guess| begin(name, address(guess)));
+            guesses.take_while(|guess| guess.look() == Look::Freely).collect::<Vec<_>>()
         };
-        let looked_at: Vec<_> = (0..10).map_while(|_| begin("anna", 0).ok()).collect();
-        assert_eq!(looked_at.len(), 3);
-        drop(looked_at);
-        begin("anna", 0).unwrap();
-        let looked_at: Vec<_> = (0..200).map_while(|address| begin("ben", address).ok()).collect();
-        assert_eq!(looked_at.len(), 100);
-        drop(looked_at);
+        let guesses = looked_at("anna", &|_| 0);
+        assert_eq!(guesses.len(), 3);
+        drop(guesses);
+        assert_eq!(begin("anna", 0).look(), Look::Freely);
+        let guesses = looked_at("ben", &|guess| guess);
+        assert_eq!(guesses.len(), 100);
+        drop(guesses);
         let tables = throttle.tables();
         assert_eq!((tables.names.len(), tables.pairs.len()), (0, 0), "none of them was wrong");
     }
@@ -372,10 +436,10 @@ mod tests {
     fn what_is_remembered_is_bounded_and_what_failed_most_stays() {
         let throttle = throttle();
         for address in 0..50 {
-            throttle.begin(attempt("anna", &address.to_string()), false, true, NOW).unwrap().wrong(NOW);
+            throttle.begin(attempt("anna", &address.to_string()), NOW).wrong(NOW);
         }
         for name in 0..2 * MOST {
-            throttle.begin(attempt(&name.to_string(), "there"), false, true, NOW).unwrap().wrong(NOW);
+            throttle.begin(attempt(&name.to_string(), "there"), NOW).wrong(NOW);
         }
         let tables = throttle.tables();
         assert!(tables.names.len() <= MOST && tables.pairs.len() <= MOST);

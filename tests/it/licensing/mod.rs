@@ -18,6 +18,7 @@ mod rights;
 mod schema;
 mod secrets;
 mod sequence;
+mod strangers;
 mod sync;
 mod tenants;
 mod units;
