@@ -6,11 +6,13 @@ use super::caller::Caller;
 pub(super) use crate::proto::licensing::ActorKind;
 
 /// Who did it.
-#[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Debug)]
 pub(super) struct Actor {
     pub(super) kind: ActorKind,
     /// An account may have any name, that of another kind as well.
     pub(super) name: String,
+    /// The ID of the API credential, or of the session, that an account did it with; empty where there is none.
+    pub(super) credential: String,
 }
 
 /// An entry of the audit log (semantics 6.10).
@@ -32,7 +34,7 @@ pub(super) struct Entry {
 
 impl Actor {
     fn new(kind: ActorKind, name: impl Into<String>) -> Self {
-        Self { kind, name: name.into() }
+        Self { kind, name: name.into(), credential: String::new() }
     }
 
     /// Somebody who signed in.
@@ -43,6 +45,11 @@ impl Actor {
     /// A program with an API credential of this account.
     pub(super) fn api_credential(account: &str) -> Self {
         Self::new(ActorKind::ApiCredential, account)
+    }
+
+    /// With this API credential, or in this session.
+    pub(super) fn with(self, credential: &str) -> Self {
+        Self { credential: credential.to_owned(), ..self }
     }
 
     /// A unit.

@@ -75,7 +75,7 @@ impl Backend {
             if actor_kinds.is_empty() { String::new() } else { format!("AND actor_kind IN ({kinds})") };
         // Details were not bounded once.
         let sql = format!(
-            "SELECT entry_id, at, actor, actor_kind, action, target, done, SUBSTR(detail, 1, {LONGEST_DETAIL}) AS detail FROM audit
+            "SELECT entry_id, at, actor, actor_kind, actor_credential, action, target, done, SUBSTR(detail, 1, {LONGEST_DETAIL}) AS detail FROM audit
              WHERE customer_id = $1 AND entry_id {sign} $2 AND $3 <= at AND at < $4
                AND ($5 = '' OR actor = $5) AND ($6 = '' OR action = $6) AND ($7 = '' OR target = $7) {of_kind}
              ORDER BY entry_id {way} LIMIT $8"
@@ -97,6 +97,7 @@ fn read(row: &AnyRow) -> Result<api::AuditEntry, StoreError> {
         at: wire::timestamp(instant(row.try_get("at")?)),
         actor: row.try_get("actor")?,
         actor_kind: i32::try_from(row.try_get::<i64, _>("actor_kind")?).unwrap_or_default(),
+        actor_credential: row.try_get("actor_credential")?,
         action: row.try_get("action")?,
         target: row.try_get("target")?,
         outcome: outcome.into(),

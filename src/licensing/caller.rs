@@ -34,6 +34,8 @@ pub(super) struct Caller {
     pub(super) may_issue: bool,
     /// Hash of the session's token; nothing for an API credential.
     pub(super) session: Option<String>,
+    /// The session's ID, which is no secret; empty for an API credential.
+    session_id: String,
     /// The API credential; nothing for a session.
     credential: Option<Credential>,
     must_change_password: bool,
@@ -169,7 +171,7 @@ async fn by_session<'e>(
 ) -> Result<Option<Found>, StoreError> {
     let row = sqlx::query(
         "SELECT a.account_id, a.customer_id, c.name AS customer, a.name, a.role, a.may_issue, a.must_change_password,
-             CASE WHEN a.disabled = 0 THEN 1 ELSE 0 END AS opens, s.last_used_at
+             CASE WHEN a.disabled = 0 THEN 1 ELSE 0 END AS opens, s.last_used_at, s.session_id
          FROM sessions s JOIN accounts a ON a.account_id = s.account_id
          JOIN customers c ON c.customer_id = a.customer_id
          WHERE s.token_sha256 = $1 AND $2 < s.expires_at AND $3 < s.last_used_at",
@@ -177,7 +179,9 @@ async fn by_session<'e>(
     let row = row.bind(token_sha256.to_owned()).bind(nanos(now)).bind(nanos(used_after));
     let Some(row) = row.fetch_optional(from).await? else { return Ok(None) };
     let used_at = instant(row.try_get("last_used_at")?);
-    Ok(Some(Found { used_at, ..found(&row, Some(token_sha256.to_owned()), None)? }))
+    let mut found = found(&row, Some(token_sha256.to_owned()), None)?;
+    found.caller.session_id = row.try_get("session_id")?;
+    Ok(Some(Found { used_at, ..found }))
 }
 
 /// The account of an API credential, whether or not it was revoked, by its ID and the hash of its secret.
@@ -213,6 +217,7 @@ impl Caller {
             role: AccountRole::SecurityAdmin,
             may_issue: false,
             session: None,
+            session_id: String::new(),
             credential: None,
             must_change_password: false,
         }
@@ -243,7 +248,10 @@ impl Caller {
         let Self { name, customer, .. } = self;
         let other = format!("{name}@{customer}");
         let name = if customer_id == self.customer_id { name } else { &other };
-        if self.credential.is_some() { Actor::api_credential(name) } else { Actor::session(name) }
+        match self.credential_id() {
+            Some(id) => Actor::api_credential(name).with(id),
+            None => Actor::session(name).with(&self.session_id),
+        }
     }
 
     pub(super) fn is_owner(&self) -> bool {
@@ -259,6 +267,12 @@ impl Caller {
         let refused =
             Refusal::NotAllowed("this account may not issue licenses; ask the operator of this backend");
         if self.may_issue { Ok(()) } else { Err(refused) }
+    }
+
+    /// Whether it owns the licenses it sees, or issues them.
+    pub(super) fn must_own_or_issue(&self) -> Result<(), Refusal> {
+        let refused = "only an owner, or whoever issues licenses, may do this; ask one of your customer's owners";
+        if self.is_owner() || self.may_issue { Ok(()) } else { Err(Refusal::NotAllowed(refused)) }
     }
 
     /// Whether the call is made with a session, or with an API credential for this.
@@ -341,6 +355,7 @@ fn found(row: &AnyRow, session: Option<String>, credential: Option<Credential>) 
         may_issue: flag("may_issue")?,
         must_change_password: flag("must_change_password")?,
         session,
+        session_id: String::new(),
         credential,
     };
     Ok(Found { caller, opens: flag("opens")?, used_at: Instant::BEGINNING })

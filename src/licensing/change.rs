@@ -43,6 +43,9 @@ pub(super) struct Changed(pub(super) BTreeSet<String>);
 /// Bytes of the detail of an entry: however much somebody asks for, the log can be read.
 pub(super) const LONGEST_DETAIL: usize = 1_024;
 
+/// Bytes of an entry beside its target and detail, with what indexes hold of it, about.
+const ENTRY: usize = 300;
+
 /// Rows of the audit log in one statement.
 const ROWS: usize = 500;
 
@@ -109,6 +112,12 @@ impl Change {
         self.entries.push(entry);
     }
 
+    /// Bytes that it adds to the audit log, about.
+    pub(super) fn written(&self) -> usize {
+        let of = |entry: &Entry| ENTRY + entry.target.len() + entry.detail.len().min(LONGEST_DETAIL);
+        self.entries.iter().map(of).sum()
+    }
+
     /// Watchers of this subscription are to be told.
     pub(super) fn touches(&mut self, subscription_id: impl Into<String>) {
         self.subscriptions.insert(subscription_id.into());
@@ -150,14 +159,14 @@ fn cut(detail: &str) -> String {
 
 async fn write(tx: &mut Tx, at: Instant, entries: &[Entry]) -> Result<(), StoreError> {
     let sql = format!(
-        "INSERT INTO audit (entry_id, customer_id, at, actor, actor_kind, action, target, done, detail) VALUES {}",
-        placeholders(1, entries.len(), 9)
+        "INSERT INTO audit (entry_id, customer_id, at, actor, actor_kind, actor_credential, action, target, done, detail) VALUES {}",
+        placeholders(1, entries.len(), 10)
     );
     let mut insert = sqlx::query(AssertSqlSafe(sql));
     for Entry { customer_id, actor, action, target, done, detail } in entries {
         // Version 7: IDs grow with time, so the log is read in its order.
         insert = insert.bind(Uuid::now_v7().to_string()).bind(customer_id).bind(nanos(at));
-        insert = insert.bind(&actor.name).bind(i64::from(i32::from(actor.kind)));
+        insert = insert.bind(&actor.name).bind(i64::from(i32::from(actor.kind))).bind(&actor.credential);
         // A target is what somebody asked for, whatever it is; an index holds no long one.
         insert = insert.bind(*action).bind(shown(target)).bind(i64::from(*done)).bind(cut(detail));
     }

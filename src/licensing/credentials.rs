@@ -24,6 +24,13 @@ const SELECT: &str =
     "SELECT credential_id, name, created_at, revoked_at, scopes, expires_at FROM api_credentials
      WHERE account_id = $1 AND ";
 
+/// API credentials of an account that open something.
+const MOST: i64 = 100;
+
+/// And that ended or were revoked: of more than these the oldest are forgotten, and all once they did so long ago.
+const MOST_ENDED: i64 = 100;
+const ENDED_KEPT: Span = Span::days(90);
+
 /// How long one lasts that was made without an end.
 const A_YEAR: Span = Span::days(365);
 
@@ -49,6 +56,7 @@ impl Backend {
         if expires_at <= change.at {
             return Err(Refusal::unreadable("expires_at", "it is past; name an instant to come"));
         }
+        make_room(change, &caller.account_id).await?;
         let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
         let insert = sqlx::query(
             "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at, scopes, expires_at)
@@ -104,6 +112,28 @@ impl Backend {
             sqlx::query(sqlx::AssertSqlSafe(sql)).bind(&caller.account_id).bind(after.to_owned()).bind(most);
         rows.fetch_all(self.store.reads()).await?.iter().map(read).collect()
     }
+}
+
+/// Forgets credentials of an account that opened nothing for long; refused while too many open something.
+async fn make_room(change: &mut Change, account_id: &str) -> Result<(), Refusal> {
+    let open = sqlx::query(
+        "SELECT COUNT(*) AS open FROM api_credentials WHERE account_id = $1 AND revoked_at IS NULL AND $2 < expires_at",
+    );
+    let open = open.bind(account_id.to_owned()).bind(nanos(change.at)).fetch_one(&mut *change.tx).await?;
+    if MOST <= open.try_get("open")? {
+        let what = format!("an account has {MOST} API credentials at the most; revoke one that is not used any more");
+        return Err(Refusal::TooMany(what));
+    }
+    let ended = "account_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= $2)";
+    let forget = sqlx::AssertSqlSafe(format!(
+        "DELETE FROM api_credentials WHERE {ended} AND (
+             COALESCE(revoked_at, expires_at) <= $3 OR credential_id NOT IN (
+                 SELECT credential_id FROM api_credentials WHERE {ended}
+                 ORDER BY COALESCE(revoked_at, expires_at) DESC, credential_id DESC LIMIT $4))"
+    ));
+    let forget = sqlx::query(forget).bind(account_id.to_owned()).bind(nanos(change.at));
+    forget.bind(nanos(change.at - ENDED_KEPT)).bind(MOST_ENDED).execute(&mut *change.tx).await?;
+    Ok(())
 }
 
 async fn own(change: &mut Change, caller: &Caller, id: &str) -> Result<ApiCredential, Refusal> {

@@ -113,7 +113,7 @@ impl Backend {
         Ok(())
     }
 
-    /// Replaces the key of a licence within `change`.
+    /// Replaces the key of a licence within `change`. Whoever owns the license may: a key that leaked activates nothing more.
     pub(super) async fn rotate_key(
         &self,
         change: &mut Change,
@@ -122,7 +122,7 @@ impl Backend {
     ) -> Result<String, Refusal> {
         // Whoever activates with the key before has the subscription locked, or finds that it opens nothing any more.
         let eye = Eye::on_licenses(caller);
-        let (seen, _) = held_license(change, caller, eye, license_id, Caller::must_issue).await?;
+        let (seen, _) = held_license(change, caller, eye, license_id, Caller::must_own_or_issue).await?;
         let key = keys::license_key()?;
         let update = sqlx::query(
             "UPDATE licenses SET key_sha256 = $2, units_by_key = 0, units_ever = 0 WHERE license_id = $1",

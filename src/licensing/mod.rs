@@ -19,6 +19,7 @@ mod keys;
 mod licenses;
 mod open;
 mod passwords;
+mod probation;
 mod refusal;
 mod scopes;
 mod service;

@@ -12,7 +12,7 @@ use super::{
     sign_in::LOOKS,
     store::{Contended, StoreError},
 };
-use crate::domain::license::ActivationRefusal;
+use crate::{domain::license::ActivationRefusal, escape::escape_control};
 
 /// The domain of `google.rpc.ErrorInfo`.
 pub const DOMAIN: &str = "esa-licensing";
@@ -198,9 +198,8 @@ fn until(wait: Duration) -> String {
 
 /// What somebody asked for, as it is repeated: the beginning of it, for an answer has little room.
 pub(super) fn shown(text: &str) -> String {
-    let plain =
-        |character: char| if character.is_control() { char::REPLACEMENT_CHARACTER } else { character };
-    let mut shown: String = text.chars().take(64).map(plain).collect();
+    let beginning: String = text.chars().take(64).collect();
+    let mut shown = escape_control(&beginning).into_owned();
     if text.chars().nth(64).is_some() {
         shown.push('…');
     }

@@ -23,7 +23,12 @@ use super::{
 };
 use crate::{
     config,
-    domain::{Instant, Span, facts::SmsCredits, license, unit::UnitState},
+    domain::{
+        Instant, Span,
+        facts::SmsCredits,
+        license::{self, License},
+        unit::UnitState,
+    },
     wire::usage::{SmsCost, SmsId},
 };
 
@@ -47,6 +52,9 @@ pub(super) struct Deferred {
 /// What cost too much may cost less than the bound once somebody has raised it.
 const DEAR_AGAIN_AFTER: Duration = Duration::from_hours(1);
 
+/// SMS of a unit that are known again in a day although there were no credits to take.
+const KEPT_FOR_NOTHING: i64 = 100;
+
 /// SMS in one statement.
 const CHUNK: usize = 500;
 
@@ -60,8 +68,10 @@ pub(super) async fn spend(
     sent: &[Sms],
     bounds: &config::Backend,
 ) -> Result<Vec<Deferred>, Refusal> {
-    let (mut new, mut deferred) = (Vec::new(), Vec::new());
+    let (mut new, mut remembered, mut deferred) = (Vec::new(), Vec::new(), Vec::new());
     let day_ends = begin_day(syncs, change.at);
+    let counting = counting(change, subscription).await?;
+    let is_empty = counting.iter().all(|(_, license)| left(license) == 0);
     let known = known(change, unit, sent).await?;
     let mut taken = HashSet::new();
     for sms in sent {
@@ -73,6 +83,10 @@ pub(super) async fn spend(
             None => {
                 syncs.sms_in_day = syncs.sms_in_day.saturating_add(1);
                 new.push(sms);
+                // Where there is nothing to be taken, only a few have to be known again: nobody fills the disk for nothing.
+                if !is_empty || syncs.sms_in_day <= KEPT_FOR_NOTHING {
+                    remembered.push(sms);
+                }
             }
             Some((why, retry_after)) => {
                 taken.remove(&sms.id);
@@ -80,8 +94,10 @@ pub(super) async fn spend(
             }
         }
     }
-    let spent = insert(change, unit, &new).await?;
-    subtract(change, subscription, spent).await?;
+    insert(change, unit, &remembered).await?;
+    let costs = new.iter().map(|sms| i64::from(sms.cost.credits()));
+    let spent = costs.fold(0_i64, i64::saturating_add);
+    subtract(change, counting, spent).await?;
     let count = i64::try_from(new.len()).unwrap_or(i64::MAX);
     syncs.sum(change, &subscription.customer_id, &unit.id, count, spent);
     alarm(change, subscription, unit, syncs, &deferred);
@@ -151,9 +167,8 @@ async fn known(change: &mut Change, unit: &Unit, sent: &[Sms]) -> Result<HashSet
     Ok(known)
 }
 
-/// What they cost.
-async fn insert(change: &mut Change, unit: &Unit, new: &[&Sms]) -> Result<i64, StoreError> {
-    let mut spent = 0_i64;
+/// Keeps them, to know them again.
+async fn insert(change: &mut Change, unit: &Unit, new: &[&Sms]) -> Result<(), StoreError> {
     for chunk in new.chunks(CHUNK) {
         let sql = format!(
             "INSERT INTO sms_sent (unit_id, sms_id, credits, counted_at) VALUES {}",
@@ -163,24 +178,37 @@ async fn insert(change: &mut Change, unit: &Unit, new: &[&Sms]) -> Result<i64, S
         for Sms { id, cost, position: _ } in chunk {
             insert = insert.bind(unit.id.clone()).bind(id.to_string());
             insert = insert.bind(i64::from(cost.credits())).bind(nanos(change.at));
-            spent = spent.saturating_add(i64::from(cost.credits()));
         }
         insert.execute(&mut *change.tx).await?;
     }
-    Ok(spent)
+    Ok(())
 }
 
-/// Of the licenses that count, what expires first is used up first; the others owe nothing.
-async fn subtract(change: &mut Change, subscription: &Subscription, mut spent: i64) -> Result<(), Refusal> {
-    if spent == 0 {
-        return Ok(());
-    }
+/// The licenses that count, the one that expires first first.
+async fn counting(
+    change: &mut Change,
+    subscription: &Subscription,
+) -> Result<Vec<(String, License)>, StoreError> {
     let mut licenses = licenses::by_id(change, &subscription.id).await?;
     let last_end = license::last_end(licenses.iter().map(|(_, license)| license));
     licenses.retain(|(_, license)| license.counts(last_end, change.at));
     licenses.sort_by_key(|(_, license)| license.expires_at);
+    Ok(licenses)
+}
+
+/// Credits that are left of it.
+fn left(license: &License) -> i64 {
+    license.sms_credits.map_or(0, |SmsCredits(left)| kept(left))
+}
+
+/// What expires first is used up first; the others owe nothing.
+async fn subtract(
+    change: &mut Change,
+    licenses: Vec<(String, License)>,
+    mut spent: i64,
+) -> Result<(), StoreError> {
     for (id, license) in licenses {
-        let taken = spent.min(license.sms_credits.map_or(0, |SmsCredits(left)| kept(left)));
+        let taken = spent.min(left(&license));
         if 0 < taken {
             let update =
                 sqlx::query("UPDATE licenses SET sms_credits = sms_credits - $2 WHERE license_id = $1");
@@ -201,7 +229,7 @@ impl Backend {
         let forget = sqlx::query(
             "DELETE FROM sms_sent WHERE counted_at < $1 AND EXISTS (
                  SELECT 1 FROM units u WHERE u.unit_id = sms_sent.unit_id
-                   AND (sms_sent.counted_at < u.last_connected_at - $2 OR u.state = $3))",
+                   AND (sms_sent.counted_at < u.last_connected_at - $2 OR u.state = $3 OR u.secret_sha256 = ''))",
         );
         let forget = forget.bind(nanos(now - kept)).bind(span);
         forget.bind(wire::unit_state_kept(UnitState::Deactivated)).execute(&mut *tx).await?;

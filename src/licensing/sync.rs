@@ -2,7 +2,7 @@
 //!
 //! Not here: how usage adds up (see `usage`), and how changes reach a unit that watches (see `watch`).
 
-use std::sync::atomic::Ordering;
+use std::{sync::atomic::Ordering, time::Duration};
 
 use prost::Message as _;
 
@@ -11,6 +11,7 @@ use super::{
     actor::Actor,
     change::Change,
     issue::held,
+    probation::Probation,
     refusal::Refusal,
     sms::{self, Deferred, Sms},
     store::{Store, kept, nanos},
@@ -60,6 +61,8 @@ pub(super) struct Usage {
 /// A sync that was taken.
 pub(super) struct Synced {
     pub(super) facts: SignedFacts,
+    /// Why the counts do not count for now, and when they are looked at again.
+    pub(super) counts_deferred: Option<(String, Duration)>,
     /// SMS that do not count for now.
     pub(super) deferred: Vec<Deferred>,
     /// Why SMS will never count, if they will not.
@@ -70,6 +73,7 @@ pub(super) struct Synced {
 struct Taken {
     unit: Unit,
     subscription: Subscription,
+    counts_deferred: Option<(String, Duration)>,
     deferred: Vec<Deferred>,
     sms_refused: Option<&'static str>,
 }
@@ -112,10 +116,10 @@ impl Backend {
     /// Takes what a unit tells and answers with the facts as they are then.
     pub(super) async fn sync(&self, unit: Unit, syncing: &Syncing, nonce: &[u8]) -> Result<Synced, Refusal> {
         let taken = Store::retrying(|| self.taken(&unit, syncing)).await?;
-        let Taken { unit, subscription, deferred, sms_refused } = taken;
+        let Taken { unit, subscription, counts_deferred, deferred, sms_refused } = taken;
         let facts = for_unit(&subscription.facts, &unit);
         let facts = self.signed(subscription.sequence, facts, &unit.id, nonce)?;
-        Ok(Synced { facts, deferred, sms_refused })
+        Ok(Synced { facts, counts_deferred, deferred, sms_refused })
     }
 
     /// The facts for a server that is not activated: that it is not, and nothing else.
@@ -145,22 +149,38 @@ impl Backend {
         let unit = connected(&mut change, unit, syncing, &customer_id).await?;
         let sms = syncing.usage.iter().flat_map(|usage| usage.sms_sent.iter());
         let mut sms_refused = sms.clone().next().map(|_| DEACTIVATED);
-        let mut deferred = Vec::new();
+        let (mut deferred, mut counts_deferred) = (Vec::new(), None);
         if let Some(usage) = &syncing.usage {
+            let probation = Probation::of(&mut change, &unit).await?;
             if counts_for(before, &unit, change.at) {
                 let sent = &usage.sms_sent;
-                deferred =
-                    sms::spend(&mut change, &subscription, &unit, &mut syncs_now, sent, &self.settings)
-                        .await?;
+                deferred = match probation {
+                    Some(probation) => probation.deferred(sent),
+                    None => {
+                        sms::spend(&mut change, &subscription, &unit, &mut syncs_now, sent, &self.settings)
+                            .await?
+                    }
+                };
                 sms_refused = None;
             }
-            take(&mut change, &mut subscription, &unit, usage).await?;
+            let was_over = subscription.facts.users.excess().is_some();
+            let counted = take(&mut change, &mut subscription, &unit, usage, probation.is_some()).await?;
+            if !was_over {
+                exceeded(&mut change, &subscription, &unit, &mut syncs_now);
+            }
+            if let Some(probation) = probation {
+                counts_deferred = (!counted).then(|| probation.why());
+                if !counted || !deferred.is_empty() {
+                    let told = (usage.counts, usage.installation.as_str());
+                    probation.tell(&mut change, &customer_id, &unit, &mut syncs_now, told, deferred.len());
+                }
+            }
         }
         if syncs_now != syncs {
             syncs_now.write(&mut change, &unit.id).await?;
         }
         self.told(change.keep().await?);
-        Ok(Taken { unit, subscription, deferred, sms_refused })
+        Ok(Taken { unit, subscription, counts_deferred, deferred, sms_refused })
     }
 
     /// What a sync comes to that changes nothing; none if it may change something.
@@ -193,7 +213,7 @@ impl Backend {
         }
         let has_sms = usage.as_ref().is_some_and(|usage| !usage.sms_sent.is_empty());
         let sms_refused = has_sms.then_some(DEACTIVATED);
-        Ok(Some(Taken { unit, subscription, deferred: Vec::new(), sms_refused }))
+        Ok(Some(Taken { unit, subscription, counts_deferred: None, deferred: Vec::new(), sms_refused }))
     }
 
     /// Signs facts for a unit.
@@ -329,18 +349,36 @@ async fn connected(
     Ok(Unit { state, product_version: version, subunits, last_connected_at: change.at, ..unit })
 }
 
+/// One entry a day for a unit whose report took its subscription beyond the seats.
+fn exceeded(change: &mut Change, subscription: &Subscription, unit: &Unit, syncs: &mut Syncs) {
+    let users = subscription.facts.users;
+    if users.excess().is_none() || !is_a_day_ago(syncs.exceeded_at, change.at) {
+        return;
+    }
+    syncs.exceeded_at = change.at;
+    let detail =
+        format!("{} reported: {} active users of {} seats", unit.device_name, users.active.0, users.licensed.0);
+    change.audit(Actor::unit(&unit.id).did(&subscription.customer_id, "unit.exceeded_seats", &unit.id, detail));
+}
+
+/// Takes what a unit counted; whether it did: one on probation hurts no other.
 async fn take(
     change: &mut Change,
     subscription: &mut Subscription,
     unit: &Unit,
     usage: &Usage,
-) -> Result<(), Refusal> {
+    on_probation: bool,
+) -> Result<bool, Refusal> {
     let Usage { installation, counts, sms_sent: _ } = usage;
     // What a unit counts that takes no seat does not count.
     if let Some(counts) = counts.filter(|_| unit.state == UnitState::Active) {
         let installation = Some(installation.as_str()).filter(|name| !name.is_empty());
         let installation = installation.unwrap_or(&unit.installation);
+        if on_probation && Probation::defers(change, subscription, unit, installation, counts).await? {
+            return Ok(false);
+        }
         usage::report(change, subscription, unit, installation, counts).await?;
     }
-    subscription.settle(change, false).await
+    subscription.settle(change, false).await?;
+    Ok(true)
 }

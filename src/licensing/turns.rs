@@ -191,6 +191,18 @@ impl Turns {
         self.spend_at(whose, bytes, Instant::now())
     }
 
+    /// Takes what a change has written from a budget, which it may overdraw: the next one waits for it.
+    pub(super) fn charge(&self, whose: Spender<'_>, bytes: usize) {
+        self.charge_at(whose, bytes, Instant::now());
+    }
+
+    fn charge_at(&self, whose: Spender<'_>, bytes: usize, now: Instant) {
+        let cost = f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES / whose.share();
+        let mut changed = self.changed.lock().unwrap_or_else(PoisonError::into_inner);
+        let spent = changed.entry(whose.name()).or_insert(Spent { amount: 0.0, at: now });
+        *spent = Spent { amount: (spent.left_at(now) + cost).min(2.0 * BUDGET), at: now };
+    }
+
     fn spend_at(&self, whose: Spender<'_>, bytes: usize, now: Instant) -> Result<(), Refusal> {
         let cost = whose.least() + f64::from(u32::try_from(bytes).unwrap_or(u32::MAX)) / BYTES;
         let cost = (cost / whose.share()).min(BUDGET);
@@ -278,6 +290,17 @@ mod tests {
         }
         turns.spend_at(anna, 0, later).unwrap_err();
         turns.spend_at(anna, 15_000_000, start + Duration::from_secs(200)).unwrap();
+    }
+
+    #[test]
+    fn what_a_change_has_written_is_taken_from_the_budget_as_well() {
+        let (turns, start) = (Turns::default(), Instant::now());
+        let anna = Spender::Account("anna");
+        turns.spend_at(anna, 0, start).unwrap();
+        turns.charge_at(anna, 1 << 30, start);
+        let Refusal::TooFast(_, wait) = turns.spend_at(anna, 0, start).unwrap_err() else { panic!() };
+        assert_eq!(wait.as_secs(), 101, "overdrawn once at the most");
+        turns.spend_at(anna, 0, start + wait).unwrap();
     }
 
     #[test]

@@ -43,7 +43,8 @@ enum Command {
 ///
 /// With --format json it is one document, `{"entries": [...], "next_page_token": ...}`; each entry has entry_id, at,
 /// actor, actor_kind (who that is: session, api_credential, unit, license_key, backend, operator or unauthenticated;
-/// unspecified in entries of older versions), action, target, outcome (done or refused) and detail. CSV has the same as columns.
+/// unspecified in entries of older versions), actor_credential (the ID of the API credential or session an account did it
+/// with, as `accounts credentials list` and `accounts sessions list` tell it), action, target, outcome (done or refused) and detail. CSV has the same as columns.
 #[derive(Args)]
 struct List {
     #[command(flatten)]
@@ -176,13 +177,24 @@ impl Record for EntryRow {
     }
 
     fn json(&self) -> Map<String, Value> {
-        let api::AuditEntry { entry_id, at, actor, actor_kind, action, target, outcome, detail } = &self.0;
+        let api::AuditEntry {
+            entry_id,
+            at,
+            actor,
+            actor_kind,
+            actor_credential,
+            action,
+            target,
+            outcome,
+            detail,
+        } = &self.0;
         let at: Option<&Timestamp> = at.as_ref();
         object(json!({
             "entry_id": entry_id,
             "at": unit_management::instant(at),
             "actor": actor,
             "actor_kind": name::of::<api::ActorKind>(*actor_kind),
+            "actor_credential": told(actor_credential),
             "action": action,
             "target": target,
             "outcome": name::of::<api::AuditOutcome>(*outcome),

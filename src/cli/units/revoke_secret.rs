@@ -19,7 +19,8 @@ use crate::{
 
 /// Revoke the secret of a unit, as when it was stolen: its server has to be activated again
 ///
-/// From then on nobody syncs or hears of changes with it. The unit stays as it is; deactivate it to free its seat.
+/// From then on nobody syncs or hears of changes with it. The unit is deactivated: its seat is free, and what it counted
+/// counts no more.
 #[derive(Args)]
 pub(super) struct RevokeSecret {
     /// Its ID

@@ -175,7 +175,7 @@ impl LicenseService for Backend {
         let attempt = Attempt {
             action: "license.rotate_key",
             target: &request.license_id,
-            right: Right::Edit(&request.license_id),
+            right: Right::RotateKey(&request.license_id),
         };
         self.once(caller, attempt, request, |mut change| async move {
             let license_key = self.rotate_key(&mut change, caller, &request.license_id).await?;

@@ -4,7 +4,7 @@
 //! once and kept nowhere. It gets it only while it still may do what it asked for.
 //! Not here: how an answer is kept (see `change`).
 
-use std::future::Future;
+use std::{collections::HashSet, future::Future};
 
 use prost::Message;
 use tonic::{Response, Status};
@@ -67,6 +67,8 @@ pub(super) enum Right<'a> {
     Issue,
     /// To change a license.
     Edit(&'a str),
+    /// To replace the key of a license.
+    RotateKey(&'a str),
     /// To delegate a license to the account named, and to take it back.
     Delegate(&'a str, &'a str),
     /// To accept a license.
@@ -94,6 +96,8 @@ pub(super) type Made<A> = Result<(Change, A), Refusal>;
 pub(super) struct Done<A> {
     pub(super) answer: A,
     pub(super) repeated: bool,
+    /// Bytes that were written of it: the answer that is kept, and what it added to the audit log.
+    written: usize,
 }
 
 impl Backend {
@@ -108,7 +112,7 @@ impl Backend {
     where
         F: Future<Output = Made<A>>,
     {
-        let Done { answer, repeated: _ } = self.once_or_again(caller, attempt, request, work).await?;
+        let Done { answer, .. } = self.once_or_again(caller, attempt, request, work).await?;
         Ok(Response::new(answer))
     }
 
@@ -129,20 +133,16 @@ impl Backend {
         let _own = self.turns.wait(Whose::One(caller.comes_with())).await?;
         let _customer = self.turns.wait(Whose::Customer(&caller.customer_id)).await?;
         let done = Store::retrying(|| self.change(Who::Account(caller), right, request, &work)).await;
+        if let Ok(Done { written, .. }) = &done {
+            spenders(caller, right).for_each(|spender| self.turns.charge(spender, *written));
+        }
         self.tried(caller, &attempt, done).await
     }
 
     /// Takes a change from the budgets it counts for. What ends somebody's rights is never too much, in a session: whoever
     /// spends an account's budget keeps nobody from ending that.
     fn spend(&self, caller: &Caller, right: &Right<'_>, bytes: usize) -> Result<(), Refusal> {
-        match caller.credential_id() {
-            Some(id) => {
-                self.turns.spend(Spender::Credential(id), bytes)?;
-                self.turns.spend(Spender::Credentials(&caller.account_id), bytes)
-            }
-            None if right.ends() => Ok(()),
-            None => self.turns.spend(Spender::Account(&caller.account_id), bytes),
-        }
+        spenders(caller, right).try_for_each(|spender| self.turns.spend(spender, bytes))
     }
 
     /// What an attempt was about, as the audit log names it whatever was typed.
@@ -153,9 +153,11 @@ impl Backend {
                 let kept = accounts::kept_name(self.store.reads(), caller, name).await;
                 kept.unwrap_or_else(|_| (*target).to_owned())
             }
-            Right::Edit(_) | Right::Delegate(..) | Right::Accept(_) | Right::Activate(_) => {
-                target.to_ascii_uppercase()
-            }
+            Right::Edit(_)
+            | Right::RotateKey(_)
+            | Right::Delegate(..)
+            | Right::Accept(_)
+            | Right::Activate(_) => target.to_ascii_uppercase(),
             Right::Own | Right::Deactivate => sought(target),
             Right::Session | Right::MakeAccounts(_) | Right::Issue | Right::Archive => (*target).to_owned(),
         }
@@ -212,12 +214,24 @@ impl Backend {
         };
         if let Some(answer) = change.answered(key, request.request_id(), request).await? {
             right.held_by(&mut change, who).await?;
-            return Ok(Done { answer, repeated: true });
+            return Ok(Done { answer, repeated: true, written: 0 });
         }
         let (change, answer) = work(change).await?;
-        self.told(change.answer(&answer.clone().for_keeping()).await?);
-        Ok(Done { answer, repeated: false })
+        let kept = answer.clone().for_keeping();
+        let written = change.written() + kept.encoded_len();
+        self.told(change.answer(&kept).await?);
+        Ok(Done { answer, repeated: false, written })
     }
+}
+
+/// The budgets that a change counts for.
+fn spenders<'a>(caller: &'a Caller, right: &Right<'_>) -> impl Iterator<Item = Spender<'a>> {
+    let (first, second) = match caller.credential_id() {
+        Some(id) => (Some(Spender::Credential(id)), Some(Spender::Credentials(&caller.account_id))),
+        None if right.ends() => (None, None),
+        None => (Some(Spender::Account(&caller.account_id)), None),
+    };
+    first.into_iter().chain(second)
 }
 
 impl Right<'_> {
@@ -231,6 +245,9 @@ impl Right<'_> {
             Self::Issue | Self::Edit(_) | Self::Delegate(..) | Self::Accept(_) => {
                 caller.must_be_for(api::ApiScope::ManageLicenses)
             }
+            // A key that an API credential of an owner made would outlive its revocation.
+            Self::RotateKey(_) if !caller.may_issue => caller.must_be_session().map(drop),
+            Self::RotateKey(_) => caller.must_be_for(api::ApiScope::ManageLicenses),
             Self::Activate(_) | Self::Deactivate => caller.must_be_for(api::ApiScope::ManageUnits),
         }
     }
@@ -249,6 +266,7 @@ impl Right<'_> {
             | Self::MakeAccounts(_)
             | Self::Issue
             | Self::Edit(_)
+            | Self::RotateKey(_)
             | Self::Accept(_)
             | Self::Activate(_)
             | Self::Deactivate
@@ -274,6 +292,10 @@ impl Right<'_> {
             Self::Edit(id) => {
                 licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), id).await?;
                 caller.must_issue()
+            }
+            Self::RotateKey(id) => {
+                licenses::seen(&mut *change.tx, caller, Eye::on_licenses(caller), id).await?;
+                caller.must_own_or_issue()
             }
             Self::Delegate(id, account) => delegation::owned(change, caller, id, account).await.map(drop),
             Self::Accept(id) => licenses::seen(&mut *change.tx, caller, Eye::Delegated, id).await.map(drop),
@@ -342,9 +364,12 @@ impl Asked for api::DeactivateUnitsRequest {
 }
 
 impl Answered for api::DeactivateUnitsResponse {
-    fn for_keeping(mut self) -> Self {
-        self.results.iter_mut().for_each(|result| result.message.clear());
-        self
+    /// Of each unit once what became of it; the request that is repeated says again of which.
+    fn for_keeping(self) -> Self {
+        let mut named = HashSet::new();
+        let results = self.results.into_iter().filter(|result| named.insert(result.unit_id.clone()));
+        let nameless = |result| api::DeactivatedUnit { unit_id: String::new(), message: String::new(), ..result };
+        Self { results: results.map(nameless).collect() }
     }
 }
 

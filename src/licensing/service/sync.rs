@@ -37,12 +37,14 @@ impl SyncService for Backend {
             let unit = self.proven(id, &secret).await?;
             let (mut syncing, mut refused) = syncing(asked, id)?;
             syncing.secret_sha256 = secret;
-            let Synced { facts, deferred, sms_refused } = self.sync(unit, &syncing, nonce).await?;
+            let Synced { facts, counts_deferred, deferred, sms_refused } =
+                self.sync(unit, &syncing, nonce).await?;
             if let Some(why) = sms_refused {
                 let all = asked.usage.as_ref().map_or(0, |usage| usage.sms_sent.len());
                 refused.retain(|refused| refused.sms_position.is_none());
                 refused.push(of_sms("usage.sms_sent", 0, all, why, None));
             }
+            refused.extend(counts_deferred.map(|(why, wait)| later(self::refused("usage.counts", &why), wait)));
             refused.extend(grouped(deferred));
             (facts, refused)
         };
@@ -172,6 +174,10 @@ fn of_sms(
         retry_after: retry_after.and_then(|wait| wait.try_into().ok()),
         ..refused(field, why)
     }
+}
+
+fn later(refused: api::RefusedUsage, wait: Duration) -> api::RefusedUsage {
+    api::RefusedUsage { retry_after: wait.try_into().ok(), ..refused }
 }
 
 /// What is deferred for one reason and follows one another, as one.

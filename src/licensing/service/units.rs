@@ -15,7 +15,7 @@ use crate::{
         refusal::Refusal,
         store::sought,
         subscriptions::Subscription,
-        units::{Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
+        units::{self, Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
     },
     proto::licensing::{self as api, unit_service_server::UnitService},
     wire::{
@@ -103,9 +103,10 @@ impl UnitService for Backend {
             let response = api::DeactivateUnitsResponse { results };
             Ok((change, response))
         });
-        let Done { mut answer, repeated } = done.await?;
+        let Done { mut answer, repeated, .. } = done.await?;
         if repeated {
-            answer.results = self.still_seen(caller, answer.results).await?;
+            let results = units::named_again(&request.unit_ids, answer.results);
+            answer.results = self.still_seen(caller, results).await?;
         }
         Ok(Response::new(answer))
     }
@@ -153,12 +154,18 @@ impl Backend {
     ) -> Result<api::ActivateUnitResponse, Refusal> {
         let Err(refusal) = &done else { return done };
         let what = format!("{}: {refusal}", request.device_name);
-        if let Refusal::NotActivated { license_id, refusal: _ } | Refusal::UsedUp { license_id, what: _ } =
-            refusal
-            && let Some(customer_id) = self.customer_of(license_id).await?
+        let license_id = match refusal {
+            Refusal::NotActivated { license_id, refusal: _ } | Refusal::UsedUp { license_id, what: _ } => {
+                Some(license_id.clone())
+            }
+            Refusal::TooFast(..) => self.license_with(&request.license_key).await?,
+            _ => None,
+        };
+        if let Some(license_id) = license_id
+            && let Some(customer_id) = self.customer_of(&license_id).await?
         {
-            let key = Actor::license_key(license_id);
-            self.attempted(key.failed(&customer_id, "unit.activate", license_id, &*what)).await;
+            let key = Actor::license_key(&license_id);
+            self.attempted(key.failed(&customer_id, "unit.activate", &license_id, &*what)).await;
         }
         if let Refusal::Unauthenticated(_) = refusal {
             self.attempted_by_nobody("unit.activate", "", &what).await;

@@ -116,6 +116,15 @@ impl Backend {
     }
 }
 
+impl Backend {
+    /// The ID of the license that a key opens, if it opens any.
+    pub(in crate::licensing) async fn license_with(&self, key: &str) -> Result<Option<String>, StoreError> {
+        let row = sqlx::query("SELECT license_id FROM licenses WHERE key_sha256 = $1").bind(keys::hash(key));
+        let row = row.fetch_optional(self.store.reads()).await?;
+        Ok(row.map(|row| row.try_get("license_id")).transpose()?)
+    }
+}
+
 /// What makes units of a license.
 #[derive(Clone, Copy)]
 enum Made {

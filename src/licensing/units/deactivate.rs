@@ -115,6 +115,22 @@ impl Backend {
     }
 }
 
+/// What became of each of `ids`, from what is kept of it: of each ID once, in the order in which they were named first.
+pub(in crate::licensing) fn named_again(
+    ids: &[String],
+    kept: Vec<api::DeactivatedUnit>,
+) -> Vec<api::DeactivatedUnit> {
+    // As answers were kept before: each with its ID.
+    if kept.iter().any(|result| !result.unit_id.is_empty()) {
+        return kept;
+    }
+    let mut named = HashSet::new();
+    let first = ids.iter().filter(|id| named.insert(id.as_str())).map(String::as_str);
+    let of: HashMap<&str, api::DeactivatedUnit> = first.zip(kept).collect();
+    let again = |id: &String| Some(api::DeactivatedUnit { unit_id: id.clone(), ..of.get(id.as_str())?.clone() });
+    ids.iter().filter_map(again).collect()
+}
+
 /// The customer of each license whose units the caller sees.
 async fn usable_licenses(
     change: &mut Change,
@@ -238,7 +254,7 @@ fn audited(caller: &Caller, customer_id: &str, unit: &Unit) -> (Entry, bool) {
 }
 
 /// Takes active units of one subscription out: their seats are free, and their reports do not count any more.
-async fn take_out(
+pub(super) async fn take_out(
     change: &mut Change,
     subscription: &mut Subscription,
     units: &[&Unit],

@@ -14,7 +14,7 @@ use sqlx::{Any, AssertSqlSafe, Executor, Row as _, any::AnyRow};
 
 pub(super) use self::{
     activate::{Activating, By, customer_of, license_of},
-    deactivate::{MOST_AT_ONCE, list},
+    deactivate::{MOST_AT_ONCE, list, named_again},
     list::{Filter, Listing, Sort},
 };
 use super::{

@@ -1,15 +1,16 @@
 //! The secret of a unit is revoked: whoever has it speaks for the unit no more (semantics 7.28).
 //!
-//! Not here: how a unit renews its secret by itself (see `licensing::sync`).
+//! The unit is deactivated with it: nobody reports for it again, so its seat and its counts would stay taken, and its server
+//! counts twice once it is activated again. Not here: how a unit renews its secret by itself (see `licensing::sync`).
 
-use super::{Unit, by_id, syncs::Syncs};
+use super::{Unit, by_id, deactivate::take_out, syncs::Syncs};
 use crate::{
-    domain::unit::may_deactivate,
+    domain::unit::{UnitState, may_deactivate},
     licensing::{Backend, caller::Caller, change::Change, issue::held, licenses, refusal::Refusal},
 };
 
 impl Backend {
-    /// Revokes the secret of a unit within `change`.
+    /// Revokes the secret of a unit within `change`, and deactivates it.
     pub(in crate::licensing) async fn revoke_secret(
         &self,
         change: &mut Change,
@@ -23,6 +24,10 @@ impl Backend {
         if may_deactivate(caller.deactivating(), unit.activated_by()).is_err() {
             let what = "this unit was not activated with your account; ask an owner to revoke its secret";
             return Err(Refusal::NotAllowed(what));
+        }
+        if unit.state == UnitState::Active {
+            take_out(change, &mut subscription, &[&unit]).await?;
+            change.audit(caller.did(&customer_id, "unit.deactivate", &unit.id, &unit.device_name));
         }
         let update = sqlx::query("UPDATE units SET secret_sha256 = '', changed_in = $2 WHERE unit_id = $1");
         update.bind(unit.id.clone()).bind(subscription.sequence + 1).execute(&mut *change.tx).await?;

@@ -30,6 +30,8 @@ pub(in crate::licensing) struct Syncs {
     pub(in crate::licensing) went_back_at: Instant,
     /// When its renewals were last told of.
     pub(in crate::licensing) renewed_at: Instant,
+    /// When it was last told of that a report of it went beyond the seats.
+    pub(in crate::licensing) exceeded_at: Instant,
 }
 
 /// Sums of SMS stand in the audit log no more often than this.
@@ -40,7 +42,8 @@ const PLACES: usize = 8;
 
 const COLUMNS: &str =
     "SELECT next_secret_sha256, day_began, sms_in_day, alarmed_at, sms_since, credits_since,
-    summed_at, instances, two_places_at, held_sequence, went_back_at, renewed_at FROM unit_syncs WHERE unit_id = $1";
+    summed_at, instances, two_places_at, held_sequence, went_back_at, renewed_at,
+    exceeded_at FROM unit_syncs WHERE unit_id = $1";
 
 impl Default for Syncs {
     fn default() -> Self {
@@ -58,6 +61,7 @@ impl Default for Syncs {
             held_sequence: 0,
             went_back_at: never,
             renewed_at: never,
+            exceeded_at: never,
         }
     }
 }
@@ -80,11 +84,13 @@ impl Syncs {
     ) -> Result<(), StoreError> {
         let write = sqlx::query(
             "INSERT INTO unit_syncs (unit_id, next_secret_sha256, day_began, sms_in_day, alarmed_at, sms_since,
-                 credits_since, summed_at, instances, two_places_at, held_sequence, went_back_at, renewed_at)
-             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13)
+                 credits_since, summed_at, instances, two_places_at, held_sequence, went_back_at, renewed_at,
+                 exceeded_at)
+             VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9, $10, $11, $12, $13, $14)
              ON CONFLICT (unit_id) DO UPDATE SET next_secret_sha256 = $2, day_began = $3, sms_in_day = $4,
                  alarmed_at = $5, sms_since = $6, credits_since = $7, summed_at = $8, instances = $9,
-                 two_places_at = $10, held_sequence = $11, went_back_at = $12, renewed_at = $13",
+                 two_places_at = $10, held_sequence = $11, went_back_at = $12, renewed_at = $13,
+                 exceeded_at = $14",
         );
         let write = write.bind(unit_id.to_owned()).bind(self.next_secret_sha256.clone());
         let write = write.bind(nanos(self.day_began)).bind(self.sms_in_day).bind(nanos(self.alarmed_at));
@@ -92,7 +98,7 @@ impl Syncs {
         let write = write.bind(self.instances.clone()).bind(self.two_places_at.map(nanos));
         let write =
             write.bind(self.held_sequence).bind(nanos(self.went_back_at)).bind(nanos(self.renewed_at));
-        write.execute(&mut *change.tx).await?;
+        write.bind(nanos(self.exceeded_at)).execute(&mut *change.tx).await?;
         Ok(())
     }
 
@@ -153,5 +159,6 @@ fn read(row: &AnyRow) -> Result<Syncs, StoreError> {
         held_sequence: row.try_get("held_sequence")?,
         went_back_at: at("went_back_at")?,
         renewed_at: at("renewed_at")?,
+        exceeded_at: at("exceeded_at")?,
     })
 }

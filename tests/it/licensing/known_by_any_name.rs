@@ -67,9 +67,8 @@ async fn the_audit_log_names_an_account_as_it_is_kept(office: Office) {
             assert_eq!(done.delegation.unwrap().account, "bob");
         }
     }
-    let request =
-        api::RotateLicenseKeyRequest { request_id: unique(), license_id: license_id.to_lowercase() };
-    office.licenses(&acme).rotate_license_key(request).await.unwrap_err();
+    let request = api::ResumeLicenseRequest { request_id: unique(), license_id: license_id.to_lowercase() };
+    office.licenses(&acme).resume_license(request).await.unwrap_err();
     let entries = office.entries(&acme).await;
     let of = |target: &str| {
         let entries = entries.iter().filter(|entry| entry.target == target);
@@ -85,7 +84,7 @@ async fn the_audit_log_names_an_account_as_it_is_kept(office: Office) {
     ];
     assert_eq!(of("bob"), bob);
     assert_eq!(of("owner").last(), Some(&("account.disable", Refused)));
-    assert_eq!(of(&license_id).last(), Some(&("license.rotate_key", Refused)));
+    assert_eq!(of(&license_id).last(), Some(&("license.resume", Refused)));
     let details: Vec<_> = entries.iter().map(|entry| entry.detail.as_str()).collect();
     assert!(details.contains(&"offered to bob") && details.contains(&"taken back from bob"), "{details:?}");
 }

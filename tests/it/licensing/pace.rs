@@ -90,7 +90,7 @@ async fn a_unit_that_syncs_too_often_at_once_is_told_when_to_come_again() {
 #[tokio::test(flavor = "multi_thread")]
 async fn a_license_key_activates_only_so_much_at_once_and_a_repetition_costs_nothing() {
     let office = Office::open(On::Sqlite).await;
-    let (_, key) = office.license(a_license()).await;
+    let (id, key) = office.license(a_license()).await;
     let (_, other) = office.license(a_license()).await;
     // Large requests count for more.
     let asked = |key: &str| api::ActivateUnitRequest {
@@ -113,6 +113,9 @@ async fn a_license_key_activates_only_so_much_at_once_and_a_repetition_costs_not
     }
     let refused = refused.expect("a key activates only so much at once");
     assert!(is_too_fast(&refused), "{refused:?}");
+    let entries = office.entries(&office.owner).await;
+    let told = entries.iter().find(|entry| entry.outcome() == api::AuditOutcome::Refused).unwrap();
+    assert_eq!((told.action.as_str(), told.target.as_str()), ("unit.activate", id.as_str()), "its owner hears of it");
     assert_eq!(activate(&first).await.unwrap(), unit_id, "the same request again is answered");
     activate(&asked(&other)).await.unwrap();
     office

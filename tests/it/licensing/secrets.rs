@@ -4,7 +4,7 @@ use esa_sidecar::{domain::Span, proto::licensing as api, sha256};
 use tonic::{Code, Status};
 
 use super::{
-    office::{Activated, Office, a_license, reason, unique},
+    office::{Activated, Office, a_license, reason, unique, users},
     on_both_databases,
 };
 
@@ -12,6 +12,7 @@ on_both_databases!(
     a_unit_renews_its_secret_and_both_open_until_the_new_one_is_used,
     renewals_are_one_entry_a_day_and_none_of_a_deactivated_unit,
     whoever_may_deactivate_a_unit_revokes_its_secret_and_nobody_syncs_with_it,
+    a_server_whose_stolen_secret_was_revoked_counts_once_when_it_is_activated_again,
     a_unit_that_runs_in_two_places_at_once_is_told_once_a_day,
     a_unit_that_went_back_to_older_facts_shows_in_the_audit_log,
 );
@@ -115,13 +116,31 @@ async fn whoever_may_deactivate_a_unit_revokes_its_secret_and_nobody_syncs_with_
     let stranger = office.customer("another", "stranger").await;
     assert_eq!(revoke(&stranger, &unit.id).await.unwrap_err().code(), Code::NotFound);
     let told = revoke(&office.owner, &unit.id).await.unwrap().unit.unwrap();
-    assert!(told.secret_revoked && told.state() == api::UnitState::Active, "{told:?}");
+    assert!(told.secret_revoked && told.state() == api::UnitState::DeactivationPending, "{told:?}");
     for secret in [old, &new, ""] {
         let refused = sync(&office, &unit, secret, api::SyncRequest::default()).await.unwrap_err();
         assert_eq!(refused.code(), Code::Unauthenticated, "{secret}");
     }
     let own = office.activate(&admin, &license, "anna's").await.unwrap();
     assert!(revoke(&admin, &own.id).await.unwrap().unit.unwrap().secret_revoked);
+}
+
+/// As the README says to do about a stolen credential.
+async fn a_server_whose_stolen_secret_was_revoked_counts_once_when_it_is_activated_again(office: Office) {
+    let (license, key) = office.license(api::NewLicense { seats: 50, ..a_license() }).await;
+    let stolen = office.activate("", &key, "server").await.unwrap();
+    assert_eq!(office.synced(&stolen, users("", 40, office.now())).await.facts.users.active.0, 40);
+    for _ in 0..2 {
+        let request = api::RevokeUnitSecretRequest { request_id: unique(), unit_id: stolen.id.clone() };
+        office.units(&office.owner).revoke_unit_secret(request).await.unwrap();
+        let seen = office.seen(&office.owner, &license).await.unwrap();
+        let users = seen.subscription.unwrap().users.unwrap();
+        assert_eq!((seen.active_units, users.active), (0, 0), "its seat and its counts are gone at once");
+    }
+    let again = office.activate("", &key, "server").await.unwrap();
+    let told = office.synced(&again, users("", 40, office.now())).await.facts.users;
+    assert_eq!((told.active.0, told.excess()), (40, None));
+    assert_eq!(actions(&office, "unit.deactivate").await, 1);
 }
 
 async fn a_unit_that_runs_in_two_places_at_once_is_told_once_a_day(office: Office) {

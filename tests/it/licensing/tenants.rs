@@ -549,6 +549,7 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "sign",
         "way",
         "of_kind",
+        "ended",
         "made.column()",
         "name",
         "CHUNK",

@@ -116,6 +116,7 @@ fn what_a_backend_says_reaches_terminals_and_files_as_plain_characters_on_lines_
         let entry = api::AuditEntry {
             entry_id: hostile(),
             actor: hostile(),
+            actor_credential: hostile(),
             action: hostile(),
             target: hostile(),
             detail: hostile(),

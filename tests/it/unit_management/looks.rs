@@ -167,6 +167,7 @@ fn the_audit_log_is_shown_as_it_was_written() {
                 outcome: outcome.into(),
                 detail: detail.to_owned(),
                 actor_kind: kind.into(),
+                actor_credential: if number == 3 { String::new() } else { format!("{number}f3a") },
             };
         let entries = vec![
             entry(1, api::ActorKind::Session, api::AuditOutcome::Done, ""),
