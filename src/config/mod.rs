@@ -125,7 +125,12 @@ pub enum LogFormat {
 impl Config {
     /// Reads file, environment and flags, each over the one before; every fault at once.
     pub fn read(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
-        let mut reader = Reader::new(file, flags)?;
+        Self::read_without(&[], file, flags)
+    }
+
+    /// The same, with the environment silent about these tables.
+    pub fn read_without(tables: &[&str], file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
+        let mut reader = Reader::new(tables, file, flags)?;
         let config = Self {
             listen: Listen::read(&mut reader),
             data_dir: reader.path("data_dir").unwrap_or_else(default_data_dir),

@@ -71,7 +71,7 @@ struct Layer {
 }
 
 impl Reader {
-    pub(super) fn new(file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
+    pub(super) fn new(silent: &[&str], file: Option<PathBuf>, flags: Vec<Flag>) -> Result<Self, Faults> {
         let mut figment = Figment::new();
         if let Some(file) = &file {
             let whole = |what: String| {
@@ -84,7 +84,7 @@ impl Reader {
             }
             figment = figment.merge(Toml::string(&text));
         }
-        let (environment, unreadable) = environment();
+        let (environment, unreadable) = environment(silent);
         let figment = figment.merge(environment).merge(Layer { name: FLAGS, set: set_by(&flags) });
         let mut reader = Self { figment, file, flags, known: BTreeSet::new(), faults: Vec::new() };
         for key in unreadable {
@@ -282,13 +282,17 @@ pub fn duration(text: &str) -> Result<Duration, String> {
 }
 
 /// What the environment sets, and the keys it sets to what is no text.
-fn environment() -> (Layer, Vec<String>) {
+/// What is set in the environment, but for these tables.
+fn environment(silent: &[&str]) -> (Layer, Vec<String>) {
     let mut unreadable = Vec::new();
     let variables = env::vars_os().filter_map(|(name, value)| {
         let name = name.to_str()?;
         let key = name.strip_prefix(PREFIX)?.to_lowercase().replace("__", ".");
         // A name that is no path of keys is told as it is, as a key there is not.
         let key = if key.split('.').all(|part| !part.is_empty()) { key } else { name.to_owned() };
+        if silent.iter().any(|table| key.split('.').next() == Some(table)) {
+            return None;
+        }
         if value.to_str().is_none() {
             unreadable.push(key.clone());
         }

@@ -271,7 +271,8 @@ impl Caller {
 
     /// Whether it owns the licenses it sees, or issues them.
     pub(super) fn must_own_or_issue(&self) -> Result<(), Refusal> {
-        let refused = "only an owner, or whoever issues licenses, may do this; ask one of your customer's owners";
+        let refused =
+            "only an owner, or whoever issues licenses, may do this; ask one of your customer's owners";
         if self.is_owner() || self.may_issue { Ok(()) } else { Err(Refusal::NotAllowed(refused)) }
     }
 

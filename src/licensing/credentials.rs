@@ -121,7 +121,9 @@ async fn make_room(change: &mut Change, account_id: &str) -> Result<(), Refusal>
     );
     let open = open.bind(account_id.to_owned()).bind(nanos(change.at)).fetch_one(&mut *change.tx).await?;
     if MOST <= open.try_get("open")? {
-        let what = format!("an account has {MOST} API credentials at the most; revoke one that is not used any more");
+        let what = format!(
+            "an account has {MOST} API credentials at the most; revoke one that is not used any more"
+        );
         return Err(Refusal::TooMany(what));
     }
     let ended = "account_id = $1 AND (revoked_at IS NOT NULL OR expires_at <= $2)";

@@ -57,6 +57,7 @@ pub use self::{
 use self::{
     attempts::Attempts,
     passwords::Passwords,
+    sessions::Uses,
     sign_in::{SignInKey, Throttle},
     store::{Store, StoreError},
     turns::Turns,
@@ -84,6 +85,7 @@ pub struct Backend {
     throttle: Throttle,
     sign_in_key: SignInKey,
     attempts: Arc<Attempts>,
+    uses: Arc<Uses>,
     turns: Arc<Turns>,
     hub: Arc<Hub>,
     places: Arc<Places>,
@@ -115,6 +117,7 @@ impl Backend {
             throttle: Throttle::new(settings.sign_in_attempts, settings.sign_in_lock),
             sign_in_key: SignInKey::default(),
             attempts: Arc::default(),
+            uses: Arc::default(),
             turns: Arc::default(),
             hub: Arc::default(),
             places: Places::new(settings.watches),

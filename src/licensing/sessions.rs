@@ -2,6 +2,11 @@
 //!
 //! Not here: who may open one (see `sign_in`), and what it opens (see `caller`).
 
+use std::{
+    collections::HashMap,
+    sync::{Mutex, PoisonError},
+};
+
 use sqlx::{Row as _, any::AnyRow};
 use uuid::Uuid;
 
@@ -34,6 +39,29 @@ const MOST: i64 = 16;
 /// That a session was used is written down once in this part of the time it may be idle.
 const STEPS: i128 = 16;
 
+const USED: &str = "UPDATE sessions SET last_used_at = $2 WHERE token_sha256 = $1 AND last_used_at < $2";
+
+/// When sessions were used last, by the hash of their token, as far as that is not written down.
+#[derive(Debug, Default)]
+pub(super) struct Uses(Mutex<HashMap<String, Instant>>);
+
+/// Uses remembered before those are forgotten that are old enough to be written down at the next one.
+const REMEMBERED: usize = 10_000;
+
+impl Uses {
+    fn note(&self, token_sha256: &str, now: Instant, step: Span) {
+        let mut uses = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if REMEMBERED < uses.len() {
+            uses.retain(|_, at| now - *at < step);
+        }
+        uses.insert(token_sha256.to_owned(), now);
+    }
+
+    fn of(&self, token_sha256: &str) -> Option<Instant> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(token_sha256).copied()
+    }
+}
+
 impl Backend {
     /// Opens a session within `change`; of too many the one that was used least lately ends.
     pub(super) async fn open_session_of(
@@ -52,6 +80,7 @@ impl Backend {
             insert.bind(sha256::hex(secret.as_bytes())).bind(&account.account_id).bind(nanos(expires_at));
         let insert = insert.bind(Uuid::now_v7().simple().to_string()).bind(nanos(change.at));
         insert.bind(address.to_owned()).execute(&mut *change.tx).await?;
+        self.write_uses(change, &account.account_id).await?;
         let (now, used_after) = self.uses_at(change.at);
         let ended = sqlx::query(
             "DELETE FROM sessions WHERE account_id = $1 AND (expires_at <= $2 OR last_used_at <= $3
@@ -61,6 +90,18 @@ impl Backend {
         let ended = ended.bind(&account.account_id).bind(nanos(now)).bind(nanos(used_after));
         ended.bind(MOST).execute(&mut *change.tx).await?;
         Ok(Session { token: format!("esas_{secret}"), expires_at, account })
+    }
+
+    /// Writes down when the sessions of an account were used last, so that none ends that is in use.
+    async fn write_uses(&self, change: &mut Change, account_id: &str) -> Result<(), StoreError> {
+        let sessions = sqlx::query("SELECT token_sha256 FROM sessions WHERE account_id = $1");
+        for row in sessions.bind(account_id.to_owned()).fetch_all(&mut *change.tx).await? {
+            let token_sha256: String = row.try_get("token_sha256")?;
+            let Some(at) = self.uses.of(&token_sha256) else { continue };
+            let used = sqlx::query(USED).bind(token_sha256).bind(nanos(at));
+            used.execute(&mut *change.tx).await?;
+        }
+        Ok(())
     }
 
     /// A session that opens something now ends after the first of these instants, and was used last after the second.
@@ -76,16 +117,16 @@ impl Backend {
     pub(super) async fn used(&self, token_sha256: &str, found: Option<&Found>) {
         let now = self.clock.now();
         let step = Span::from_nanos(Span::from(self.settings.session_idle).nanos() / STEPS);
-        if found.is_none_or(|found| now - found.used_at < step) {
+        let Some(found) = found else { return };
+        self.uses.note(token_sha256, now, step);
+        if now - found.used_at < step {
             return;
         }
         let (store, token_sha256) = (self.store.clone(), token_sha256.to_owned());
         tokio::spawn(async move {
             let written = async {
                 let mut tx = store.begin().await?;
-                let used = sqlx::query(
-                    "UPDATE sessions SET last_used_at = $2 WHERE token_sha256 = $1 AND last_used_at < $2",
-                );
+                let used = sqlx::query(USED);
                 used.bind(token_sha256).bind(nanos(now)).execute(&mut *tx).await?;
                 Ok::<_, StoreError>(tx.commit().await?)
             };

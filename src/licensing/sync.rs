@@ -43,10 +43,10 @@ pub(super) struct Syncing {
     pub(super) next_secret_sha256: String,
     pub(super) product_version: ProductVersion,
     pub(super) subunits: Option<u64>,
-    /// Where it runs; empty if it does not say.
-    pub(super) instance: String,
-    /// The number of the facts it holds; 0 if it does not say.
-    pub(super) held_sequence: i64,
+    /// Where it runs; empty if it does not say. None where it is not asked for, as when it begins to watch.
+    pub(super) instance: Option<String>,
+    /// The number of the facts it holds; 0 if it holds none.
+    pub(super) held_sequence: Option<i64>,
     pub(super) usage: Option<Usage>,
 }
 
@@ -143,7 +143,12 @@ impl Backend {
         let syncs = Syncs::of(&mut *change.tx, &unit.id).await?;
         let mut syncs_now = syncs.clone();
         let customer_id = subscription.customer_id.clone();
-        let unit = renewed(&mut change, unit, &mut syncs_now, syncing, &customer_id).await?;
+        let (before, sequence) = (unit.secret_sha256.clone(), subscription.sequence + 1);
+        let unit = renewed(&mut change, unit, &mut syncs_now, syncing, (&customer_id, sequence)).await?;
+        if unit.secret_sha256 != before {
+            // Watches that were opened with the one before end.
+            subscription.settle(&mut change, true).await?;
+        }
         noted(&mut change, &unit, &mut syncs_now, syncing, &customer_id);
         let before = unit.state;
         let unit = connected(&mut change, unit, syncing, &customer_id).await?;
@@ -198,7 +203,7 @@ impl Backend {
             return Ok(None);
         }
         let syncs = Syncs::of(self.store.reads(), &unit.id).await?;
-        if !is_gone && syncs.differs(&syncing.instance, syncing.held_sequence) {
+        if !is_gone && syncs.differs(syncing.instance.as_deref(), syncing.held_sequence) {
             return Ok(None);
         }
         let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
@@ -269,7 +274,7 @@ async fn renewed(
     unit: Unit,
     syncs: &mut Syncs,
     syncing: &Syncing,
-    customer_id: &str,
+    (customer_id, sequence): (&str, i64),
 ) -> Result<Unit, Refusal> {
     let Syncing { secret_sha256, next_secret_sha256, .. } = syncing;
     let mut unit = unit;
@@ -279,8 +284,9 @@ async fn renewed(
             return Err(Refusal::Unauthenticated(REVOKED));
         }
         unit.secret_sha256 = std::mem::take(&mut syncs.next_secret_sha256);
-        let update = sqlx::query("UPDATE units SET secret_sha256 = $2 WHERE unit_id = $1");
-        update.bind(unit.id.clone()).bind(unit.secret_sha256.clone()).execute(&mut *change.tx).await?;
+        let update = sqlx::query("UPDATE units SET secret_sha256 = $2, changed_in = $3 WHERE unit_id = $1");
+        let update = update.bind(unit.id.clone()).bind(unit.secret_sha256.clone()).bind(sequence);
+        update.execute(&mut *change.tx).await?;
         // However often it does, the log can be read.
         if is_a_day_ago(syncs.renewed_at, change.at) {
             syncs.renewed_at = change.at;
@@ -306,21 +312,20 @@ fn noted(change: &mut Change, unit: &Unit, syncs: &mut Syncs, syncing: &Syncing,
     let at = change.at;
     let day = |last: Instant| is_a_day_ago(last, at);
     let told = syncs.two_places_at;
-    if syncs.seen_at(&syncing.instance, at) && told.is_none_or(day) {
+    if syncs.seen_at(syncing.instance.as_deref(), at) && told.is_none_or(day) {
         let detail = format!("{} runs in two places at once with one credential", unit.device_name);
         change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.two_places", &unit.id, detail));
     } else if told.is_some_and(|told| !day(told)) {
         // The instant is that of the entry: it must not move on with each sync, or no other entry would follow.
         syncs.two_places_at = told;
     }
-    let (before, held) = (syncs.held_sequence, syncing.held_sequence);
-    if 0 < held {
-        syncs.held_sequence = held;
-        if held < before && day(syncs.went_back_at) {
-            syncs.went_back_at = at;
-            let detail = format!("{} held facts of number {before}, and now of {held}", unit.device_name);
-            change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.facts_went_back", &unit.id, detail));
-        }
+    let Some(held) = syncing.held_sequence else { return };
+    let before = std::mem::replace(&mut syncs.held_sequence, held);
+    if held < before && day(syncs.went_back_at) {
+        syncs.went_back_at = at;
+        let now = if held == 0 { "none".to_owned() } else { format!("of {held}") };
+        let detail = format!("{} held facts of number {before}, and now {now}", unit.device_name);
+        change.audit(Actor::unit(&unit.id).failed(customer_id, "unit.facts_went_back", &unit.id, detail));
     }
 }
 
@@ -356,9 +361,16 @@ fn exceeded(change: &mut Change, subscription: &Subscription, unit: &Unit, syncs
         return;
     }
     syncs.exceeded_at = change.at;
-    let detail =
-        format!("{} reported: {} active users of {} seats", unit.device_name, users.active.0, users.licensed.0);
-    change.audit(Actor::unit(&unit.id).did(&subscription.customer_id, "unit.exceeded_seats", &unit.id, detail));
+    let detail = format!(
+        "{} reported: {} active users of {} seats",
+        unit.device_name, users.active.0, users.licensed.0
+    );
+    change.audit(Actor::unit(&unit.id).did(
+        &subscription.customer_id,
+        "unit.exceeded_seats",
+        &unit.id,
+        detail,
+    ));
 }
 
 /// Takes what a unit counted; whether it did: one on probation hurts no other.

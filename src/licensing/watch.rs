@@ -38,6 +38,8 @@ use crate::{
 struct Watching {
     backend: Backend,
     unit: Unit,
+    /// The hash of the secret it was opened with: it ends once that opens nothing any more.
+    secret_sha256: String,
     nonce: Vec<u8>,
     state: watch::Receiver<State>,
     told: Option<News>,
@@ -69,6 +71,7 @@ impl Backend {
     pub(super) async fn watch(
         &self,
         unit: Unit,
+        secret_sha256: String,
         nonce: Vec<u8>,
     ) -> Result<impl Stream<Item = Result<WatchResponse, Status>> + use<>, Refusal> {
         let hearing = self.hub.hearing();
@@ -90,12 +93,13 @@ impl Backend {
         topic.refresh(&self.store).await?;
         // Read once the topic is joined: from here on nothing that happens to the unit is missed.
         let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or(unit);
-        if unit.secret_sha256.is_empty() {
+        if unit.secret_sha256 != secret_sha256 {
             return Err(Refusal::Unauthenticated(sync::REVOKED));
         }
         let watching = Watching {
             backend: self.clone(),
             unit,
+            secret_sha256,
             nonce,
             state,
             told: None,
@@ -211,8 +215,8 @@ impl Watching {
                 self.ended = true;
                 return Some(Err(Refusal::Deaf.into()));
             }
-            let State { sequence, raised_in, facts, gone, revoked } = self.state.borrow_and_update().clone();
-            if revoked.contains(&self.unit.id) {
+            let State { sequence, raised_in, facts, gone, secrets } = self.state.borrow_and_update().clone();
+            if secrets.get(&self.unit.id).is_some_and(|secret| *secret != self.secret_sha256) {
                 self.ended = true;
                 return Some(Err(Refusal::Unauthenticated(sync::REVOKED).into()));
             }

@@ -58,3 +58,17 @@ def test_the_demo_shows_units_in_every_state_and_from_everybody(visitor):
     assert {unit["state"] for unit in units} == set(states)
     assert {unit["activated_by"] for unit in units} == {"anna", "ben", None}
     assert {unit["from_remote_management"] for unit in units} == {True, False}
+
+
+def test_the_demo_takes_neither_the_database_of_a_real_backend_nor_its_listeners_from_the_environment(tmp_path):
+    database, listens = tmp_path / "real.db", [word for kind in ("", "probe-", "licensing-") for word in (f"--{kind}listen", "127.0.0.1:0")]
+    environment = {
+        "BACKEND__DATABASE": str(database),
+        "LISTEN__TRUST_NETWORK": "true",
+        "TLS__CERTIFICATE": str(tmp_path / "missing.pem"),
+        "TLS__KEY": str(tmp_path / "missing.key"),
+    }
+    ready = ["enforcement", "probes", "licensing"]
+    with Running(["demo", *listens], ready, tmp_path / "demo", **environment) as demo:
+        demo.line("Ctrl-C")
+        assert not database.exists()

@@ -26,12 +26,15 @@ use crate::{
 /// Run everything on this machine with a sample company, and say what to try
 ///
 /// A licensing backend and a sidecar, with licenses and units of every status. Nothing is kept: the next demo starts
-/// afresh.
+/// afresh. What the environment sets of `backend`, `listen` and `tls` does not count.
 #[derive(Args)]
 pub(super) struct Demo {
     #[command(flatten)]
     listen: Listen,
 }
+
+/// What the environment says of a real backend is not for a sample: neither its database, nor who reaches it, nor how.
+const OWN: [&str; 3] = ["backend", "listen", "tls"];
 
 impl Demo {
     pub(super) fn run(self) -> CommandResult {
@@ -40,7 +43,7 @@ impl Demo {
         let mut flags = self.listen.flags();
         let data_dir = folder.path().display().to_string();
         flags.push(Flag { flag: "--data-dir", key: "data_dir", value: data_dir });
-        let mut config = Config::read(None, flags.clone()).map_err(CommandError::faults)?;
+        let mut config = Config::read_without(&OWN, None, flags.clone()).map_err(CommandError::faults)?;
         config.licensing.subscription = Some(company::not_activated()?);
         Process::run(Passed::default(), Reread::new(None, flags, config), |mut process, config| async move {
             let ended = serve_company(&mut process, config, folder.path()).await;

@@ -333,9 +333,10 @@ fn lower(host: &str) -> String {
     if host.starts_with('/') { host.to_owned() } else { host.to_ascii_lowercase() }
 }
 
-/// Where libpq looks when nothing is said: the usual folders of the socket, then this machine by its name.
+/// Where libpq looks when nothing is said: the usual folders of the socket, then this machine by its name. Not in `/tmp`,
+/// where anybody may have put a socket, which would be told the password.
 fn usual_host(port: u16) -> String {
-    let folder = ["/run/postgresql", "/var/run/postgresql", "/tmp"]
+    let folder = ["/run/postgresql", "/var/run/postgresql"]
         .into_iter()
         .find(|folder| Path::new(folder).join(format!(".s.PGSQL.{port}")).exists());
     folder.unwrap_or("localhost").to_owned()

@@ -161,3 +161,13 @@ fn the_driver_is_told_everything_whatever_the_environment_says() {
         assert!(postgres("postgres://db.example/x", &[], &keys).unwrap_err().starts_with(key));
     }
 }
+
+#[test]
+fn a_socket_that_anybody_may_have_put_there_is_not_guessed() {
+    // A port of its own, so that no server is in the way.
+    let socket = std::path::Path::new("/tmp/.s.PGSQL.64999");
+    std::fs::write(socket, "").unwrap();
+    let read = postgres("postgres:///licensing?user=esa&port=64999", &[], &TlsKeys::default());
+    std::fs::remove_file(socket).unwrap();
+    assert_eq!(read.unwrap().to_string(), "localhost:64999/licensing");
+}

@@ -368,7 +368,8 @@ impl Answered for api::DeactivateUnitsResponse {
     fn for_keeping(self) -> Self {
         let mut named = HashSet::new();
         let results = self.results.into_iter().filter(|result| named.insert(result.unit_id.clone()));
-        let nameless = |result| api::DeactivatedUnit { unit_id: String::new(), message: String::new(), ..result };
+        let nameless =
+            |result| api::DeactivatedUnit { unit_id: String::new(), message: String::new(), ..result };
         Self { results: results.map(nameless).collect() }
     }
 }

@@ -44,7 +44,8 @@ impl SyncService for Backend {
                 refused.retain(|refused| refused.sms_position.is_none());
                 refused.push(of_sms("usage.sms_sent", 0, all, why, None));
             }
-            refused.extend(counts_deferred.map(|(why, wait)| later(self::refused("usage.counts", &why), wait)));
+            refused
+                .extend(counts_deferred.map(|(why, wait)| later(self::refused("usage.counts", &why), wait)));
             refused.extend(grouped(deferred));
             (facts, refused)
         };
@@ -63,7 +64,7 @@ impl SyncService for Backend {
         let nonce = read::nonce(nonce)?.to_vec();
         let unit = self.proven(id, &secret).await?;
         let unit = self.uses(unit, &secret).await?;
-        Ok(Response::new(Box::pin(self.watch(unit, nonce).await?)))
+        Ok(Response::new(Box::pin(self.watch(unit, secret, nonce).await?)))
     }
 }
 
@@ -89,8 +90,8 @@ fn syncing(asked: &api::SyncRequest, id: &str) -> Result<(Syncing, Vec<api::Refu
     let syncing = Syncing {
         secret_sha256: String::new(),
         next_secret_sha256: Some(next_secret_sha256).filter(|_| is_hash).cloned().unwrap_or_default(),
-        instance: Some(instance).filter(|_| is_instance).cloned().unwrap_or_default(),
-        held_sequence: i64::try_from(*held_sequence).unwrap_or(i64::MAX),
+        instance: Some(Some(instance).filter(|_| is_instance).cloned().unwrap_or_default()),
+        held_sequence: Some(i64::try_from(*held_sequence).unwrap_or(i64::MAX)),
         product_version: refused.unless("unit.product_version", version).unwrap_or_default(),
         subunits: subunits.map(Count::get),
         usage: usage.as_ref().map(|usage| refused.usage(usage)).filter(Usage::is_any),

@@ -13,7 +13,7 @@ use std::{
 
 use rustix::fs::{MemfdFlags, memfd_create};
 use sqlx::{
-    Any, AnyConnection, AnyPool, Connection as _, Executor as _,
+    Any, AnyConnection, AnyPool, Connection as _, Executor as _, Row as _,
     any::{AnyConnectOptions, AnyPoolOptions, install_drivers},
     pool::PoolOptions,
 };
@@ -88,7 +88,8 @@ pub(super) async fn connect(database: &Database, connections: u32) -> Result<Con
             let server = Server::of(postgres)?;
             let options = server.url.parse::<AnyConnectOptions>()?;
             pooler::look(&options).await?;
-            let both = whole(pool(connections, WAIT_FOR_SERVER));
+            let both = pool(connections, WAIT_FOR_SERVER)
+                .after_release(|connection, _| Box::pin(async move { is_outside(connection).await }));
             let both = both.test_before_acquire(false).before_acquire(|connection, _| {
                 // In place of the question whether it still answers: a server that became a standby does.
                 Box::pin(async move { Ok(!is_read_only(connection).await?) })
@@ -118,6 +119,19 @@ fn whole(pool: PoolOptions<Any>) -> PoolOptions<Any> {
             Ok(is_whole)
         })
     })
+}
+
+/// Whether a connection to a PostgreSQL server is in no transaction. A call that is given up while the server is told BEGIN
+/// leaves one that the driver knows nothing of, and the next change would join it.
+async fn is_outside(connection: &mut AnyConnection) -> Result<bool, sqlx::Error> {
+    // As a text without values it is one message, so that outside of a transaction both are the same instant.
+    let asked = "SELECT CAST(now() = statement_timestamp() AS TEXT) AS outside";
+    let outside: String = connection.fetch_one(asked).await?.try_get("outside")?;
+    let is_outside = outside == "true" && !connection.is_in_transaction();
+    if !is_outside {
+        probe::suspect();
+    }
+    Ok(is_outside)
 }
 
 /// Whether a PostgreSQL server takes no writes: a standby, or one that was told to.

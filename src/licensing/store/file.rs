@@ -3,7 +3,7 @@
 //! Not here: what is in it.
 
 use std::{
-    fs::{self, File},
+    fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
 };
@@ -17,7 +17,10 @@ use crate::folder;
 /// How every file of SQLite begins.
 const MAGIC: &[u8; 16] = b"SQLite format 3\0";
 
-/// Refuses a file that is another program's, before anything of it is changed: neither the file, nor its mode, nor what
+/// What SQLite keeps beside it.
+const BESIDE: [&str; 3] = ["-wal", "-shm", "-journal"];
+
+/// Refuses a file that is another program's, or that somebody else may write to, before anything of it is changed: neither the file, nor its mode, nor what
 /// SQLite keeps beside it.
 pub(super) async fn look(path: &Path) -> Result<(), StoreError> {
     let failed = |error| StoreError::File(path.to_owned(), error);
@@ -28,12 +31,19 @@ pub(super) async fn look(path: &Path) -> Result<(), StoreError> {
     if !metadata.is_file() {
         return Err(StoreError::NotOurs("it is no plain file"));
     }
+    // Whoever may write to it, or to its folder, is whoever owns the licenses.
+    let file = folder::open(path).map_err(failed)?;
+    for end in BESIDE {
+        let beside = beside(path, end);
+        folder::open(&beside).map_err(|error| StoreError::File(beside, error))?;
+    }
     if metadata.len() == 0 {
         return Ok(());
     }
     let mut beginning = Vec::new();
-    let file = File::open(path).map_err(failed)?;
-    file.take(MAGIC.len() as u64).read_to_end(&mut beginning).map_err(failed)?;
+    if let Some(file) = file {
+        file.take(MAGIC.len() as u64).read_to_end(&mut beginning).map_err(failed)?;
+    }
     if beginning != MAGIC {
         return Err(StoreError::NotOurs("it is no file of SQLite"));
     }
@@ -53,9 +63,9 @@ pub(super) async fn look(path: &Path) -> Result<(), StoreError> {
 /// Makes the file of a database and what is missing above it, for their owner alone: it holds hashes of passwords and
 /// secrets. SQLite gives the files beside it the same mode.
 pub(super) fn make(path: &Path) -> io::Result<()> {
-    folder::make_shared(path.parent().unwrap_or(Path::new(".")))?;
+    folder::make(path.parent().unwrap_or(Path::new(".")))?;
     folder::make_file(path)?;
-    for end in ["-wal", "-shm"] {
+    for end in BESIDE {
         let beside = beside(path, end);
         if beside.exists() {
             folder::make_file(&beside)?;
@@ -115,6 +125,42 @@ mod tests {
         }
         let refused = Store::open(Database::Sqlite(folder.path().to_owned()), 2).await.err().unwrap();
         assert!(refused.to_string().contains("no plain file"), "{refused}");
+    }
+
+    #[tokio::test]
+    async fn a_file_that_others_may_have_written_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let (open, own) = (folder.path().join("open"), folder.path().join("own"));
+        let refused = async |path: &Path| {
+            let refused = Store::open(Database::Sqlite(path.to_owned()), 2).await.err();
+            refused.map(|error| error.to_string()).unwrap_or_default()
+        };
+        fs::create_dir(&open).unwrap();
+        fs::create_dir(&own).unwrap();
+        let path = own.join("licensing.db");
+        assert_eq!(refused(&path).await, "");
+        fs::copy(&path, open.join("licensing.db")).unwrap();
+        for mode in [0o1777, 0o770] {
+            fs::set_permissions(&open, fs::Permissions::from_mode(mode)).unwrap();
+            for name in ["licensing.db", "new.db"] {
+                let said = refused(&open.join(name)).await;
+                assert!(said.contains("others than its owner may write to it"), "{name}: {said}");
+            }
+            assert!(!open.join("new.db").exists());
+        }
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o660)).unwrap();
+        assert!(refused(&path).await.contains("mode 0660"));
+        fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
+        if folder::user() == 0 {
+            for name in ["licensing.db-wal", "licensing.db"] {
+                fs::write(own.join(name), fs::read(own.join(name)).unwrap_or_default()).unwrap();
+                std::os::unix::fs::chown(own.join(name), Some(1234), None).unwrap();
+                let said = refused(&path).await;
+                assert!(said.contains("belongs to the user 1234"), "{name}: {said}");
+                std::os::unix::fs::chown(own.join(name), Some(0), None).unwrap();
+            }
+        }
+        assert_eq!(refused(&path).await, "");
     }
 
     #[tokio::test]

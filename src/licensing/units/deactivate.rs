@@ -127,7 +127,8 @@ pub(in crate::licensing) fn named_again(
     let mut named = HashSet::new();
     let first = ids.iter().filter(|id| named.insert(id.as_str())).map(String::as_str);
     let of: HashMap<&str, api::DeactivatedUnit> = first.zip(kept).collect();
-    let again = |id: &String| Some(api::DeactivatedUnit { unit_id: id.clone(), ..of.get(id.as_str())?.clone() });
+    let again =
+        |id: &String| Some(api::DeactivatedUnit { unit_id: id.clone(), ..of.get(id.as_str())?.clone() });
     ids.iter().filter_map(again).collect()
 }
 

@@ -40,6 +40,9 @@ pub(in crate::licensing) const SUMMED: Span = Span::from_nanos(3_600 * Span::SEC
 /// Places a unit synced from that are remembered: it restarts less often than it syncs.
 const PLACES: usize = 8;
 
+/// A place that is not told; those that are have letters and digits.
+const SILENT: &str = "-";
+
 const COLUMNS: &str =
     "SELECT next_secret_sha256, day_began, sms_in_day, alarmed_at, sms_since, credits_since,
     summed_at, instances, two_places_at, held_sequence, went_back_at, renewed_at,
@@ -122,15 +125,27 @@ impl Syncs {
     }
 
     /// Whether a sync from `instance` with facts of number `held` is something to be noted at once.
-    pub(in crate::licensing) fn differs(&self, instance: &str, held: i64) -> bool {
-        let is_elsewhere = !instance.is_empty() && self.instances.split(' ').next() != Some(instance);
-        is_elsewhere || (0 < held && held < self.held_sequence)
+    pub(in crate::licensing) fn differs(&self, instance: Option<&str>, held: Option<i64>) -> bool {
+        let place = self.place(instance);
+        let is_elsewhere = place.is_some() && self.instances.split(' ').next() != place;
+        is_elsewhere || held.is_some_and(|held| held < self.held_sequence)
+    }
+
+    /// Where a sync came from that names `instance`. Silence is a place of its own once any was told: a copy must not go
+    /// unseen by saying less.
+    fn place<'a>(&self, instance: Option<&'a str>) -> Option<&'a str> {
+        match instance? {
+            "" if self.instances.is_empty() => None,
+            "" => Some(SILENT),
+            instance => Some(instance),
+        }
     }
 
     /// Notes that the unit syncs from `instance`; whether it does from another one at the same time: one that another has
     /// taken the place of has come again.
-    pub(in crate::licensing) fn seen_at(&mut self, instance: &str, at: Instant) -> bool {
-        if self.instances.split(' ').next() == Some(instance) || instance.is_empty() {
+    pub(in crate::licensing) fn seen_at(&mut self, instance: Option<&str>, at: Instant) -> bool {
+        let Some(instance) = self.place(instance) else { return false };
+        if self.instances.split(' ').next() == Some(instance) {
             return false;
         }
         let comes_again = self.instances.split(' ').any(|known| known == instance);

@@ -3,7 +3,7 @@
 //! A hub holds only what it can read again. Not here: who watches, and how changes are heard of (see the parent).
 
 use std::{
-    collections::{BTreeSet, HashMap, HashSet},
+    collections::{BTreeSet, HashMap},
     sync::{Arc, Mutex, MutexGuard, PoisonError, Weak},
 };
 
@@ -45,8 +45,8 @@ pub(super) struct State {
     pub(super) facts: Arc<Facts>,
     /// Units that were deactivated since somebody watches.
     pub(super) gone: Arc<HashMap<String, Instant>>,
-    /// Units whose secret was revoked since somebody watches.
-    pub(super) revoked: Arc<HashSet<String>>,
+    /// Secrets of units that changed since somebody watches, as hashes: renewed, or empty where they were revoked.
+    pub(super) secrets: Arc<HashMap<String, String>>,
 }
 
 impl Hub {
@@ -105,8 +105,8 @@ impl Topic {
         self.state
             .get_or_try_init(|| async {
                 let Subscription { sequence, raised_in, facts, .. } = self.read(store).await?;
-                let (facts, gone, revoked) = (Arc::new(facts), Arc::default(), Arc::default());
-                Ok(watch::Sender::new(State { sequence, raised_in, facts, gone, revoked }))
+                let (facts, gone, secrets) = (Arc::new(facts), Arc::default(), Arc::default());
+                Ok(watch::Sender::new(State { sequence, raised_in, facts, gone, secrets }))
             })
             .await
     }
@@ -124,16 +124,13 @@ impl Topic {
             return Ok(());
         }
         let changed = sqlx::query(
-            "SELECT unit_id, deactivated_at, CASE WHEN secret_sha256 = '' THEN 1 ELSE 0 END AS revoked FROM units
-             WHERE subscription_id = $1 AND $2 < changed_in AND (deactivated_at IS NOT NULL OR secret_sha256 = '')",
+            "SELECT unit_id, deactivated_at, secret_sha256 FROM units WHERE subscription_id = $1 AND $2 < changed_in",
         );
         let changed = changed.bind(&self.id).bind(before).fetch_all(store.reads()).await?;
-        let (mut left, mut revoked) = (Vec::new(), Vec::new());
+        let (mut left, mut secrets) = (Vec::new(), Vec::new());
         for row in &changed {
             let unit_id: String = row.try_get("unit_id")?;
-            if row.try_get::<i64, _>("revoked")? != 0 {
-                revoked.push(unit_id.clone());
-            }
+            secrets.push((unit_id.clone(), row.try_get("secret_sha256")?));
             if let Some(since) = row.try_get::<Option<i64>, _>("deactivated_at")? {
                 left.push((unit_id, instant(since)));
             }
@@ -152,8 +149,8 @@ impl Topic {
             if !left.is_empty() {
                 Arc::make_mut(&mut state.gone).extend(left);
             }
-            if !revoked.is_empty() {
-                Arc::make_mut(&mut state.revoked).extend(revoked);
+            if !secrets.is_empty() {
+                Arc::make_mut(&mut state.secrets).extend(secrets);
             }
             true
         });

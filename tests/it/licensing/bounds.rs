@@ -15,6 +15,7 @@ use super::{
 on_both_databases!(
     ids_that_name_no_unit_are_one_entry_and_many_of_them_are_refused,
     units_of_which_nothing_changes_are_written_down_in_part,
+    a_target_that_cannot_be_seen_is_an_escape,
     refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others,
     an_entry_is_bounded_whatever_is_asked_and_what_was_not_can_be_paged_past,
     a_page_ends_by_its_bytes,
@@ -74,6 +75,15 @@ async fn units_of_which_nothing_changes_are_written_down_in_part(office: Office)
     let kept = "SELECT CAST(MAX(LENGTH(response)) AS BIGINT) FROM requests WHERE request_id = (
         SELECT MAX(request_id) FROM requests)";
     assert!(office.numbers(kept).await[0] < 30 * 12, "what is kept of an answer is short");
+}
+
+async fn a_target_that_cannot_be_seen_is_an_escape(office: Office) {
+    deactivate(&office, &office.owner, vec!["a\u{202e}b\u{2028}c\u{200b}".to_owned()]).await.unwrap();
+    let entry = office.entries(&office.owner).await.pop().unwrap();
+    assert_eq!(
+        (entry.action.as_str(), entry.target.as_str()),
+        ("unit.deactivate", "a\\u{202e}b\\u{2028}c\\u{200b}")
+    );
 }
 
 async fn refused_attempts_of_an_account_are_written_down_in_part_and_hide_no_others(office: Office) {

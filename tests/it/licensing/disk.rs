@@ -1,17 +1,14 @@
 //! What one key, credential or account makes the backend keep is bounded (semantics 7.18, 7.38, 7.39).
 
-use esa_sidecar::{
-    domain::Span,
-    proto::licensing as api,
-};
+use esa_sidecar::{domain::Span, proto::licensing as api};
 use tonic::{Code, Status};
 
 use super::{
     office::{Office, a_license, reason, unique},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     of_an_answer_is_kept_what_became_of_each_unit_once,
     sms_that_cost_nothing_are_not_kept_one_by_one,
     an_account_has_so_many_api_credentials_and_ended_ones_are_forgotten,
@@ -56,14 +53,16 @@ async fn sms_that_cost_nothing_are_not_kept_one_by_one(office: Office) {
 
 async fn an_account_has_so_many_api_credentials_and_ended_ones_are_forgotten(office: Office) {
     let make = async || {
-        let request =
-            api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned(), ..Default::default() };
+        let request = api::CreateApiCredentialRequest {
+            request_id: unique(),
+            name: "script".to_owned(),
+            ..Default::default()
+        };
         let made = office.accounts(&office.owner).create_api_credential(request).await?.into_inner();
         Ok::<_, Status>(made.credential.unwrap().credential_id)
     };
     let revoke = async |id: &str| {
-        let request =
-            api::RevokeApiCredentialRequest { request_id: unique(), credential_id: id.to_owned() };
+        let request = api::RevokeApiCredentialRequest { request_id: unique(), credential_id: id.to_owned() };
         office.accounts(&office.owner).revoke_api_credential(request).await.unwrap();
     };
     let mut made = Vec::new();

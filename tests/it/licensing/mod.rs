@@ -6,6 +6,7 @@ mod actors;
 mod audit;
 mod authority;
 mod bounds;
+mod connections;
 mod delegation;
 mod disk;
 mod forgetting;

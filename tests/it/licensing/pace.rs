@@ -115,7 +115,11 @@ async fn a_license_key_activates_only_so_much_at_once_and_a_repetition_costs_not
     assert!(is_too_fast(&refused), "{refused:?}");
     let entries = office.entries(&office.owner).await;
     let told = entries.iter().find(|entry| entry.outcome() == api::AuditOutcome::Refused).unwrap();
-    assert_eq!((told.action.as_str(), told.target.as_str()), ("unit.activate", id.as_str()), "its owner hears of it");
+    assert_eq!(
+        (told.action.as_str(), told.target.as_str()),
+        ("unit.activate", id.as_str()),
+        "its owner hears of it"
+    );
     assert_eq!(activate(&first).await.unwrap(), unit_id, "the same request again is answered");
     activate(&asked(&other)).await.unwrap();
     office

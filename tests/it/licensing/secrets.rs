@@ -173,6 +173,14 @@ async fn a_unit_that_runs_in_two_places_at_once_is_told_once_a_day(office: Offic
     office.clock.advance(Span::days(1));
     from("b").await;
     assert_eq!(actions(&office, "unit.two_places").await, 2);
+    // A copy does not go unseen by saying nothing.
+    let quiet = office.activate("", &key, "two").await.unwrap();
+    for instance in ["", "", "a", "", "a"] {
+        let syncing = api::SyncingUnit { instance: instance.repeat(16), ..Default::default() };
+        let request = api::SyncRequest { unit: Some(syncing), ..Default::default() };
+        sync(&office, &quiet, secret(&quiet), request).await.unwrap();
+    }
+    assert_eq!(actions(&office, "unit.two_places").await, 3);
 }
 
 async fn a_unit_that_went_back_to_older_facts_shows_in_the_audit_log(office: Office) {
@@ -182,13 +190,18 @@ async fn a_unit_that_went_back_to_older_facts_shows_in_the_audit_log(office: Off
         let request = api::SyncRequest { held_sequence, ..Default::default() };
         sync(&office, &unit, secret(&unit), request).await.unwrap();
     };
-    for held in [0, 3, 0, 3, 7] {
+    for held in [0, 0, 3, 3, 7] {
         office.clock.advance(Span::days(1));
         holds(held).await;
     }
     assert_eq!(actions(&office, "unit.facts_went_back").await, 0);
-    for held in [4, 7, 2] {
+    for held in [4, 7, 2, 0] {
         holds(held).await;
     }
     assert_eq!(actions(&office, "unit.facts_went_back").await, 1, "one a day");
+    office.clock.advance(Span::days(1));
+    for held in [7, 0] {
+        holds(held).await;
+    }
+    assert_eq!(actions(&office, "unit.facts_went_back").await, 2, "to hold none is to go back");
 }

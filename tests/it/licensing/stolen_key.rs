@@ -8,10 +8,10 @@ use tonic::{Code, Status};
 
 use super::{
     office::{Activated, Office, a_license, unique, users},
-    on_every_store,
+    on_both_databases,
 };
 
-on_every_store!(
+on_both_databases!(
     a_stranger_with_a_key_puts_no_server_of_its_customer_into_violation_for_a_day,
     a_stranger_with_a_key_hides_no_users_and_takes_no_credits_for_a_day,
     units_that_hurt_nobody_count_at_once,
@@ -77,7 +77,10 @@ async fn a_stranger_with_a_key_puts_no_server_of_its_customer_into_violation_for
     }
     let told = entries(&office, "unit.usage_deferred").await;
     assert_eq!(told.len(), 1, "one a day");
-    assert!(told[0].starts_with("printer, activated with the license key, reports 1000000000000"), "{told:?}");
+    assert!(
+        told[0].starts_with("printer, activated with the license key, reports 1000000000000"),
+        "{told:?}"
+    );
     assert_eq!(report(&office, &stranger, "", 10).await, [], "what hurts nobody counts");
     assert_eq!(active(&office, &server).await, 50);
     let refused = report(&office, &stranger, "", 11).await;
@@ -152,8 +155,11 @@ async fn an_owner_who_signed_in_rotates_the_keys_of_its_licenses_and_nobody_else
     let admin = office.account(&acme, "adam", api::AccountRole::SecurityAdmin, "").await;
     let (license, key) =
         office.license(api::NewLicense { customer: "acme".to_owned(), ..fifty_seats() }).await;
-    let request =
-        api::CreateApiCredentialRequest { request_id: unique(), name: "script".to_owned(), ..Default::default() };
+    let request = api::CreateApiCredentialRequest {
+        request_id: unique(),
+        name: "script".to_owned(),
+        ..Default::default()
+    };
     let script = office.accounts(&acme).create_api_credential(request).await.unwrap().into_inner().token;
     let rotate = async |token: &str| {
         let request = api::RotateLicenseKeyRequest { request_id: unique(), license_id: license.clone() };

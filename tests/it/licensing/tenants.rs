@@ -173,7 +173,9 @@ async fn calls(
         api::RevokeApiCredentialRequest { request_id: unique(), credential_id: credential.to_owned() }
     );
     for target in [license, unit] {
-        let request = api::ListAuditEntriesRequest { target: target.to_owned(), ..Default::default() };
+        let target_of = target.to_owned();
+        let request =
+            api::ListAuditEntriesRequest { target: target_of, page_size: 1_000, ..Default::default() };
         // Only what this very caller tried stands there.
         let entries =
             office.audit(token).list_audit_entries(request).await.map(|answer| answer.into_inner().entries);

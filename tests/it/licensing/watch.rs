@@ -17,6 +17,7 @@ use super::{
 };
 
 on_every_store!(
+    a_watch_ends_when_its_unit_has_renewed_the_secret_it_was_opened_with,
     the_facts_come_at_once_and_again_at_every_change,
     a_unit_that_watches_hears_of_its_own_deactivation_and_of_no_other,
     what_was_answered_before_a_watch_began_is_in_its_first_message,
@@ -55,6 +56,35 @@ impl Watch {
         assert_eq!((verified.nonce.as_slice(), &verified.unit_id), (&NONCE[..], &self.unit));
         verified
     }
+}
+
+/// Whoever has the secret of before hears nothing any more.
+async fn a_watch_ends_when_its_unit_has_renewed_the_secret_it_was_opened_with(office: Office) {
+    let (_, key) = office.license(a_license()).await;
+    let mut unit = office.activate("", &key, "one").await.unwrap();
+    let other = office.activate("", &key, "two").await.unwrap();
+    let (mut old, mut beside) = (watch(&office, &unit).await, watch(&office, &other).await);
+    old.next().await;
+    beside.next().await;
+    let renew = async |unit: &Activated, next: &str| {
+        let request = api::SyncRequest {
+            unit: Some(api::SyncingUnit { unit_id: unit.id.clone(), ..Default::default() }),
+            nonce: NONCE.to_vec(),
+            next_secret_sha256: esa_sidecar::sha256::hex(next.as_bytes()),
+            ..Default::default()
+        };
+        office.sync(&unit.token).sync(request).await.unwrap();
+    };
+    renew(&unit, "the next one").await;
+    unit.token = format!("esau_{}_the next one", unit.id);
+    let mut new = watch(&office, &unit).await;
+    new.next().await;
+    let refused = timeout(SOON, old.stream.message()).await.expect("it goes on").unwrap_err();
+    assert_eq!(refused.code(), Code::Unauthenticated);
+    // Nobody else's ends, nor is it told anything new.
+    office.synced(&other, users("", 12, office.now())).await;
+    assert_eq!(beside.next().await.facts.users.active.0, 12);
+    assert_eq!(new.next().await.facts.users.active.0, 12);
 }
 
 async fn the_facts_come_at_once_and_again_at_every_change(office: Office) {
