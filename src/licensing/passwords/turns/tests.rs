@@ -1,3 +1,5 @@
+//! Whose turn it is, and who gives a place up.
+
 use std::{
     pin::Pin,
     sync::mpsc,
