@@ -11,7 +11,7 @@ use std::{
 use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
-pub use super::streams::OpenCall;
+pub use super::streams::{HeldBytes, OpenCall};
 use super::{streams::OpenCalls, tls::Names};
 
 /// One connection's other end; every request of the connection carries it.
@@ -123,6 +123,24 @@ impl Peer {
     #[must_use]
     pub fn open_call(&self) -> OpenCall {
         self.0.calls.open()
+    }
+
+    /// How many of its calls are open.
+    #[must_use]
+    pub fn open_calls(&self) -> usize {
+        self.0.calls.count()
+    }
+
+    /// How many of them were answered, and it does not take the answers.
+    #[must_use]
+    pub fn stalled_calls(&self) -> usize {
+        self.0.calls.stalled()
+    }
+
+    /// How many bytes are held for its calls.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.0.calls.held()
     }
 
     /// Its calls that are being answered.

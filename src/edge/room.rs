@@ -74,8 +74,7 @@ impl Room {
     /// How much of it is taken now.
     #[must_use]
     pub fn taken(&self) -> Size {
-        let Count { calls, bytes, size: _ } = &*self.0;
-        Size { calls: calls.load(Ordering::Relaxed), bytes: bytes.load(Ordering::Relaxed) }
+        self.0.taken()
     }
 
     /// The share of one more caller.
@@ -97,6 +96,12 @@ impl Share {
             return Err(Full::Room(all.size.calls));
         }
         Ok(())
+    }
+
+    /// How much of it is taken now.
+    #[must_use]
+    pub fn taken(&self) -> Size {
+        self.0.own.taken()
     }
 
     /// Gives back the place of a call that entered.
@@ -148,6 +153,10 @@ impl Drop for Held {
 impl Count {
     fn new(size: Size) -> Self {
         Self { size, calls: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    fn taken(&self) -> Size {
+        Size { calls: self.calls.load(Ordering::Relaxed), bytes: self.bytes.load(Ordering::Relaxed) }
     }
 }
 

@@ -5,19 +5,43 @@
 //! the other end. One that takes a byte at a time (`SETTINGS_INITIAL_WINDOW_SIZE`), or reads nothing, would have answers
 //! wait that nobody counts. Not here: where frames begin (see `overhead`).
 
-use std::{future::Future as _, io, pin::Pin, sync::Arc, task::Context, time::Duration};
+use std::{
+    future::Future as _,
+    io,
+    pin::Pin,
+    sync::{
+        Arc,
+        atomic::{AtomicUsize, Ordering},
+    },
+    task::Context,
+    time::Duration,
+};
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
 use super::frames::Frame;
 
-/// The calls of a connection that are being answered, by how many handles there are of it.
+/// The calls of a connection that are open, by how many handles there are of it.
 #[derive(Clone, Debug, Default)]
-pub(super) struct OpenCalls(Arc<()>);
+pub(super) struct OpenCalls(Arc<Counts>);
+
+#[derive(Debug, Default)]
+struct Counts {
+    /// Those of them that are known to wait for something else than their caller.
+    working: AtomicUsize,
+    held: HeldBytes,
+}
+
+/// How many bytes are held for the calls of a connection.
+#[derive(Clone, Debug, Default)]
+pub struct HeldBytes(Arc<AtomicUsize>);
 
 /// One of them, until it is dropped.
 #[derive(Debug)]
-pub struct OpenCall(#[expect(dead_code, reason = "it is counted")] OpenCalls);
+pub struct OpenCall {
+    calls: OpenCalls,
+    is_working: bool,
+}
 
 /// The streams that are open on a connection.
 #[derive(Debug)]
@@ -43,11 +67,59 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl OpenCalls {
     /// One more.
     pub(super) fn open(&self) -> OpenCall {
-        OpenCall(self.clone())
+        OpenCall { calls: self.clone(), is_working: false }
     }
 
-    fn count(&self) -> usize {
+    /// How many there are that were answered, and whose answers their caller does not take.
+    pub(super) fn stalled(&self) -> usize {
+        self.count().saturating_sub(self.0.working.load(Ordering::Relaxed))
+    }
+
+    /// How many bytes are held for them.
+    pub(super) fn held(&self) -> usize {
+        self.0.held.0.load(Ordering::Relaxed)
+    }
+
+    pub(super) fn count(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(HANDLES)
+    }
+}
+
+impl OpenCall {
+    /// It waits for something else than its caller, until it is answered.
+    pub fn works(&mut self) {
+        if !self.is_working {
+            self.is_working = true;
+            self.calls.0.working.fetch_add(1, Ordering::Relaxed);
+        }
+    }
+
+    /// From now on it waits for its caller to take the answer.
+    pub fn answered(&mut self) {
+        if self.is_working {
+            self.is_working = false;
+            self.calls.0.working.fetch_sub(1, Ordering::Relaxed);
+        }
+    }
+
+    /// How many bytes are held for all of its connection.
+    #[must_use]
+    pub fn held(&self) -> HeldBytes {
+        self.calls.0.held.clone()
+    }
+}
+
+impl Drop for OpenCall {
+    fn drop(&mut self) {
+        self.answered();
+    }
+}
+
+impl HeldBytes {
+    /// So many more are held, and so many less.
+    pub fn change(&self, more: usize, less: usize) {
+        self.0.fetch_add(more, Ordering::Relaxed);
+        self.0.fetch_sub(less, Ordering::Relaxed);
     }
 }
 

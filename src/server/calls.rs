@@ -20,7 +20,7 @@ use super::{
     deadline, foreign,
     messages::Messages,
     question::{self, Desk, Question},
-    rooms::{Call, Shares},
+    rooms::{Call, Connected, Shares},
 };
 use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement, licensing::Backend};
 
@@ -28,6 +28,7 @@ use crate::{config::Limits, edge::peer::Peer, enforcement::Enforcement, licensin
 pub(super) struct Calls {
     routes: Routes,
     shares: Arc<Shares>,
+    _connected: Connected,
     /// Where questions are asked, if they are on this listener; shared with each that is not answered yet.
     desk: Option<Arc<Desk>>,
     peer: Peer,
@@ -57,6 +58,7 @@ impl Calls {
     pub(super) fn routed(routes: &Routes, shares: Arc<Shares>, limits: &Limits, peer: &Peer) -> Self {
         Self {
             routes: routes.clone(),
+            _connected: shares.connected(peer),
             shares,
             desk: None,
             peer: peer.clone(),
@@ -95,16 +97,10 @@ impl Calls {
         let (arrival, evicted, fault) = (messages.arrival(), call.evicted(), messages.fault());
         let body = tonic::body::Body::new(messages);
         let answered = self.routes.clone().call(Request::from_parts(parts, body));
-        let evicting = async move {
-            match arrival {
-                Some(arrival) => arrival.evicted().await,
-                None => std::future::pending().await,
-            }
-        };
         Way::Routed(Box::pin(async move {
             let answered = tokio::select! {
                 biased;
-                () = evicting => return Answer::of_status(&evicted),
+                () = arrival.evicted() => return Answer::of_status(&evicted),
                 answered = tokio::time::timeout(timeout, answered) => answered,
             };
             match answered {
@@ -180,7 +176,7 @@ impl Future for Answering {
             (Way::Question(..), None) => Poll::Pending,
             (Way::Routed(answered), _) => answered.as_mut().poll(context),
         };
-        if let (Poll::Ready(_), Some(call)) = (&answered, &this.call) {
+        if let (Poll::Ready(_), Some(call)) = (&answered, &mut this.call) {
             call.answered();
         }
         answered.map(|response| Ok(response.map(|answer| answer.of_call(this.call.take()))))

@@ -7,6 +7,7 @@
 //! Not here: what a message may hold (each service knows).
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -15,6 +16,7 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 use super::{
@@ -29,8 +31,12 @@ pub(super) struct Messages {
     /// Shared with the answer: what is held of a question is held until it is answered.
     held: Arc<Holding>,
     ahead: Arc<Holding>,
-    /// Until it is whole, if the whole of it is one message.
-    arrival: Option<Arc<Arrival>>,
+    /// While a message of it is not whole.
+    arrival: Arc<Arrival>,
+    /// Why it is ended where it has to make room for others, once that is so.
+    evicting: Pin<Box<WaitForCancellationFutureOwned>>,
+    evicted: Status,
+    is_one_message: bool,
     /// Where each message after the first counts for the quota of whoever sends it.
     desk: Option<Arc<Desk>>,
     /// How long one may be, where that is known beforehand.
@@ -55,15 +61,21 @@ impl Messages {
         window: usize,
     ) -> Result<Self, Status> {
         let ahead = Arc::new(call.hold_ahead());
-        let is_arriving = !body.is_end_stream() && call.is_one_message();
-        let arrival = is_arriving.then(|| call.arrives(vec![Arc::clone(&held), Arc::clone(&ahead)]));
+        let arrival = call.arrives(vec![Arc::clone(&held), Arc::clone(&ahead)]);
+        let is_one_message = call.is_one_message();
+        if is_one_message && !body.is_end_stream() {
+            arrival.is_missing(0);
+        }
         // There are few probes of a client at a time.
         let window = if call.is_probe() { 0 } else { window };
         let messages = Self {
             body,
             held,
             ahead,
+            evicting: Box::pin(arrival.evicting()),
+            evicted: call.evicted(),
             arrival,
+            is_one_message,
             desk: None,
             longest: call.longest_message(),
             fault: Arc::default(),
@@ -87,8 +99,8 @@ impl Messages {
     }
 
     /// Says when it has to make room for others.
-    pub(super) fn arrival(&self) -> Option<Arc<Arrival>> {
-        self.arrival.clone()
+    pub(super) fn arrival(&self) -> Arc<Arrival> {
+        Arc::clone(&self.arrival)
     }
 
     /// Who has said all sends nothing ahead.
@@ -119,6 +131,15 @@ impl Messages {
         Ok(())
     }
 
+    /// Says of what arrived whether it is whole: as long as it is not, it makes room for others.
+    fn tell_arrival(&self) {
+        if self.body.is_end_stream() || !self.is_one_message && self.left == 0 && self.head.is_empty() {
+            self.arrival.arrived();
+        } else {
+            self.arrival.is_missing(self.left);
+        }
+    }
+
     /// Another message begins.
     fn begin(&mut self) -> Result<(), Status> {
         if let Some(longest) = self.longest
@@ -143,7 +164,14 @@ impl Body for Messages {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
+        let frame = match Pin::new(&mut self.body).poll_frame(context) {
+            Poll::Ready(frame) => frame,
+            Poll::Pending => {
+                ready!(self.evicting.as_mut().poll(context));
+                let evicted = self.evicted.clone();
+                return Poll::Ready(Some(Err(self.fault.get_or_init(|| evicted).clone())));
+            }
+        };
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
             if let Some(data) = frame.data_ref()
@@ -151,8 +179,8 @@ impl Body for Messages {
             {
                 return Err(self.fault.get_or_init(|| refused).clone());
             }
+            self.tell_arrival();
             if self.body.is_end_stream() {
-                self.arrival.iter().for_each(|arrival| arrival.arrived());
                 self.hold_ahead()?;
             }
             Ok(frame)

@@ -17,6 +17,7 @@ use http_body::Body as _;
 use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
 use prost::Message as _;
 use tokio::time::Sleep;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 use super::{
@@ -63,7 +64,7 @@ struct Late {
     /// What has arrived of it.
     held: Arc<Holding>,
     /// Done when it has to make room for others.
-    evicted: Pin<Box<dyn Future<Output = ()> + Send>>,
+    evicted: Pin<Box<WaitForCancellationFutureOwned>>,
     arrival: Arc<Arrival>,
 }
 
@@ -216,8 +217,8 @@ impl Late {
     fn new(timeout: Duration, call: &mut Call) -> Self {
         let held = Arc::new(call.hold());
         let arrival = call.arrives(vec![Arc::clone(&held)]);
-        let waits = Arc::clone(&arrival);
-        let evicted = Box::pin(async move { waits.evicted().await });
+        arrival.is_missing(0);
+        let evicted = Box::pin(arrival.evicting());
         Self { too_late: Box::pin(tokio::time::sleep(timeout)), held, evicted, arrival }
     }
 }

@@ -212,6 +212,11 @@ impl Tallying {
         KNOWN.methods.get(self.method).is_none_or(|method| !method.is_streamed_to)
     }
 
+    /// Whether its messages or its answers are a stream.
+    pub(super) fn is_stream(&self) -> bool {
+        KNOWN.methods.get(self.method).is_some_and(|method| !method.is_unary)
+    }
+
     /// The call ended so.
     pub(super) fn ended(&mut self, code: Code) {
         self.code = Some(code);

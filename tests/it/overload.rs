@@ -12,6 +12,7 @@ use h2::{SendStream, client::ResponseFuture, client::SendRequest};
 use prost::Message as _;
 use rcgen::SanType;
 use tokio::task::JoinHandle;
+use tokio_stream::StreamExt as _;
 use tonic::Code;
 use tonic_types::StatusExt as _;
 
@@ -69,6 +70,20 @@ async fn refused(sidecar: &mut Sidecar) -> bool {
     asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_CALLS"))
 }
 
+/// The same of a stream of questions.
+async fn stream_refused(sidecar: &mut Sidecar) -> bool {
+    let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
+    let opened = sidecar.client.stream_authorize(tokio_stream::once(asked)).await;
+    match opened {
+        Ok(answers) => {
+            let answers: Vec<_> = answers.into_inner().collect().await;
+            assert!(matches!(&answers[..], [Ok(_)]), "{answers:?}");
+            false
+        }
+        Err(status) => is_refusal(&status, "TOO_MANY_CALLS"),
+    }
+}
+
 async fn batch_refused(sidecar: &mut Sidecar) -> bool {
     let questions = vec![question(Operation::EnableUsers)];
     let asked = sidecar.client.batch_authorize(api::BatchAuthorizeRequest { questions }).await;
@@ -93,25 +108,35 @@ async fn until_taken(sidecar: &mut Sidecar) {
     tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
 }
 
+/// The same of streams.
+async fn until_streams_are_taken(sidecar: &mut Sidecar) {
+    let taken = async {
+        while stream_refused(sidecar).await {
+            tokio::task::yield_now().await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+}
+
 #[tokio::test]
-async fn beyond_as_many_calls_as_may_be_open_all_are_refused_but_health() {
+async fn beyond_as_many_streams_as_may_be_open_they_are_refused_and_nothing_else() {
     let mut sidecar = sidecar(2).await;
     let client = connect(&sidecar.address).await;
     let mut watch = sidecar.watch(ID).await;
     watch.message().await.unwrap().unwrap();
-    // One place is left, whichever call asks for it.
-    assert!(!refused(&mut sidecar).await);
+    // One place is left, whichever stream asks for it.
+    assert!(!stream_refused(&mut sidecar).await);
     let first = open(&client).await;
     heard(&client).await;
-    assert!(refused(&mut sidecar).await);
+    assert!(stream_refused(&mut sidecar).await);
+    assert!(!refused(&mut sidecar).await);
     let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
-    let status = sidecar.client.get_subscription(request).await.unwrap_err();
-    assert_eq!(status.code(), Code::ResourceExhausted);
+    sidecar.client.get_subscription(request).await.unwrap();
     sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
     let mut statuses = sidecar.health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
     statuses.message().await.unwrap().unwrap();
     drop((watch, first));
-    until_taken(&mut sidecar).await;
+    until_streams_are_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
 
@@ -138,7 +163,7 @@ async fn a_call_that_has_not_arrived_makes_room_for_one_that_has() {
     // No place was given back twice: there are two.
     let (_one, _other) = (open(&client).await, open(&client).await);
     heard(&client).await;
-    assert!(refused(&mut sidecar).await);
+    assert!(stream_refused(&mut sidecar).await);
     sidecar.stop().await;
 }
 
@@ -215,11 +240,11 @@ async fn a_place_is_free_again_when_its_call_was_answered() {
     for _ in 0..3 {
         let (response, mut sender) = open(&client).await;
         heard(&client).await;
-        assert!(refused(&mut sidecar).await);
+        assert!(stream_refused(&mut sidecar).await);
         sender.send_data(streamed(), true).unwrap();
         let (_, trailers) = read_all(response.await.unwrap().into_body()).await;
         assert_eq!(trailers.unwrap()["grpc-status"], "0");
-        until_taken(&mut sidecar).await;
+        until_streams_are_taken(&mut sidecar).await;
     }
     sidecar.stop().await;
 }
@@ -230,9 +255,9 @@ async fn a_place_is_free_again_when_its_caller_gives_up() {
     let client = connect(&sidecar.address).await;
     let (_response, mut sender) = open(&client).await;
     heard(&client).await;
-    assert!(refused(&mut sidecar).await);
+    assert!(stream_refused(&mut sidecar).await);
     sender.send_reset(h2::Reason::CANCEL);
-    until_taken(&mut sidecar).await;
+    until_streams_are_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
 
@@ -244,14 +269,14 @@ async fn a_place_is_free_again_when_its_connection_is_lost() {
     let lost = tokio::spawn(connection);
     let _unfinished = open(&client).await;
     heard(&client).await;
-    assert!(refused(&mut sidecar).await);
+    assert!(stream_refused(&mut sidecar).await);
     lost.abort();
-    until_taken(&mut sidecar).await;
+    until_streams_are_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
 
 #[tokio::test]
-async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
+async fn a_call_whose_answer_is_not_taken_keeps_its_place_until_another_needs_it() {
     let mut sidecar = sidecar(1).await;
     let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
     // Nothing may be sent to it in any call.
@@ -263,8 +288,10 @@ async fn a_call_keeps_its_place_until_its_answer_could_be_sent() {
     // The head of the answer is not held back.
     let answer = response.await.unwrap();
     assert!(refused(&mut sidecar).await);
-    drop((answer, sender));
     until_taken(&mut sidecar).await;
+    // Its connection is closed.
+    drop(sender);
+    answer.into_body().data().await.unwrap().unwrap_err();
     sidecar.stop().await;
 }
 
@@ -283,28 +310,6 @@ async fn until_batches_are_taken(sidecar: &mut Sidecar) {
         }
     };
     tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
-}
-
-#[tokio::test]
-async fn messages_that_are_announced_and_do_not_come_take_no_more_than_may_be_held() {
-    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
-    let client = connect(&sidecar.address).await;
-    let mut unfinished = Vec::new();
-    for _ in 0..2 {
-        let mut client = client.clone().ready().await.unwrap();
-        let (response, mut sender) = client.send_request(call_of(STREAM), false).unwrap();
-        // As long as a message may be, and none of it.
-        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
-        unfinished.push((response, sender));
-    }
-    heard(&client).await;
-    assert!(batch_refused(&mut sidecar).await);
-    // Neither questions nor health have to wait for that.
-    assert!(!refused(&mut sidecar).await);
-    sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
-    drop(unfinished);
-    until_batches_are_taken(&mut sidecar).await;
-    sidecar.stop().await;
 }
 
 #[tokio::test]
@@ -365,8 +370,56 @@ async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
         unread.push((answer, sender));
     }
     assert_eq!(told.unwrap(), "8");
-    drop(unread);
+    // Whoever asks next needs the room, and the connection is closed.
     until_batches_are_taken(&mut sidecar).await;
+    drop(unread);
+    sidecar.stop().await;
+}
+
+/// What begins a message on a stream and does not finish it keeps room from nobody.
+#[tokio::test]
+async fn messages_of_streams_that_are_announced_and_do_not_come_make_room_for_what_does() {
+    let mut sidecar = sidecar_that_holds_a_mebibyte().await;
+    let client = connect(&sidecar.address).await;
+    let mut unfinished = Vec::new();
+    // Room for two such messages.
+    for _ in 0..8 {
+        let (response, mut sender) = open(&client).await;
+        let answers = response.await.unwrap();
+        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
+        unfinished.push((answers, sender));
+    }
+    heard(&client).await;
+    assert!(!stream_refused(&mut sidecar).await);
+    // Those that made room are told so.
+    let (first, _) = unfinished.remove(0);
+    let (_, trailers) = read_all(first.into_body()).await;
+    assert_eq!(trailers.unwrap()["grpc-status"], "8");
+    drop(unfinished);
+    sidecar.stop().await;
+}
+
+/// Of those who announce, whoever has sent least gives way, and not who is sending.
+#[tokio::test]
+async fn what_announces_and_says_nothing_gives_way_before_what_arrives() {
+    let sidecar = sidecar_that_holds_a_mebibyte().await;
+    let client = connect(&sidecar.address).await;
+    let request = api::GetSubscriptionRequest { subscription_id: format!("{ID}{}", "x".repeat(1_000)) };
+    let request = Bytes::from(framed(&request.encode_to_vec()));
+    let (response, mut sender) = begin_call(&client, GET).await;
+    sender.send_data(request.slice(..500), false).unwrap();
+    heard(&client).await;
+    let mut unfinished = Vec::new();
+    for _ in 0..9 {
+        let (response, mut sender) = begin_call(&client, GET).await;
+        sender.send_data(Bytes::from_static(&[0, 0, 8, 0, 0]), false).unwrap();
+        unfinished.push((response, sender));
+    }
+    heard(&client).await;
+    sender.send_data(request.slice(500..), true).unwrap();
+    // It is heard to its end: there is no such subscription.
+    assert_ne!(response.await.unwrap().headers()["grpc-status"], "8");
+    drop(unfinished);
     sidecar.stop().await;
 }
 
@@ -451,7 +504,7 @@ async fn a_caller_has_one_share_whatever_else_its_certificates_name() {
         open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
     }
     let mut greedy = sidecar.client(&authority, "greedy.test").await;
-    let refused = greedy.authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    let refused = greedy.stream_authorize(tokio_stream::pending()).await.unwrap_err();
     assert!(is_refusal(&refused, "TOO_MANY_CALLS"), "{refused}");
     let mut other = sidecar.client(&authority, "other.test").await;
     other.authorize(question(Operation::EnableUsers)).await.unwrap();
@@ -483,7 +536,7 @@ async fn a_caller_with_all_its_calls_open_takes_none_from_others() {
         open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
         greedy.push(client);
     }
-    let refused = greedy[0].authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    let refused = greedy[0].stream_authorize(tokio_stream::pending()).await.unwrap_err();
     assert!(is_refusal(&refused, "TOO_MANY_CALLS"));
     assert!(refused.message().contains("`limits.caller_percent`"), "{refused}");
     for _ in 0..4 {
@@ -491,7 +544,7 @@ async fn a_caller_with_all_its_calls_open_takes_none_from_others() {
     }
     open.truncate(1);
     drop(greedy);
-    other.authorize(question(Operation::EnableUsers)).await.unwrap_err();
+    other.stream_authorize(tokio_stream::pending()).await.unwrap_err();
     drop((open, other));
     sidecar.stop().await;
 }

@@ -11,6 +11,8 @@ use crate::{config::Limits, proto::health::health_server};
 pub(in crate::server) enum Kind {
     /// A question, or anything that has no room of its own.
     Call,
+    /// A call whose messages or answers are a stream: it may stay open for long, with nothing to say.
+    Stream,
     /// A watch of health, which stays open.
     HealthWatch,
     /// Whether a process is well: health asked once, `/livez`, `/readyz`.
@@ -40,13 +42,14 @@ const READ_WITHIN: Duration = Duration::from_secs(5);
 pub(in crate::server) const METRICS: &str = "/metrics";
 
 impl Kind {
-    pub(super) const ALL: [Self; 5] =
-        [Self::Call, Self::HealthWatch, Self::Probe, Self::Reflection, Self::Page];
+    pub(super) const ALL: [Self; 6] =
+        [Self::Call, Self::Stream, Self::HealthWatch, Self::Probe, Self::Reflection, Self::Page];
 
     pub(super) const fn of_all<R>(self, rooms: &[R; Self::ALL.len()]) -> &R {
-        let [calls, health, probes, reflection, pages] = rooms;
+        let [calls, streams, health, probes, reflection, pages] = rooms;
         match self {
             Self::Call => calls,
+            Self::Stream => streams,
             Self::HealthWatch => health,
             Self::Probe => probes,
             Self::Reflection => reflection,
@@ -57,6 +60,7 @@ impl Kind {
     pub(super) const fn name(self) -> &'static str {
         match self {
             Self::Call => "calls",
+            Self::Stream => "streams",
             Self::HealthWatch => "health",
             Self::Probe => "probes",
             Self::Reflection => "reflection",
@@ -67,7 +71,7 @@ impl Kind {
     /// How many may be open at a time.
     pub(super) const fn places(self, limits: &Limits) -> usize {
         match self {
-            Self::Call | Self::HealthWatch | Self::Probe => limits.calls,
+            Self::Call | Self::Stream | Self::HealthWatch | Self::Probe => limits.calls,
             Self::Reflection => REFLECTIONS.0,
             Self::Page => PAGES.0,
         }
@@ -77,7 +81,7 @@ impl Kind {
     pub(super) fn share(self, limits: &Limits) -> usize {
         let share = limits.share(self.places(limits));
         match self {
-            Self::Call | Self::HealthWatch => share,
+            Self::Call | Self::Stream | Self::HealthWatch => share,
             Self::Probe => share.min(PROBES_OF_ONE),
             Self::Reflection => share.min(REFLECTIONS.1),
             Self::Page => share.min(PAGES.1),
@@ -87,7 +91,7 @@ impl Kind {
     /// How long one may take until its answer was read, where that is settled beforehand.
     pub(super) const fn read_within(self) -> Option<Duration> {
         match self {
-            Self::Call | Self::HealthWatch | Self::Reflection => None,
+            Self::Call | Self::Stream | Self::HealthWatch | Self::Reflection => None,
             Self::Probe | Self::Page => Some(READ_WITHIN),
         }
     }
@@ -97,12 +101,17 @@ impl Kind {
         match self {
             Self::HealthWatch | Self::Probe => Some(1 << 10),
             Self::Reflection => Some(4 << 10),
-            Self::Call | Self::Page => None,
+            Self::Call | Self::Stream | Self::Page => None,
         }
     }
 
-    /// The kind of a call at `path`; `other` if it has no room of its own.
-    pub(super) fn of(path: &str, other: Self) -> Self {
+    /// Whether its answers are a stream, which is open for as long as its caller likes.
+    pub(super) const fn is_stream(self) -> bool {
+        matches!(self, Self::Stream | Self::HealthWatch | Self::Reflection)
+    }
+
+    /// The kind of a call at `path`, which is a stream or not; `other` if it has no room of its own.
+    pub(super) fn of(path: &str, is_stream: bool, other: Self) -> Self {
         if let Some(call) = call_of(health_server::SERVICE_NAME, path) {
             return if call == "Watch" { Self::HealthWatch } else { Self::Probe };
         }
@@ -110,6 +119,7 @@ impl Kind {
             "/livez" | "/readyz" => Self::Probe,
             METRICS => Self::Page,
             _ if path.starts_with("/grpc.reflection.") => Self::Reflection,
+            _ if is_stream && other == Self::Call => Self::Stream,
             _ => other,
         }
     }

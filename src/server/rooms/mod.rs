@@ -6,6 +6,8 @@
 //! and what waits here would take memory and answer nobody sooner. Not here: counting (see `edge::room`).
 
 mod arrivals;
+mod call;
+mod connections;
 mod holding;
 mod kind;
 mod unread;
@@ -16,11 +18,14 @@ use hyper::{Request, Response, StatusCode, header::CONTENT_TYPE};
 use tonic::{Code, Status};
 use tonic_types::{ErrorDetails, StatusExt as _};
 
-pub(super) use self::{arrivals::Arrival, holding::Holding, kind::METRICS};
+pub(super) use self::{
+    arrivals::Arrival, call::Call, connections::Connected, holding::Holding, kind::METRICS,
+};
 use self::{
-    arrivals::Arrivals,
+    arrivals::{Arrivals, Wanted},
+    connections::Connections,
     kind::Kind,
-    unread::{Deadline, Unread},
+    unread::Unread,
 };
 use super::{
     answer::Answer,
@@ -30,7 +35,7 @@ use crate::{
     config::Limits,
     edge::{
         clients::PerClient,
-        peer::{ClientKey, OpenCall, Peer},
+        peer::{ClientKey, Peer},
         room::{Full, Room, Share, Size},
     },
 };
@@ -50,6 +55,7 @@ struct Inner {
     /// Those who are connected.
     clients: PerClient<Shares>,
     arrivals: Arc<Arrivals>,
+    connections: Arc<Connections>,
     tallied: Arc<Tallied>,
 }
 
@@ -59,6 +65,7 @@ pub(super) struct Shares {
     rooms: [Places<Share>; Kind::ALL.len()],
     unread: Unread,
     arrivals: Arc<Arrivals>,
+    connections: Arc<Connections>,
     other: Kind,
     tallied: Arc<Tallied>,
     domain: &'static str,
@@ -70,20 +77,6 @@ pub(super) struct Shares {
 struct Places<R> {
     held: R,
     ahead: R,
-}
-
-/// An open call: its place is free again when this is dropped.
-#[derive(Debug)]
-pub(super) struct Call {
-    shares: Arc<Shares>,
-    kind: Kind,
-    /// A page is no call.
-    tallying: Option<Tallying>,
-    /// By when its answer has to be read.
-    deadline: Option<Box<Deadline>>,
-    /// Since it was known not to be whole.
-    arrival: Option<Arc<Arrival>>,
-    _open: OpenCall,
 }
 
 /// How many calls make room for another, or for one message, at the most.
@@ -112,6 +105,7 @@ impl Rooms {
             domain,
             clients: PerClient::default(),
             arrivals: Arc::default(),
+            connections: Arc::default(),
             tallied: Arc::new(Tallied::new()),
         }))
     }
@@ -138,7 +132,7 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { rooms, limits, other, domain, tallied, arrivals, clients: _ } = self;
+        let Self { rooms, limits, other, domain, tallied, arrivals, connections, clients: _ } = self;
         let share = |kind: Kind| {
             let Places { held, ahead } = kind.of_all(rooms);
             Places {
@@ -150,6 +144,7 @@ impl Inner {
             rooms: Kind::ALL.map(share),
             unread: Unread::default(),
             arrivals: Arc::clone(arrivals),
+            connections: Arc::clone(connections),
             other: *other,
             tallied: Arc::clone(tallied),
             domain,
@@ -158,12 +153,18 @@ impl Inner {
 }
 
 impl Shares {
+    /// One more connection of this client.
+    pub(super) fn connected(self: &Arc<Self>, peer: &Peer) -> Connected {
+        self.connections.add(self, peer)
+    }
+
     /// A place for one more call of `peer`, if there is any.
     pub(super) fn enter<B>(self: &Arc<Self>, request: &Request<B>, peer: &Peer) -> Result<Call, Full> {
         let tallying = Self::tallying(request);
-        let kind = Kind::of(request.uri().path(), self.other);
+        let is_stream = tallying.as_ref().is_some_and(Tallying::is_stream);
+        let kind = Kind::of(request.uri().path(), is_stream, self.other);
         let mut call = self.enter_as(kind, tallying, peer)?;
-        call.deadline = kind.read_within().map(|within| Box::new(self.unread.add(kind, peer, within)));
+        call.is_routed(kind.read_within().map(|within| self.unread.add(kind, peer, within)));
         Ok(call)
     }
 
@@ -177,11 +178,12 @@ impl Shares {
         if let Err(full) = places.enter()
             && let Err(full) = self.enter_for_another(kind, full)
         {
+            self.relieve(full, Wanted::Place, kind);
             tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
         }
-        let (shares, _open) = (Arc::clone(self), peer.open_call());
-        Ok(Call { shares, kind, tallying, deadline: None, arrival: None, _open })
+        let (shares, open) = (Arc::clone(self), peer.open_call());
+        Ok(Call::new(shares, kind, tallying, open))
     }
 
     /// Enters where it is `full`, in place of a call that is not whole, or whose answer nobody reads: the older of them.
@@ -191,7 +193,7 @@ impl Shares {
         for _ in 0..EVICTIONS {
             if self.is_unread_oldest(kind, full) && self.unread.cut_oldest(kind) {
                 places.leave();
-            } else if !self.evict_oldest(kind, full) {
+            } else if !self.evict(kind, full, Wanted::Place) {
                 break;
             }
             match places.enter() {
@@ -210,13 +212,22 @@ impl Shares {
         self.arrivals.oldest_since(kind, self).is_none_or(|arriving| unread <= arriving)
     }
 
-    /// Ends the call that has been arriving for longest: of this client where its share is full, else of anybody.
-    fn evict_oldest(self: &Arc<Self>, kind: Kind, full: Full) -> bool {
-        let of = match full {
+    /// Ends a call that has not arrived whole: of this client where its share is full, else of whoever has most.
+    fn evict(self: &Arc<Self>, kind: Kind, full: Full, wanted: Wanted) -> bool {
+        self.arrivals.evict(kind, self.concerned(full), wanted)
+    }
+
+    /// Where it is `full` of calls that are whole: closes the connections that take no answers.
+    fn relieve(self: &Arc<Self>, full: Full, wanted: Wanted, kind: Kind) {
+        self.connections.relieve(self.concerned(full), full.most(), wanted, kind);
+    }
+
+    /// Whose calls make room: this client's where its share is full, else anybody's.
+    fn concerned(self: &Arc<Self>, full: Full) -> Option<&Arc<Self>> {
+        match full {
             Full::Room(_) => None,
             Full::Share(_) => Some(self),
-        };
-        self.arrivals.evict_oldest(kind, of)
+        }
     }
 
     /// What a call is told from whose head it is known that its caller may not make it: it takes no place.
@@ -254,105 +265,6 @@ impl Shares {
             ),
         };
         Answer::of_status(&exhausted("TOO_MANY_CALLS", self.domain, what))
-    }
-}
-
-impl Call {
-    /// The domain of reasons for errors in it.
-    pub(super) fn domain(&self) -> &'static str {
-        self.shares.domain
-    }
-
-    /// Whether it asks for the names of calls.
-    pub(super) fn is_reflection(&self) -> bool {
-        self.kind == Kind::Reflection
-    }
-
-    /// Whether it asks once how a process is.
-    pub(super) fn is_probe(&self) -> bool {
-        self.kind == Kind::Probe
-    }
-
-    /// Whether it counts for the quota of its caller: health is answered to whoever asks, however often.
-    pub(super) fn counts_for_quota(&self) -> bool {
-        !matches!(self.kind, Kind::HealthWatch | Kind::Probe)
-    }
-
-    /// How long a message of it may be, where that is settled by what it asks.
-    pub(super) fn longest_message(&self) -> Option<usize> {
-        self.kind.longest_message()
-    }
-
-    /// Whether the whole of it is one message.
-    pub(super) fn is_one_message(&self) -> bool {
-        self.tallying.as_ref().is_none_or(Tallying::is_of_one_message)
-    }
-
-    /// It is not whole, and so much is `held` for it: until it is, it makes room for others.
-    pub(super) fn arrives(&mut self, held: Vec<Arc<Holding>>) -> Arc<Arrival> {
-        let new = || self.shares.arrivals.add(self.kind, &self.shares, held);
-        Arc::clone(self.arrival.get_or_insert_with(new))
-    }
-
-    /// What it is told when it made room for others.
-    pub(super) fn evicted(&self) -> Status {
-        let what = "the call had not arrived whole when its place was needed for another; send its message at once, or ask \
-                    again";
-        exhausted("TOO_MANY_CALLS", self.domain(), what.to_owned())
-    }
-
-    /// Its answer begins.
-    pub(super) fn answered(&self) {
-        let mut is_evicted = false;
-        if let Some(arrival) = &self.arrival {
-            arrival.arrived();
-            is_evicted = arrival.is_evicted();
-        }
-        let Some(deadline) = &self.deadline else { return };
-        if is_evicted {
-            // Its place is another's already.
-            self.shares.unread.remove(deadline);
-        } else {
-            self.shares.unread.answered(deadline);
-        }
-    }
-
-    /// It ended so.
-    pub(super) fn ended(&mut self, code: Code) {
-        self.tallying.iter_mut().for_each(|tallying| tallying.ended(code));
-    }
-
-    /// Nothing yet, of what is said in it in one direction.
-    pub(super) fn hold(&self) -> Holding {
-        Holding::of_held(&self.shares, self.kind)
-    }
-
-    /// Nothing yet, of what it may send ahead of what is read of it.
-    pub(super) fn hold_ahead(&self) -> Holding {
-        Holding::of_ahead(&self.shares, self.kind)
-    }
-}
-
-impl Drop for Call {
-    fn drop(&mut self) {
-        // One that was cut off, or made room for another, has left already.
-        let mut has_place = true;
-        if let Some(arrival) = &self.arrival {
-            arrival.arrived();
-            has_place = !arrival.is_evicted();
-        }
-        if let Some(deadline) = &self.deadline {
-            has_place &= self.shares.unread.remove(deadline);
-        }
-        if has_place {
-            self.shares.of(self.kind).held.leave();
-        }
-        if let Some(tallying) = &mut self.tallying {
-            if std::thread::panicking() {
-                tallying.ended(Code::Internal);
-            }
-            tallying.over(&self.shares.tallied);
-        }
     }
 }
 

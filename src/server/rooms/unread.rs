@@ -80,7 +80,7 @@ impl Unread {
     /// Since when the oldest call of `kind` that was answered has been open.
     pub(super) fn oldest_since(&self, kind: Kind) -> Option<Instant> {
         let calls = self.calls();
-        calls.oldest(kind).map(|position| calls.open[position].since)
+        calls.oldest(kind).and_then(|position| calls.open.get(position)).map(|open| open.since)
     }
 
     /// It is over. Whether its place is still its own.
