@@ -20,7 +20,9 @@ pub struct Backend {
     /// `backend.database_plaintext`: whether a server on another machine may be spoken to with less than that, in the
     /// clear unless the URL names an `sslmode`, default false.
     pub database: Option<Database>,
-    /// `backend.connections`: to the database at a time, default 8.
+    /// `backend.connections`: to the database at a time, default 8: for changes on PostgreSQL and for reads on SQLite, and
+    /// half as many for each of what else has connections of its own (semantics 7.39): syncs, and on PostgreSQL reads and
+    /// changes of units.
     pub connections: u32,
     /// `backend.poll_interval`: how often the database is asked what changed, should it not have been heard; default
     /// `2s`.

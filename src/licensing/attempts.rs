@@ -127,11 +127,15 @@ impl Backend {
         self.write(self.attempts.end_all()).await;
     }
 
+    /// The backend's own customer. It is made once and stays, so that attempts of nobody known read nothing.
     pub(super) async fn own_customer(&self) -> Result<String, StoreError> {
         use sqlx::Row as _;
-        let row = sqlx::query("SELECT customer_id FROM customers WHERE name = $1");
-        let row = row.bind(accounts::FIRST_CUSTOMER).fetch_one(self.store.reads()).await?;
-        Ok(row.try_get("customer_id")?)
+        let read = async || {
+            let row = sqlx::query("SELECT customer_id FROM customers WHERE name = $1");
+            let row = row.bind(accounts::FIRST_CUSTOMER).fetch_one(self.store.reads()).await?;
+            Ok(row.try_get("customer_id")?)
+        };
+        self.own_customer.get_or_try_init(read).await.cloned()
     }
 }
 

@@ -5,7 +5,7 @@
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use sqlx::{Any, Executor, Row as _, any::AnyRow};
-use tonic::metadata::MetadataMap;
+use tonic::{Request, metadata::MetadataMap};
 
 use super::{
     Backend,
@@ -13,9 +13,12 @@ use super::{
     actor::Actor,
     change::Change,
     passwords::Lane,
+    reading::Reading,
     refusal::Refusal,
     scopes::Scopes,
+    sign_in::Address,
     store::{StoreError, instant, nanos, sought},
+    turns::Asks,
 };
 use crate::{
     domain::{Instant, unit::Deactivating},
@@ -50,7 +53,7 @@ struct Credential {
 }
 
 /// A token: what kind it is, what it names, and its secret.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum Token<'a> {
     /// `esas_<secret>`
     Session(&'a str),
@@ -67,49 +70,82 @@ pub(super) const UNKNOWN: &str =
 
 impl Backend {
     /// The account of a call, which may do all that its role may.
-    pub(super) async fn caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
-        let caller = self.any_caller(metadata).await?;
+    pub(super) async fn caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+        Ok(self.caller_reading(request).await?.0)
+    }
+
+    /// The same, in its turn to read.
+    pub(super) async fn caller_reading<T: Sync>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(Caller, Reading), Refusal> {
+        let (caller, reading) = self.any_caller_reading(request).await?;
         if !caller.must_change_password {
-            return Ok(caller);
+            return Ok((caller, reading));
         }
+        drop(reading);
         let refusal = Refusal::PasswordChangeRequired;
         self.turned_away(&caller, &refusal.to_string()).await;
         Err(refusal)
     }
 
     /// The account of a call, even one that has to change its password first.
-    pub(super) async fn any_caller(&self, metadata: &MetadataMap) -> Result<Caller, Refusal> {
-        let found = match token(metadata)? {
-            Token::Session(secret) => {
-                let session = sha256::hex(secret.as_bytes());
-                let found = by_session(self.store.reads(), &session, self.last_uses()).await?;
-                self.used(&session, found.as_ref()).await;
-                found
-            }
-            Token::Credential { id, secret } => {
-                let secret_sha256 = sha256::hex(secret.as_bytes());
-                by_credential(self.store.reads(), id, &secret_sha256, self.clock.now()).await?
-            }
+    pub(super) async fn any_caller<T: Sync>(&self, request: &Request<T>) -> Result<Caller, Refusal> {
+        Ok(self.any_caller_reading(request).await?.0)
+    }
+
+    /// The same, in its turn to read.
+    pub(super) async fn any_caller_reading<T: Sync>(
+        &self,
+        request: &Request<T>,
+    ) -> Result<(Caller, Reading), Refusal> {
+        let token = token(request.metadata())?;
+        let token_sha256 = match token {
+            Token::Session(secret) | Token::Credential { secret, .. } => sha256::hex(secret.as_bytes()),
             Token::Unit { .. } => {
                 let refused = "this is a unit's credential; an account's is needed here";
                 return Err(Refusal::Unauthenticated(refused));
             }
         };
-        let Found { caller, opens, .. } = found.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
-        if opens {
-            return Ok(caller);
+        let address = Address::of(request);
+        let reading = self.turn_to_look_up(Asks::Calls, &token_sha256, &address).await?;
+        let found = match token {
+            Token::Credential { id, .. } => {
+                by_credential(self.store.reads(), id, &token_sha256, self.clock.now()).await?
+            }
+            Token::Session(_) | Token::Unit { .. } => {
+                let found = by_session(self.store.reads(), &token_sha256, self.last_uses()).await?;
+                self.used(&token_sha256, found.as_ref()).await;
+                found
+            }
+        };
+        if let Some(Found { caller, opens: true, .. }) = found {
+            let reading = self.found_out(reading, Asks::Calls, &token_sha256, &caller.customer_id).await?;
+            return Ok((caller, reading));
         }
+        drop(reading);
+        self.opens_nothing(&token_sha256);
+        let Found { caller, .. } = found.ok_or(Refusal::Unauthenticated(UNKNOWN))?;
         if let Some(Credential { id, .. }) = &caller.credential {
             self.turned_away(&caller, &format!("API credential {id} was revoked or has ended")).await;
         }
         Err(Refusal::Unauthenticated(UNKNOWN))
     }
 
-    /// The account of a call that reads, which an API credential has to be for.
-    pub(super) async fn reader(&self, metadata: &MetadataMap, scope: ApiScope) -> Result<Caller, Refusal> {
-        let caller = self.caller(metadata).await?;
+    /// The account of a call that reads, which an API credential has to be for, in its turn.
+    pub(super) async fn reader<T: Sync>(
+        &self,
+        request: &Request<T>,
+        scope: ApiScope,
+    ) -> Result<(Caller, Reading), Refusal> {
+        let (caller, reading) = self.caller_reading(request).await?;
         caller.must_be_for(scope)?;
-        Ok(caller)
+        Ok((caller, reading))
+    }
+
+    /// Waits for the turn of an account to read.
+    pub(super) async fn turn_of(&self, caller: &Caller) -> Result<Reading, Refusal> {
+        self.turn_to_read(Asks::Calls, caller.token_sha256(), &caller.customer_id).await
     }
 
     /// Adds an entry about a call that was not looked at, whatever it asked for.
@@ -236,6 +272,12 @@ impl Caller {
     /// Where its passwords wait to be hashed.
     pub(super) fn lane(&self) -> Lane {
         Lane::Account { customer: self.customer_id.clone(), account: self.account_id.clone() }
+    }
+
+    /// The hash of its token's secret.
+    fn token_sha256(&self) -> &str {
+        let credential = self.credential.as_ref().map(|credential| credential.secret_sha256.as_str());
+        credential.or(self.session.as_deref()).unwrap_or_default()
     }
 
     /// What requests of this caller are remembered under.

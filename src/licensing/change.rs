@@ -51,10 +51,18 @@ const ROWS: usize = 500;
 
 impl Change {
     pub(super) async fn begin(backend: &Backend) -> Result<Self, StoreError> {
-        let Backend { store, clock, .. } = backend;
-        Ok(Self {
-            // SQLite has locked everything once this returns.
-            tx: store.begin().await?,
+        // SQLite has locked everything once this returns.
+        Ok(Self::within(backend, backend.store.begin().await?))
+    }
+
+    /// The same for a change of a unit, or with a license key.
+    pub(super) async fn begin_of_unit(backend: &Backend) -> Result<Self, StoreError> {
+        Ok(Self::within(backend, backend.store.begin_of_unit().await?))
+    }
+
+    fn within(Backend { store, clock, .. }: &Backend, tx: Tx) -> Self {
+        Self {
+            tx,
             at: clock.now(),
             clock: Arc::clone(clock),
             for_update: store.for_update(),
@@ -62,7 +70,7 @@ impl Change {
             entries: Vec::new(),
             subscriptions: BTreeSet::new(),
             answers: None,
-        })
+        }
     }
 
     /// `sql` with the rows it reads held until this change is whole.

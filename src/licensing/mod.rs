@@ -20,6 +20,8 @@ mod licenses;
 mod open;
 mod passwords;
 mod probation;
+mod proven;
+mod reading;
 mod refusal;
 mod scopes;
 mod service;
@@ -43,6 +45,8 @@ use std::{
     time::{Duration, Instant},
 };
 
+use sqlx::AnyPool;
+use tokio::sync::OnceCell;
 use tokio_util::sync::CancellationToken;
 use tonic::{
     Request,
@@ -57,6 +61,7 @@ pub use self::{
 use self::{
     attempts::Attempts,
     passwords::Passwords,
+    reading::RecentCustomers,
     sessions::Uses,
     sign_in::{SignInKey, Throttle},
     store::{Store, StoreError},
@@ -87,6 +92,9 @@ pub struct Backend {
     attempts: Arc<Attempts>,
     uses: Arc<Uses>,
     turns: Arc<Turns>,
+    recent: Arc<RecentCustomers>,
+    /// The backend's own customer, once it was read.
+    own_customer: Arc<OnceCell<String>>,
     hub: Arc<Hub>,
     places: Arc<Places>,
     /// The latest instant this replica signed facts by, as it is kept.
@@ -119,6 +127,8 @@ impl Backend {
             attempts: Arc::default(),
             uses: Arc::default(),
             turns: Arc::default(),
+            recent: Arc::default(),
+            own_customer: Arc::default(),
             hub: Arc::default(),
             places: Places::new(settings.watches),
             newest_signed: Arc::new(AtomicI64::new(i64::MIN)),
@@ -209,11 +219,11 @@ impl Backend {
     }
 
     /// The customer of a licence.
-    async fn customer_of(&self, license_id: &str) -> Result<Option<String>, StoreError> {
+    async fn customer_of(&self, from: &AnyPool, license_id: &str) -> Result<Option<String>, StoreError> {
         use sqlx::Row as _;
         let row =
             sqlx::query("SELECT customer_id FROM licenses WHERE license_id = $1").bind(license_id.to_owned());
-        let row = row.fetch_optional(self.store.reads()).await?;
+        let row = row.fetch_optional(from).await?;
         Ok(row.map(|row| row.try_get("customer_id")).transpose()?)
     }
 

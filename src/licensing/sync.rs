@@ -12,6 +12,8 @@ use super::{
     change::Change,
     issue::held,
     probation::Probation,
+    proven::Proven,
+    reading::Reading,
     refusal::Refusal,
     sms::{self, Deferred, Sms},
     store::{Store, kept, nanos},
@@ -91,31 +93,30 @@ const DEACTIVATED: &str = "the unit was deactivated: what it reports does not co
 pub(super) const REVOKED: &str = "the unit's credential opens nothing: activate this server again";
 
 impl Backend {
-    /// The unit with this ID and secret, or with the secret it said it is about to use.
-    pub(super) async fn proven(&self, id: &str, secret_sha256: &str) -> Result<Unit, Refusal> {
-        let refused = || Refusal::Unauthenticated(REVOKED);
-        let unit = units::by_id(self.store.reads(), id).await?.ok_or_else(refused)?;
-        // Both are hashes: how much of them is alike tells nothing of the secret.
-        if unit.secret_sha256 == secret_sha256 {
-            return Ok(unit);
-        }
-        let syncs = Syncs::of(self.store.reads(), &unit.id).await?;
-        if syncs.next_secret_sha256 == secret_sha256 { Ok(unit) } else { Err(refused()) }
-    }
-
     /// Makes the next secret of a unit its only one, if that is what it comes with.
-    pub(super) async fn uses(&self, unit: Unit, secret_sha256: &str) -> Result<Unit, Refusal> {
-        if unit.secret_sha256 == secret_sha256 {
-            return Ok(unit);
+    pub(super) async fn uses(&self, proven: Proven, secret_sha256: &str) -> Result<Proven, Refusal> {
+        if proven.unit.secret_sha256 == secret_sha256 {
+            return Ok(proven);
         }
         let secret = secret_sha256.to_owned();
         let syncing = Syncing { secret_sha256: secret, ..Syncing::default() };
-        Ok(Store::retrying(|| self.taken(&unit, &syncing)).await?.unit)
+        let unit = Store::retrying(|| self.taken(&proven, &syncing)).await?.unit;
+        Ok(Proven { unit, ..proven })
     }
 
     /// Takes what a unit tells and answers with the facts as they are then.
-    pub(super) async fn sync(&self, unit: Unit, syncing: &Syncing, nonce: &[u8]) -> Result<Synced, Refusal> {
-        let taken = Store::retrying(|| self.taken(&unit, syncing)).await?;
+    pub(super) async fn sync(
+        &self,
+        (proven, reading): (Proven, Reading),
+        syncing: &Syncing,
+        nonce: &[u8],
+    ) -> Result<Synced, Refusal> {
+        let read = self.read_only(&proven.unit, syncing, self.clock.now()).await?;
+        drop(reading);
+        let taken = match read {
+            Some(taken) => taken,
+            None => Store::retrying(|| self.taken(&proven, syncing)).await?,
+        };
         let Taken { unit, subscription, counts_deferred, deferred, sms_refused } = taken;
         let facts = for_unit(&subscription.facts, &unit);
         let facts = self.signed(subscription.sequence, facts, &unit.id, nonce)?;
@@ -128,15 +129,11 @@ impl Backend {
         self.signed(0, (&facts).into(), "", nonce)
     }
 
-    async fn taken(&self, unit: &Unit, syncing: &Syncing) -> Result<Taken, Refusal> {
-        let at = self.clock.now();
-        if let Some(taken) = self.read_only(unit, syncing, at).await? {
-            return Ok(taken);
-        }
+    async fn taken(&self, proven: &Proven, syncing: &Syncing) -> Result<Taken, Refusal> {
+        let Proven { unit, customer_id } = proven;
         let _turn = self.turns.wait(Whose::One(&unit.id)).await?;
-        let customer_id = self.customer_of(&unit.license_id).await?.unwrap_or_default();
-        let _units = self.turns.wait(Whose::Units(&customer_id)).await?;
-        let mut change = Change::begin(self).await?;
+        let _units = self.turns.wait(Whose::Units(customer_id)).await?;
+        let mut change = Change::begin_of_unit(self).await?;
         let mut subscription = held(&mut change, &unit.subscription_id).await?;
         // What was read before it was held may have changed since.
         let unit = units::by_id(&mut *change.tx, &unit.id).await?.unwrap_or_else(|| unit.clone());
@@ -199,19 +196,20 @@ impl Backend {
             || usage.is_some();
         let is_due = unit.last_connected_at + CONNECTED <= at;
         let is_renewed = *secret_sha256 != unit.secret_sha256 || !next_secret_sha256.is_empty();
-        if (is_news && !is_gone) || is_due || is_renewed || unit.state == UnitState::DeactivationPending {
+        let is_pending = unit.state == UnitState::DeactivationPending;
+        if ((is_news || is_renewed) && !is_gone) || is_due || is_pending {
             return Ok(None);
         }
-        let syncs = Syncs::of(self.store.reads(), &unit.id).await?;
+        let syncs = Syncs::of(self.store.syncs(), &unit.id).await?;
         if !is_gone && syncs.differs(syncing.instance.as_deref(), syncing.held_sequence) {
             return Ok(None);
         }
-        let subscription = Subscription::read(self.store.reads(), &unit.subscription_id).await?;
+        let subscription = Subscription::read(self.store.syncs(), &unit.subscription_id).await?;
         let missing = || Refusal::NotFound { what: "subscription", id: unit.subscription_id.clone() };
         let subscription = subscription.ok_or_else(missing)?;
         // Read after the subscription: a number is told with what it stands for, so a unit that was deactivated
         // meanwhile must not be active under the number of its deactivation.
-        let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or_else(|| unit.clone());
+        let unit = units::by_id(self.store.syncs(), &unit.id).await?.unwrap_or_else(|| unit.clone());
         // What time has changed by now is told by now, whoever looks first.
         if subscription.turns_at <= at || unit.state == UnitState::DeactivationPending {
             return Ok(None);

@@ -1,9 +1,10 @@
-//! Whose turn it is to change something, and how often somebody may: nobody's many changes hold up everybody else's.
+//! Whose turn it is at the database, and how often somebody may change something: nobody's many calls hold up everybody
+//! else's (semantics 7.39).
 //!
 //! SQLite has one writer and PostgreSQL few connections. Whoever comes waits in a line of its own, of which few are at the
 //! database at a time; a line that is full, or an account that asks for more than it may, is told when to come again. What
 //! counts here is the work of this process, so it is measured by its own monotonic clock.
-//! Not here: what is changed, and refused attempts (see `attempts`).
+//! Not here: what is changed, whose reads wait where (see `reading`), and refused attempts (see `attempts`).
 
 use std::{
     collections::HashMap,
@@ -18,7 +19,7 @@ use tokio::{
 
 use super::refusal::Refusal;
 
-/// Lines of changes that wait, and what was changed lately by whom.
+/// Lines of calls that wait, and what was changed lately by whom.
 #[derive(Debug, Default)]
 pub(super) struct Turns {
     lines: Mutex<HashMap<String, Line>>,
@@ -66,6 +67,25 @@ pub(super) enum Whose<'a> {
     /// All units of a customer, and what license keys make of them: accounts do not wait behind them, nor they behind
     /// accounts.
     Units(&'a str),
+    /// A session, an API credential, a license key or a unit: it reads one thing after the other.
+    Reader(Asks, &'a str),
+    /// All of a customer that read.
+    Readers(Asks, &'a str),
+    /// Whoever comes from an address with what is not known yet.
+    Strangers(Asks, &'a str),
+    /// All of them, whatever their address.
+    AllStrangers(Asks),
+}
+
+/// What somebody reads for. Each has connections or lines of its own, so that none keeps another waiting.
+#[derive(Clone, Copy, Debug)]
+pub(super) enum Asks {
+    /// Calls of accounts, and license keys.
+    Calls,
+    /// Syncs and watches of units.
+    Syncs,
+    /// Sign-ins.
+    SignIns,
 }
 
 /// Whose budget a change is taken from.
@@ -108,20 +128,29 @@ impl Whose<'_> {
             Self::Sessions(id) => format!("sessions {id}"),
             Self::Customer(id) => format!("customer {id}"),
             Self::Units(id) => format!("units {id}"),
+            Self::Reader(asks, id) => format!("reader {asks:?} {id}"),
+            Self::Readers(asks, id) => format!("readers {asks:?} {id}"),
+            Self::Strangers(asks, address) => format!("strangers {asks:?} {address}"),
+            Self::AllStrangers(asks) => format!("all strangers {asks:?}"),
         }
     }
 
+    /// Of each kind of connections (see `store`) there are more, so that some are left for others.
     const fn at_once(self) -> usize {
         match self {
-            Self::One(_) | Self::Sessions(_) => 1,
-            Self::Customer(_) | Self::Units(_) => 4,
+            Self::One(_) | Self::Sessions(_) | Self::Reader(..) => 1,
+            Self::Units(_) | Self::Readers(..) | Self::Strangers(..) | Self::AllStrangers(_) => 2,
+            Self::Customer(_) => 4,
         }
     }
 
     const fn longest(self) -> usize {
         match self {
-            Self::One(_) | Self::Sessions(_) => 256,
-            Self::Customer(_) | Self::Units(_) => 1_024,
+            Self::One(_) | Self::Sessions(_) | Self::Reader(..) => 256,
+            Self::Customer(_) | Self::Units(_) | Self::Readers(Asks::Calls | Asks::SignIns, _) => 1_024,
+            // Each of these takes no more than a look at a row or two. Behind one address may be a whole fleet; who waits
+            // there for a moment would otherwise be refused for as long as somebody else floods.
+            Self::Readers(Asks::Syncs, _) | Self::Strangers(..) | Self::AllStrangers(_) => 16_384,
         }
     }
 }
@@ -175,7 +204,7 @@ impl Turns {
             let new = || Line { turns: Arc::new(Semaphore::new(whose.at_once())), length: 0 };
             let line = lines.entry(name.clone()).or_insert_with(new);
             if whose.longest() <= line.length {
-                return Err(Refusal::TooFast("too many changes wait already", LINE_MOVES));
+                return Err(Refusal::TooFast("too many calls wait already", LINE_MOVES));
             }
             line.length += 1;
             Arc::clone(&line.turns)

@@ -24,9 +24,11 @@ use self::{
 use super::{
     Backend,
     change::Changed,
+    proven::Proven,
     refusal::Refusal,
     store::StoreError,
     sync,
+    turns::Asks,
     units::{self, Unit, list},
 };
 use crate::{
@@ -70,7 +72,7 @@ impl Backend {
     /// The facts as they are, and again at every change that concerns the unit.
     pub(super) async fn watch(
         &self,
-        unit: Unit,
+        Proven { unit, customer_id }: Proven,
         secret_sha256: String,
         nonce: Vec<u8>,
     ) -> Result<impl Stream<Item = Result<WatchResponse, Status>> + use<>, Refusal> {
@@ -78,7 +80,7 @@ impl Backend {
         if hearing.is_cancelled() {
             return Err(Refusal::Deaf);
         }
-        let customer_id = self.customer_of(&unit.license_id).await?.unwrap_or_default();
+        let _turn = self.turn_to_read(Asks::Syncs, &unit.id, &customer_id).await?;
         let place = self.places.take(&customer_id, &unit.id, &self.stop).ok_or_else(|| {
             let most = self.settings.watches;
             let what = format!(
@@ -92,7 +94,7 @@ impl Backend {
         // What was answered before this watch began may not have been told to the topic yet.
         topic.refresh(&self.store).await?;
         // Read once the topic is joined: from here on nothing that happens to the unit is missed.
-        let unit = units::by_id(self.store.reads(), &unit.id).await?.unwrap_or(unit);
+        let unit = units::by_id(self.store.syncs(), &unit.id).await?.unwrap_or(unit);
         if unit.secret_sha256 != secret_sha256 {
             return Err(Refusal::Unauthenticated(sync::REVOKED));
         }
@@ -183,7 +185,7 @@ impl Backend {
         let topics = self.hub.all();
         if topics.is_empty() {
             // Whoever wants to watch is to know whether changes are heard.
-            sqlx::query("SELECT 1").execute(self.store.reads()).await?;
+            sqlx::query("SELECT 1").execute(self.store.syncs()).await?;
         }
         for ids in topics.chunks(CHUNK) {
             let sql = format!(
@@ -191,7 +193,7 @@ impl Backend {
                 list(1, ids.len())
             );
             let query = ids.iter().fold(sqlx::query(AssertSqlSafe(sql)), |query, id| query.bind(id.clone()));
-            for row in query.fetch_all(self.store.reads()).await? {
+            for row in query.fetch_all(self.store.syncs()).await? {
                 let (id, sequence): (String, i64) =
                     (row.try_get("subscription_id")?, row.try_get("sequence")?);
                 let told = self.hub.watched(&id).and_then(|topic| topic.sequence());

@@ -87,7 +87,7 @@ impl Calls {
         let domain = call.domain();
         let asker = self.doorkeeper.clone().map(|backend| {
             let credential = parts.headers.get(AUTHORIZATION).cloned();
-            (backend, parts.uri.path().to_owned(), credential)
+            (backend, parts.uri.path().to_owned(), credential, self.peer.clone())
         });
         let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
             Ok(messages) => messages,
@@ -107,8 +107,8 @@ impl Calls {
                 Ok(Ok(mut response)) => {
                     if let Some(status) = foreign::unexplained(response.headers()) {
                         let status = match asker.filter(|_| foreign::is_of_message(&status)) {
-                            Some((backend, path, credential)) => {
-                                backend.known(&path, credential).await.err().unwrap_or(status)
+                            Some((backend, path, credential, peer)) => {
+                                backend.known(&path, credential, &peer).await.err().unwrap_or(status)
                             }
                             None => status,
                         };

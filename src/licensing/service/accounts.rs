@@ -39,7 +39,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::SignOutRequest>,
     ) -> Result<Response<api::SignOutResponse>, Status> {
-        let caller = self.any_caller(request.metadata()).await?;
+        let caller = self.any_caller(&request).await?;
         self.sign_out_of(&caller).await?;
         Ok(Response::new(api::SignOutResponse {}))
     }
@@ -48,7 +48,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ListSessionsRequest>,
     ) -> Result<Response<api::ListSessionsResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let (caller, _turn) = self.caller_reading(&request).await?;
         let sessions = self.ended(&caller, "account.list_sessions", "", self.sessions(&caller).await).await?;
         Ok(Response::new(api::ListSessionsResponse { sessions }))
     }
@@ -57,7 +57,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::EndSessionRequest>,
     ) -> Result<Response<api::EndSessionResponse>, Status> {
-        let caller = self.caller(request.metadata()).await?;
+        let caller = self.caller(&request).await?;
         let session_id = &sought(&request.get_ref().session_id);
         let ended = self.end_session_of(&caller, session_id).await;
         self.ended(&caller, "account.end_session", session_id, ended).await?;
@@ -68,7 +68,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::GetCallerRequest>,
     ) -> Result<Response<api::GetCallerResponse>, Status> {
-        let caller = self.any_caller(request.metadata()).await?;
+        let (caller, _turn) = self.any_caller_reading(&request).await?;
         let account = accounts::by_id(self.store.reads(), &caller.account_id).await.map_err(Refusal::from)?;
         Ok(Response::new(api::GetCallerResponse { account: account.map(|account| account.told()) }))
     }
@@ -77,7 +77,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ChangePasswordRequest>,
     ) -> Result<Response<api::ChangePasswordResponse>, Status> {
-        let caller = self.any_caller(request.metadata()).await?;
+        let caller = self.any_caller(&request).await?;
         let api::ChangePasswordRequest { request_id, old_password, new_password } = request.into_inner();
         let (old, new) = (Zeroizing::new(old_password), Zeroizing::new(new_password));
         self.change_password(&caller, &request_id, &old, &new).await?;
@@ -88,7 +88,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ListAccountsRequest>,
     ) -> Result<Response<api::ListAccountsResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         self.ended(&caller, "account.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
@@ -112,7 +112,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::CreateAccountRequest>,
     ) -> Result<Response<api::CreateAccountResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let name = &read::account_name("name", &request.name)?;
         let customer = &read::text("customer", &request.customer, 0, 255)?;
@@ -138,7 +138,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::SetAccountDisabledRequest>,
     ) -> Result<Response<api::SetAccountDisabledResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let action = if request.disabled { "account.disable" } else { "account.enable" };
         let name = &request.name;
@@ -156,7 +156,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ResetPasswordRequest>,
     ) -> Result<Response<api::ResetPasswordResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "account.reset_password",
@@ -177,7 +177,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::CreateApiCredentialRequest>,
     ) -> Result<Response<api::CreateApiCredentialResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let new = &NewCredential {
             name: read::text("name", &request.name, 1, 64)?,
@@ -196,7 +196,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::ListApiCredentialsRequest>,
     ) -> Result<Response<api::ListApiCredentialsResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -214,7 +214,7 @@ impl AccountService for Backend {
         &self,
         request: Request<api::RevokeApiCredentialRequest>,
     ) -> Result<Response<api::RevokeApiCredentialResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt =
             Attempt { action: "credential.revoke", target: &request.credential_id, right: Right::Own };
@@ -240,7 +240,10 @@ impl Backend {
         caller.must_be_session()?;
         caller.must_be_owner()?;
         let once = OneTime { password: keys::one_time_password()?, hash: OnceCell::new() };
-        if !self.is_known(caller.key(), request).await? {
+        let turn = self.turn_of(caller).await?;
+        let is_known = self.is_known(caller.key(), request).await?;
+        drop(turn);
+        if !is_known {
             self.hash_of(caller, &once).await?;
         }
         Ok(once)

@@ -21,7 +21,7 @@ impl AuditService for Backend {
         &self,
         request: Request<api::ListAuditEntriesRequest>,
     ) -> Result<Response<api::ListAuditEntriesResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::ReadAudit).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::ReadAudit).await?;
         self.ended(&caller, "audit.list", "", caller.must_be_owner()).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
@@ -51,7 +51,7 @@ impl AuditService for Backend {
         &self,
         request: Request<api::ArchiveAuditEntriesRequest>,
     ) -> Result<Response<api::ArchiveAuditEntriesResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let entries = request.entries;
         if !(1..=MOST_ARCHIVED).contains(&entries) {

@@ -7,10 +7,11 @@ use hyper::{
     HeaderMap,
     header::{AUTHORIZATION, HeaderValue},
 };
-use tonic::{Status, metadata::MetadataMap};
+use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
-    licensing::{Backend, caller},
+    edge::peer::Peer,
+    licensing::{Backend, caller, sign_in::Address},
     proto::licensing::{
         account_service_server, audit_service_server, license_service_server, sync_service_server,
         unit_service_server,
@@ -34,8 +35,13 @@ const SERVICES: [&str; 5] = [
 ];
 
 impl Backend {
-    /// Refuses the sender of a call at `path` whose `credential` opens nothing.
-    pub async fn known(&self, path: &str, credential: Option<HeaderValue>) -> Result<(), Status> {
+    /// Refuses the sender of a call at `path` by `peer` whose `credential` opens nothing.
+    pub async fn known(
+        &self,
+        path: &str,
+        credential: Option<HeaderValue>,
+        peer: &Peer,
+    ) -> Result<(), Status> {
         let Some((service, call)) = path.strip_prefix('/').and_then(|path| path.split_once('/')) else {
             return Ok(());
         };
@@ -44,12 +50,14 @@ impl Backend {
             return Ok(());
         }
         let headers = credential.into_iter().map(|credential| (AUTHORIZATION, credential));
-        let metadata = MetadataMap::from_headers(headers.collect::<HeaderMap>());
-        if let Ok((id, secret)) = caller::unit(&metadata) {
-            self.proven(id, &secret).await?;
+        let mut request = Request::new(());
+        *request.metadata_mut() = MetadataMap::from_headers(headers.collect::<HeaderMap>());
+        request.extensions_mut().insert(peer.clone());
+        if let Ok((id, secret)) = caller::unit(request.metadata()) {
+            drop(self.proven(id, &secret, &Address::of(&request)).await?);
             return Ok(());
         }
-        self.any_caller(&metadata).await?;
+        self.any_caller(&request).await?;
         Ok(())
     }
 }

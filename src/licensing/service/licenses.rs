@@ -38,7 +38,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::ListLicensesRequest>,
     ) -> Result<Response<api::ListLicensesResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         Ok(Response::new(self.listed(&caller, request.into_inner()).await?))
     }
 
@@ -46,7 +46,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::GetLicenseRequest>,
     ) -> Result<Response<api::GetLicenseResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         let id = &request.get_ref().license_id;
         let license = licenses::seen(self.store.reads(), &caller, Eye::on_licenses(&caller), id).await?;
         let subscription = Subscription::read(self.store.reads(), &license.subscription_id).await;
@@ -59,7 +59,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::CreateLicenseRequest>,
     ) -> Result<Response<api::CreateLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let new = &fields::new(request.license.as_ref(), "license")?;
         let attempt = Attempt { action: "license.create", target: "", right: Right::Issue };
@@ -77,7 +77,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::UpdateLicenseRequest>,
     ) -> Result<Response<api::UpdateLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let (edit, detail) = &fields::edit(request)?;
         let attempt = Attempt {
@@ -99,7 +99,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::SuspendLicenseRequest>,
     ) -> Result<Response<api::SuspendLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let to = fields::suspended(request.state)?;
         let action = to.action();
@@ -122,7 +122,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::ResumeLicenseRequest>,
     ) -> Result<Response<api::ResumeLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "license.resume",
@@ -148,7 +148,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::RenewLicenseRequest>,
     ) -> Result<Response<api::RenewLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let until = read::kept_instant("expires_at", request.expires_at.as_ref())?;
         let attempt = Attempt {
@@ -170,7 +170,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::RotateLicenseKeyRequest>,
     ) -> Result<Response<api::RotateLicenseKeyResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "license.rotate_key",
@@ -188,7 +188,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::ImportLicensesRequest>,
     ) -> Result<Response<api::ImportLicensesResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let count = request.licenses.len();
         if !(1..=MOST_IMPORTED).contains(&count) {
@@ -209,7 +209,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::DelegateLicenseRequest>,
     ) -> Result<Response<api::DelegateLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "license.delegate",
@@ -228,7 +228,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::AcceptLicenseRequest>,
     ) -> Result<Response<api::AcceptLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "license.accept",
@@ -247,7 +247,7 @@ impl LicenseService for Backend {
         &self,
         request: Request<api::RevokeLicenseRequest>,
     ) -> Result<Response<api::RevokeLicenseResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let attempt = Attempt {
             action: "license.revoke",

@@ -18,8 +18,9 @@ use crate::{
         delegation,
         licenses::{self, Eye},
         refusal::Refusal,
+        sign_in::Address,
         store::{Store, sought},
-        turns::{Spender, Whose},
+        turns::{Asks, Spender, Whose},
         units::{self, By},
     },
     proto::licensing as api,
@@ -150,6 +151,7 @@ impl Backend {
         let Attempt { target, right, .. } = attempt;
         match right {
             Right::Manage(name) | Right::Disable(name) => {
+                let Ok(_turn) = self.turn_of(caller).await else { return (*target).to_owned() };
                 let kept = accounts::kept_name(self.store.reads(), caller, name).await;
                 kept.unwrap_or_else(|_| (*target).to_owned())
             }
@@ -167,6 +169,7 @@ impl Backend {
     pub(super) async fn once_by_key<Q: Asked, A: Answered, F>(
         &self,
         by: &By,
+        address: &Address,
         request: &Q,
         work: impl Fn(Change) -> F,
     ) -> Result<A, Refusal>
@@ -175,8 +178,13 @@ impl Backend {
     {
         let (key, right) = (by.key(), Right::Activate(by));
         // A key that opens nothing keeps no change waiting.
-        let customer_id = units::customer_of(self.store.reads(), by).await?;
-        if !self.is_known(&key, request).await? {
+        let turn = self.turn_to_look_up(Asks::Calls, &key, address).await?;
+        let customer_id = units::customer_of(self.store.reads(), by).await;
+        let customer_id = customer_id.inspect_err(|_| self.opens_nothing(&key))?;
+        let turn = self.found_out(turn, Asks::Calls, &key, &customer_id).await?;
+        let is_known = self.is_known(&key, request).await?;
+        drop(turn);
+        if !is_known {
             self.turns.spend(Spender::LicenseKey(&key), request.encoded_len())?;
         }
         let _own = self.turns.wait(Whose::One(&key)).await?;
@@ -204,13 +212,13 @@ impl Backend {
     where
         F: Future<Output = Made<A>>,
     {
-        let mut change = Change::begin(self).await?;
-        let key = match who {
+        let (mut change, key) = match who {
             Who::Account(caller) => {
+                let mut change = Change::begin(self).await?;
                 change.admit(caller, right.other_account()).await?;
-                caller.key()
+                (change, caller.key())
             }
-            Who::LicenseKey(key) => key,
+            Who::LicenseKey(key) => (Change::begin_of_unit(self).await?, key),
         };
         if let Some(answer) = change.answered(key, request.request_id(), request).await? {
             right.held_by(&mut change, who).await?;

@@ -10,6 +10,7 @@ use crate::{
     licensing::{
         Backend, caller,
         refusal::Refusal,
+        sign_in::Address,
         sms::{Deferred, Sms},
         sync::{Synced, Syncing, Usage},
         usage::Counts,
@@ -34,11 +35,11 @@ impl SyncService for Backend {
             (self.not_activated(id.ok_or(missing)?, nonce)?, Vec::new())
         } else {
             let (id, secret) = caller::unit(request.metadata())?;
-            let unit = self.proven(id, &secret).await?;
+            let proven = self.proven(id, &secret, &Address::of(&request)).await?;
             let (mut syncing, mut refused) = syncing(asked, id)?;
             syncing.secret_sha256 = secret;
             let Synced { facts, counts_deferred, deferred, sms_refused } =
-                self.sync(unit, &syncing, nonce).await?;
+                self.sync(proven, &syncing, nonce).await?;
             if let Some(why) = sms_refused {
                 let all = asked.usage.as_ref().map_or(0, |usage| usage.sms_sent.len());
                 refused.retain(|refused| refused.sms_position.is_none());
@@ -62,9 +63,10 @@ impl SyncService for Backend {
         let api::WatchRequest { unit_id, nonce } = request.get_ref();
         same_unit("unit_id", unit_id, id)?;
         let nonce = read::nonce(nonce)?.to_vec();
-        let unit = self.proven(id, &secret).await?;
-        let unit = self.uses(unit, &secret).await?;
-        Ok(Response::new(Box::pin(self.watch(unit, secret, nonce).await?)))
+        let (proven, turn) = self.proven(id, &secret, &Address::of(&request)).await?;
+        drop(turn);
+        let proven = self.uses(proven, &secret).await?;
+        Ok(Response::new(Box::pin(self.watch(proven, secret, nonce).await?)))
     }
 }
 

@@ -13,6 +13,7 @@ use crate::{
         caller::Caller,
         change::Change,
         refusal::Refusal,
+        sign_in::Address,
         store::sought,
         subscriptions::Subscription,
         units::{self, Activating, By, Filter, Listing, MOST_AT_ONCE, Sort},
@@ -36,7 +37,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::ListUnitsRequest>,
     ) -> Result<Response<api::ListUnitsResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         let mut asked = request.into_inner();
         let size = pages::size(std::mem::take(&mut asked.page_size))?;
         let token = std::mem::take(&mut asked.page_token);
@@ -50,7 +51,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::GetUnitRequest>,
     ) -> Result<Response<api::GetUnitResponse>, Status> {
-        let caller = self.reader(request.metadata(), api::ApiScope::Read).await?;
+        let (caller, _turn) = self.reader(&request, api::ApiScope::Read).await?;
         let unit = self.unit(&caller, &request.get_ref().unit_id).await?;
         Ok(Response::new(api::GetUnitResponse { unit: Some(unit) }))
     }
@@ -60,7 +61,8 @@ impl UnitService for Backend {
         request: Request<api::ActivateUnitRequest>,
     ) -> Result<Response<api::ActivateUnitResponse>, Status> {
         let by_key = !request.get_ref().license_key.is_empty();
-        let caller = if by_key { None } else { Some(self.caller(request.metadata()).await?) };
+        let address = Address::of(&request);
+        let caller = if by_key { None } else { Some(self.caller(&request).await?) };
         let request = request.into_inner();
         let activating = &activating(&request, caller.clone())?;
         let (by, caller) = (&activating.by, caller.as_ref());
@@ -74,7 +76,7 @@ impl UnitService for Backend {
                 .once(caller, Attempt { action: "unit.activate", target, right }, &request, work)
                 .await;
         }
-        let done = self.once_by_key(by, &request, work).await;
+        let done = self.once_by_key(by, &address, &request, work).await;
         Ok(Response::new(self.by_key_ended(&request, done).await?))
     }
 
@@ -82,7 +84,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::DeactivateUnitsRequest>,
     ) -> Result<Response<api::DeactivateUnitsResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let mut request = request.into_inner();
         // Answered as it is kept, however it is written.
         request.unit_ids.iter_mut().for_each(|id| *id = sought(id));
@@ -106,6 +108,7 @@ impl UnitService for Backend {
         let Done { mut answer, repeated, .. } = done.await?;
         if repeated {
             let results = units::named_again(&request.unit_ids, answer.results);
+            let _turn = self.turn_of(caller).await?;
             answer.results = self.still_seen(caller, results).await?;
         }
         Ok(Response::new(answer))
@@ -115,7 +118,7 @@ impl UnitService for Backend {
         &self,
         request: Request<api::RevokeUnitSecretRequest>,
     ) -> Result<Response<api::RevokeUnitSecretResponse>, Status> {
-        let caller = &self.caller(request.metadata()).await?;
+        let caller = &self.caller(&request).await?;
         let request = &request.into_inner();
         let (target, right) = (&request.unit_id, Right::Deactivate);
         let attempt = Attempt { action: "unit.revoke_secret", target, right };
@@ -124,6 +127,7 @@ impl UnitService for Backend {
             Ok((change, api::RevokeUnitSecretResponse::default()))
         });
         revoked.await?;
+        let _turn = self.turn_of(caller).await?;
         let unit = Some(self.unit(caller, &request.unit_id).await?);
         Ok(Response::new(api::RevokeUnitSecretResponse { unit }))
     }
@@ -162,7 +166,7 @@ impl Backend {
             _ => None,
         };
         if let Some(license_id) = license_id
-            && let Some(customer_id) = self.customer_of(&license_id).await?
+            && let Some(customer_id) = self.customer_of(self.store.reads(), &license_id).await?
         {
             let key = Actor::license_key(&license_id);
             self.attempted(key.failed(&customer_id, "unit.activate", &license_id, &*what)).await;

@@ -35,7 +35,9 @@ impl Backend {
         if passwords::LONGEST_BYTES < old.len() {
             return Err(self.wrong(caller, "nobody has so long a password").await);
         }
+        let reading = self.turn_of(caller).await?;
         let before = accounts::by_id(self.store.reads(), &caller.account_id).await?;
+        drop(reading);
         let before = before.ok_or(Refusal::WrongPassword)?;
         if old == new {
             return Err(Refusal::unreadable("new_password", "the same as before; choose another"));

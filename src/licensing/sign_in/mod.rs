@@ -32,7 +32,7 @@ use super::{
     refusal::Refusal,
     sessions::Session,
     store::nanos,
-    turns::{Spender, Whose},
+    turns::{Asks, Spender, Whose},
 };
 use crate::domain::Span;
 
@@ -62,7 +62,9 @@ impl Backend {
         }
         let name = SignInName::typed(name);
         let attempt = self.sign_in_key().await?.attempt(&name, address);
+        let turn = self.turn_of_strangers(Asks::SignIns, address).await?;
         let found = accounts::to_sign_in(self.store.reads(), &name, &attempt.address).await?;
+        drop(turn);
         let guess = self.throttle.begin(attempt.clone(), self.clock.now());
         let is_one_time = keys::is_one_time(password);
         // Nobody guesses a one-time password: what looks like one is looked at however many others failed.

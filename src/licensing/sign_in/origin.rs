@@ -46,7 +46,7 @@ pub(super) struct Attempt {
 pub(super) struct Key(String);
 
 impl Address {
-    pub(super) fn as_str(&self) -> &str {
+    pub(in crate::licensing) fn as_str(&self) -> &str {
         &self.own
     }
 

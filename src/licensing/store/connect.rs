@@ -27,7 +27,9 @@ use crate::{
 /// Open connections.
 pub(super) struct Connected {
     pub(super) writes: AnyPool,
+    pub(super) unit_writes: AnyPool,
     pub(super) reads: AnyPool,
+    pub(super) syncs: AnyPool,
     /// One connection apart from those, by which it is known whether the database can be used however busy those are.
     pub(super) probe: AnyPool,
     /// The PostgreSQL server.
@@ -74,29 +76,38 @@ pub(super) async fn connect(database: &Database, connections: u32) -> Result<Con
                 })
             });
             let writes = whole(writes).connect_with(options.clone()).await?;
-            let reads = pool(connections, WAIT_FOR_FILE).after_connect(|connection, _| {
-                Box::pin(async move { connection.execute("PRAGMA query_only = ON").await.map(drop) })
-            });
-            let reads = reads.connect_with(options.clone()).await?;
+            let reads = |most| {
+                pool(most, WAIT_FOR_FILE).after_connect(|connection, _| {
+                    Box::pin(async move { connection.execute("PRAGMA query_only = ON").await.map(drop) })
+                })
+            };
+            let syncs = reads(connections.div_ceil(2)).connect_lazy_with(options.clone());
+            let reads = reads(connections).connect_with(options.clone()).await?;
             let probe = pool(1, PROBE).after_connect(|connection, _| {
                 // Whoever writes meanwhile shows that it can be written to.
                 Box::pin(async move { connection.execute("PRAGMA busy_timeout = 500").await.map(drop) })
             });
-            Ok(Connected { writes, reads, probe: probe.connect_lazy_with(options), server: None })
+            let probe = probe.connect_lazy_with(options);
+            Ok(Connected { unit_writes: writes.clone(), writes, reads, syncs, probe, server: None })
         }
         Database::Postgres(postgres) => {
             let server = Server::of(postgres)?;
             let options = server.url.parse::<AnyConnectOptions>()?;
             pooler::look(&options).await?;
-            let both = pool(connections, WAIT_FOR_SERVER)
-                .after_release(|connection, _| Box::pin(async move { is_outside(connection).await }));
-            let both = both.test_before_acquire(false).before_acquire(|connection, _| {
-                // In place of the question whether it still answers: a server that became a standby does.
-                Box::pin(async move { Ok(!is_read_only(connection).await?) })
-            });
-            let both = both.connect_with(options.clone()).await?;
+            let any = |most| {
+                let pool = pool(most, WAIT_FOR_SERVER)
+                    .after_release(|connection, _| Box::pin(async move { is_outside(connection).await }));
+                pool.test_before_acquire(false).before_acquire(|connection, _| {
+                    // In place of the question whether it still answers: a server that became a standby does.
+                    Box::pin(async move { Ok(!is_read_only(connection).await?) })
+                })
+            };
+            // A change may hold its connection for as long as another holds a row: nothing else waits behind it.
+            let writes = any(connections).connect_with(options.clone()).await?;
+            let half = || any(connections.div_ceil(2)).connect_lazy_with(options.clone());
+            let (unit_writes, reads, syncs) = (half(), half(), half());
             let probe = pool(1, PROBE).connect_lazy_with(options);
-            Ok(Connected { writes: both.clone(), reads: both, probe, server: Some(Arc::new(server)) })
+            Ok(Connected { writes, unit_writes, reads, syncs, probe, server: Some(Arc::new(server)) })
         }
     }
 }

@@ -38,7 +38,11 @@ pub type Tx = Transaction<'static, Any>;
 #[derive(Clone)]
 pub struct Store {
     writes: AnyPool,
+    /// For what units change: another one than `writes` where there is more than one writer.
+    unit_writes: AnyPool,
     reads: AnyPool,
+    /// For what syncs and watches read.
+    syncs: AnyPool,
     database: Database,
     probe: AnyPool,
     /// How many signs of trouble were looked into.
@@ -108,14 +112,15 @@ const TRIES: u32 = 20;
 impl Store {
     /// Opens the database and brings its schema up to date.
     pub async fn open(database: Database, connections: u32) -> Result<Self, StoreError> {
-        let Connected { writes, reads, probe, server } = connect::connect(&database, connections).await?;
+        let Connected { writes, unit_writes, reads, syncs, probe, server } =
+            connect::connect(&database, connections).await?;
         migrate::up(&writes, &database).await?;
         let notifies = match &server {
             Some(server) => can_notify(&reads, &server.url).await?,
             None => false,
         };
         let signs = Arc::new(AtomicU64::new(probe::signs()));
-        Ok(Self { writes, reads, database, probe, signs, server, notifies })
+        Ok(Self { writes, unit_writes, reads, syncs, database, probe, signs, server, notifies })
     }
 
     /// Brings the schema of a database up to date without opening it; whether there was anything to do.
@@ -134,12 +139,27 @@ impl Store {
         &self.reads
     }
 
+    /// The same for syncs and watches, which nothing else keeps waiting.
+    #[must_use]
+    pub fn syncs(&self) -> &AnyPool {
+        &self.syncs
+    }
+
     /// Begins a change.
     pub async fn begin(&self) -> Result<Tx, StoreError> {
+        self.begin_on(&self.writes).await
+    }
+
+    /// The same for what units, and license keys, change.
+    pub async fn begin_of_unit(&self) -> Result<Tx, StoreError> {
+        self.begin_on(&self.unit_writes).await
+    }
+
+    async fn begin_on(&self, pool: &AnyPool) -> Result<Tx, StoreError> {
         Ok(match self.database {
             // A change that begins by reading and then writes would otherwise fail when another wrote in between.
-            Database::Sqlite(_) => self.writes.begin_with("BEGIN IMMEDIATE").await?,
-            Database::Postgres(_) => self.writes.begin().await?,
+            Database::Sqlite(_) => pool.begin_with("BEGIN IMMEDIATE").await?,
+            Database::Postgres(_) => pool.begin().await?,
         })
     }
 
@@ -193,9 +213,9 @@ impl Store {
 
     /// Closes all connections.
     pub async fn close(&self) {
-        self.writes.close().await;
-        self.reads.close().await;
-        self.probe.close().await;
+        for pool in [&self.writes, &self.unit_writes, &self.reads, &self.syncs, &self.probe] {
+            pool.close().await;
+        }
     }
 }
 

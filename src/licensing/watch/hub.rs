@@ -126,7 +126,7 @@ impl Topic {
         let changed = sqlx::query(
             "SELECT unit_id, deactivated_at, secret_sha256 FROM units WHERE subscription_id = $1 AND $2 < changed_in",
         );
-        let changed = changed.bind(&self.id).bind(before).fetch_all(store.reads()).await?;
+        let changed = changed.bind(&self.id).bind(before).fetch_all(store.syncs()).await?;
         let (mut left, mut secrets) = (Vec::new(), Vec::new());
         for row in &changed {
             let unit_id: String = row.try_get("unit_id")?;
@@ -159,7 +159,7 @@ impl Topic {
 
     async fn read(&self, store: &Store) -> Result<Subscription, StoreError> {
         let missing = || StoreError::Unreadable(format!("no subscription `{}` for its units", self.id));
-        Subscription::read(store.reads(), &self.id).await?.ok_or_else(missing)
+        Subscription::read(store.syncs(), &self.id).await?.ok_or_else(missing)
     }
 }
 

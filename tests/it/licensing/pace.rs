@@ -266,3 +266,51 @@ async fn a_credential_spends_nobody_else_s_budget_and_none_keeps_rights_from_bei
     let end = api::EndSessionRequest { session_id: sessions.sessions[0].session_id.clone() };
     office.accounts(&anna).end_session(end).await.unwrap();
 }
+
+/// What many of one kind read while a table they read is locked: none of them gets through.
+async fn flood(office: &Office, table: &str, beta: &str) -> Status {
+    match table {
+        "audit" => office.audit(beta).list_audit_entries(api::ListAuditEntriesRequest::default()).await.err(),
+        "licenses" => office.activate("", &unique(), "a device").await.err(),
+        _ => {
+            let token = format!("esac_{}_{}", unique(), unique());
+            office.accounts(&token).get_caller(api::GetCallerRequest {}).await.err()
+        }
+    }
+    .unwrap_or_else(|| Status::ok(""))
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn whatever_a_customer_or_a_stranger_reads_the_others_read_and_sync() {
+    let office = Office::open(On::Postgres).await;
+    let (_, key) = office.license(a_license()).await;
+    let unit = office.activate("", &key, "a device").await.unwrap();
+    let acme = office.customer("acme", "acme.owner").await;
+    let beta = office.customer("beta", "beta.owner").await;
+    office.accounts(&acme).get_caller(api::GetCallerRequest {}).await.unwrap();
+    let reads = api::SyncRequest { usage: None, ..a_sync(&office, &unit) };
+    office.sync(&unit.token).sync(reads.clone()).await.unwrap();
+    for (table, code) in
+        [("audit", Code::Ok), ("licenses", Code::Unauthenticated), ("api_credentials", Code::Unauthenticated)]
+    {
+        let mut lock = office.behind().await;
+        lock.execute("BEGIN").await.unwrap();
+        let sql = format!("LOCK TABLE {table} IN ACCESS EXCLUSIVE MODE");
+        lock.execute(sqlx::AssertSqlSafe(sql)).await.unwrap();
+        let many = join_all((0..40).map(|_| flood(&office, table, &beta)));
+        let others = async {
+            office.until_wait(if table == "audit" { 1 } else { 2 }).await;
+            for _ in 0..3 {
+                office.sync(&unit.token).sync(reads.clone()).await.unwrap();
+                office.accounts(&acme).get_caller(api::GetCallerRequest {}).await.unwrap();
+            }
+            if table != "audit" {
+                office.sign_in("acme.owner@acme", PASSWORD).await.unwrap();
+            }
+            lock.execute("ROLLBACK").await.unwrap();
+        };
+        let both = async { tokio::join!(many, others) };
+        let (many, ()) = tokio::time::timeout(SOON, both).await.expect(table);
+        assert!(many.iter().all(|status| status.code() == code), "{table}: {many:?}");
+    }
+}
