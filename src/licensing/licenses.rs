@@ -12,6 +12,7 @@ use super::{
     refusal::Refusal,
     store::{StoreError, count, instant, sought},
     subscriptions::Subscription,
+    units::list,
     wire,
 };
 use crate::{
@@ -50,26 +51,41 @@ pub(super) const SELECT: &str =
     LEFT JOIN subscriptions s ON s.subscription_id = l.subscription_id
     LEFT JOIN delegations d ON d.license_id = l.license_id AND d.account_id = $1";
 
-/// What narrows licences down to those the caller `$1` of customer `$2` sees: an owner all of its customer, a security
-/// admin those delegated to it. Whoever issues licences sees those of every customer: that is `$3`.
-pub(super) const SEEN: &str =
-    "(($3 = 1 AND l.customer_id = $2) OR ($3 = 0 AND d.account_id = $1 AND l.customer_id = $2) OR $3 = 2)";
-
-/// Who asks for licences, as `SEEN` wants it.
+/// Who asks for licences.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Eye {
     /// A security admin.
-    Delegated = 0,
+    Delegated,
     /// An owner.
-    Customer = 1,
+    Customer,
     /// An issuer, about licences alone: units of other customers stay unseen.
-    Issuer = 2,
+    Issuer,
 }
 
 impl Eye {
     /// For units and delegation.
     pub(super) fn on_units(caller: &Caller) -> Self {
         if caller.is_owner() { Self::Customer } else { Self::Delegated }
+    }
+
+    /// What narrows licences down to those that caller `$1` of customer `$2` sees. Each has a condition of its own: where a
+    /// bound value decided which one counts, SQLite would go through the licences of all customers.
+    pub(super) const fn sees(self) -> &'static str {
+        match self {
+            // Looked up by what was delegated, however many licences the customer has.
+            Self::Delegated => "d.account_id = $1 AND (l.customer_id || '') = $2",
+            Self::Customer => "l.customer_id = $2",
+            // Those of every customer; the issuer has one itself.
+            Self::Issuer => "$2 <> ''",
+        }
+    }
+
+    /// The same of those it may use: a security admin has accepted them.
+    const fn uses(self) -> &'static str {
+        match self {
+            Self::Delegated => "d.account_id = $1 AND (l.customer_id || '') = $2 AND d.accepted = 1",
+            Self::Customer | Self::Issuer => self.sees(),
+        }
     }
 
     /// For licences.
@@ -85,9 +101,8 @@ pub(super) async fn seen<'e>(
     eye: Eye,
     id: &str,
 ) -> Result<Kept, Refusal> {
-    let sql = format!("{SELECT} WHERE l.license_id = $4 AND {SEEN}");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
-    let row = query.bind(eye as i64).bind(sought(&id.to_ascii_uppercase())).fetch_optional(from).await?;
+    let query = sqlx::query(seen_by_id(eye)).bind(&caller.account_id).bind(&caller.customer_id);
+    let row = query.bind(sought(&id.to_ascii_uppercase())).fetch_optional(from).await?;
     let row = row.ok_or_else(|| Refusal::NotFound { what: "license", id: id.to_owned() })?;
     Ok(read(&row)?)
 }
@@ -97,10 +112,36 @@ pub(super) async fn usable<'e>(
     from: impl Executor<'e, Database = Any>,
     caller: &Caller,
 ) -> Result<Vec<Kept>, StoreError> {
-    let sql = format!("{SELECT} WHERE {SEEN} AND ($3 <> 0 OR d.accepted = 1) ORDER BY l.license_id");
-    let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
-    let rows = query.bind(Eye::on_units(caller) as i64).fetch_all(from).await?;
+    let query = sqlx::query(usable_by(Eye::on_units(caller)));
+    let rows = query.bind(&caller.account_id).bind(&caller.customer_id).fetch_all(from).await?;
     rows.iter().map(read).collect()
+}
+
+/// Those of these licences that the caller may use.
+pub(super) async fn usable_of<'e>(
+    from: impl Executor<'e, Database = Any>,
+    caller: &Caller,
+    ids: &[&str],
+) -> Result<Vec<Kept>, StoreError> {
+    let query = sqlx::query(usable_of_by(Eye::on_units(caller), ids.len()));
+    let query = query.bind(&caller.account_id).bind(&caller.customer_id);
+    let query = ids.iter().fold(query, |query, id| query.bind((*id).to_owned()));
+    query.fetch_all(from).await?.iter().map(read).collect()
+}
+
+fn seen_by_id(eye: Eye) -> AssertSqlSafe<String> {
+    let sees = eye.sees();
+    AssertSqlSafe(format!("{SELECT} WHERE l.license_id = $3 AND {sees}"))
+}
+
+fn usable_by(eye: Eye) -> AssertSqlSafe<String> {
+    let uses = eye.uses();
+    AssertSqlSafe(format!("{SELECT} WHERE {uses} ORDER BY l.license_id"))
+}
+
+fn usable_of_by(eye: Eye, count: usize) -> AssertSqlSafe<String> {
+    let (uses, ids) = (eye.uses(), list(3, count));
+    AssertSqlSafe(format!("{SELECT} WHERE l.license_id IN ({ids}) AND {uses}"))
 }
 
 /// What the licences of a subscription grant.
@@ -214,5 +255,31 @@ impl Kept {
             created_at: wire::timestamp(self.created_at),
             subscription: Some((&subscription.facts).into()),
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::licensing::store::{Database, Store};
+
+    /// However many licences other customers have.
+    #[tokio::test]
+    async fn what_a_caller_sees_is_looked_up_and_not_searched_for_among_the_licenses_of_all() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Database::Sqlite(folder.path().join("licensing.db")), 2).await.unwrap();
+        for eye in [Eye::Delegated, Eye::Customer, Eye::Issuer] {
+            let mut statements = vec![seen_by_id(eye), usable_of_by(eye, 2)];
+            if eye != Eye::Issuer {
+                statements.push(usable_by(eye));
+            }
+            for AssertSqlSafe(sql) in statements {
+                let plan = store.plan(&sql).await;
+                assert!(!plan.contains("SCAN"), "{eye:?}, {sql}: {plan}");
+            }
+        }
+        let AssertSqlSafe(sql) = usable_by(Eye::Delegated);
+        let plan = store.plan(&sql).await;
+        assert!(plan.contains("delegations_to_account (account_id=?)"), "{plan}");
     }
 }

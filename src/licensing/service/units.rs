@@ -100,15 +100,15 @@ impl UnitService for Backend {
             return Err(Refusal::unreadable(format!("unit_ids[{position}]"), what).into());
         }
         let attempt = Attempt { action: "unit.deactivate", target: "", right: Right::Deactivate };
+        let found = &self.to_deactivate(caller, &request.unit_ids).await?;
         let done = self.once_or_again(caller, attempt, request, |mut change| async move {
-            let results = self.deactivate(&mut change, caller, &request.unit_ids).await?;
+            let results = self.deactivate(&mut change, caller, &request.unit_ids, found).await?;
             let response = api::DeactivateUnitsResponse { results };
             Ok((change, response))
         });
         let Done { mut answer, repeated, .. } = done.await?;
         if repeated {
             let results = units::named_again(&request.unit_ids, answer.results);
-            let _turn = self.turn_of(caller).await?;
             answer.results = self.still_seen(caller, results).await?;
         }
         Ok(Response::new(answer))

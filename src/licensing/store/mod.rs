@@ -211,6 +211,15 @@ impl Store {
         }
     }
 
+    /// How SQLite would find the rows of a statement.
+    #[cfg(test)]
+    pub(super) async fn plan(&self, sql: &str) -> String {
+        use sqlx::Row as _;
+        let query = sqlx::query(sqlx::AssertSqlSafe(format!("EXPLAIN QUERY PLAN {sql}")));
+        let steps = query.fetch_all(&self.reads).await.unwrap();
+        steps.iter().map(|step| step.get::<String, _>("detail") + "\n").collect()
+    }
+
     /// Closes all connections.
     pub async fn close(&self) {
         for pool in [&self.writes, &self.unit_writes, &self.reads, &self.syncs, &self.probe] {

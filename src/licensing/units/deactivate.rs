@@ -36,26 +36,41 @@ const ONE_BY_ONE: usize = 20;
 /// Units in one statement.
 const CHUNK: usize = 500;
 
+/// Units that the caller sees, by their IDs, and the customer of each license of theirs.
+#[derive(Debug, Default)]
+pub(in crate::licensing) struct Found {
+    units: HashMap<String, Unit>,
+    customers: HashMap<String, String>,
+}
+
 impl Backend {
-    /// Deactivates units within `change`; one result for each, in the order asked for.
+    /// The units with these IDs that the caller sees: read before a change begins, for to look many up takes long.
+    pub(in crate::licensing) async fn to_deactivate(
+        &self,
+        caller: &Caller,
+        ids: &[String],
+    ) -> Result<Found, Refusal> {
+        let _turn = self.turn_of(caller).await?;
+        let mut connection = self.store.reads().acquire().await?;
+        Ok(seen(&mut connection, caller, ids).await?)
+    }
+
+    /// Deactivates units within `change`, which were `found` before; one result for each, in the order asked for.
     pub(in crate::licensing) async fn deactivate(
         &self,
         change: &mut Change,
         caller: &Caller,
         ids: &[String],
+        found: &Found,
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
-        let usable = usable_licenses(change, caller).await?;
-        let found = units(&mut change.tx, ids, |unit| usable.contains_key(&unit.license_id)).await?;
-        must_be_mostly_found(ids, &found)?;
-        let concerned = found.values().map(|unit| unit.subscription_id.as_str());
+        must_be_mostly_found(ids, &found.units)?;
+        let concerned = found.units.values().map(|unit| unit.subscription_id.as_str());
         let held = Subscription::hold_all(change, concerned).await?;
         let mut held: BTreeMap<_, _> = held.into_iter().map(|held| (held.id.to_string(), held)).collect();
         // What was read before they were locked may have changed since: units, and what the caller may use.
-        let usable = usable_licenses(change, caller).await?;
-        let found = units(&mut change.tx, ids, |unit| {
-            usable.contains_key(&unit.license_id) && held.contains_key(&unit.subscription_id)
-        });
-        let found = found.await?;
+        let sought: Vec<_> = found.units.keys().cloned().collect();
+        let Found { units: mut found, customers: usable } = seen(&mut change.tx, caller, &sought).await?;
+        found.retain(|_, unit| held.contains_key(&unit.subscription_id));
         let mut results = Vec::with_capacity(ids.len());
         let mut deactivated: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
         let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
@@ -99,11 +114,8 @@ impl Backend {
         results: Vec<api::DeactivatedUnit>,
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
         let was_found = |done: &api::DeactivatedUnit| done.refusal() != api::DeactivationRefusal::NotFound;
-        let usable = licenses::usable(self.store.reads(), caller).await?;
-        let usable: HashSet<_> = usable.into_iter().map(|license| license.id).collect();
         let ids: Vec<_> = results.iter().map(|result| result.unit_id.clone()).collect();
-        let mut connection = self.store.reads().acquire().await?;
-        let seen = units(&mut connection, &ids, |unit| usable.contains(&unit.license_id)).await?;
+        let Found { units: seen, .. } = self.to_deactivate(caller, &ids).await?;
         let again = |done: api::DeactivatedUnit| match seen.get(&done.unit_id).filter(|_| was_found(&done)) {
             Some(unit) => {
                 let message = result(caller, &done.unit_id, Some(unit)).message;
@@ -132,33 +144,27 @@ pub(in crate::licensing) fn named_again(
     ids.iter().filter_map(again).collect()
 }
 
-/// The customer of each license whose units the caller sees.
-async fn usable_licenses(
-    change: &mut Change,
-    caller: &Caller,
-) -> Result<HashMap<String, String>, StoreError> {
-    let usable = licenses::usable(&mut *change.tx, caller).await?;
-    Ok(usable.into_iter().map(|license| (license.id, license.customer_id)).collect())
-}
-
-/// The units with these IDs that the caller sees.
-async fn units(
-    from: &mut AnyConnection,
-    ids: &[String],
-    sees: impl Fn(&Unit) -> bool,
-) -> Result<HashMap<String, Unit>, StoreError> {
-    let mut found = HashMap::new();
+/// The units with these IDs that the caller sees. Looked up are the licenses of these units, and not all there are.
+async fn seen(from: &mut AnyConnection, caller: &Caller, ids: &[String]) -> Result<Found, StoreError> {
+    let ids: BTreeSet<_> = ids.iter().collect();
+    let ids: Vec<_> = ids.into_iter().collect();
+    let mut found = Found::default();
     for ids in ids.chunks(CHUNK) {
         let wanted = list(1, ids.len());
         let sql = AssertSqlSafe(format!("SELECT {COLUMNS} FROM units WHERE unit_id IN ({wanted})"));
         let query = ids.iter().fold(sqlx::query(sql), |query, id| query.bind(sought(id)));
         for row in query.fetch_all(&mut *from).await? {
             let unit = read(&row)?;
-            if sees(&unit) {
-                found.insert(unit.id.clone(), unit);
-            }
+            found.units.insert(unit.id.clone(), unit);
         }
     }
+    let of_units: BTreeSet<_> = found.units.values().map(|unit| unit.license_id.as_str()).collect();
+    let of_units: Vec<_> = of_units.into_iter().collect();
+    for ids in of_units.chunks(CHUNK) {
+        let usable = licenses::usable_of(&mut *from, caller, ids).await?;
+        found.customers.extend(usable.into_iter().map(|license| (license.id, license.customer_id)));
+    }
+    found.units.retain(|_, unit| found.customers.contains_key(&unit.license_id));
     Ok(found)
 }
 

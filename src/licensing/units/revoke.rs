@@ -43,7 +43,7 @@ impl Backend {
 async fn seen(change: &mut Change, caller: &Caller, id: &str) -> Result<(Unit, String), Refusal> {
     let missing = || Refusal::NotFound { what: "unit", id: id.to_owned() };
     let unit = by_id(&mut *change.tx, id).await?.ok_or_else(missing)?;
-    let usable = licenses::usable(&mut *change.tx, caller).await?;
-    let license = usable.into_iter().find(|license| license.id == unit.license_id).ok_or_else(missing)?;
+    let usable = licenses::usable_of(&mut *change.tx, caller, &[&unit.license_id]).await?;
+    let license = usable.into_iter().next().ok_or_else(missing)?;
     Ok((unit, license.customer_id))
 }

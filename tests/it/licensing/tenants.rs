@@ -539,7 +539,8 @@ fn nothing_but_known_pieces_is_written_into_sql() {
     let known = [
         "COLUMNS",
         "SELECT",
-        "SEEN",
+        "sees",
+        "uses",
         "TAKEN",
         "LONGEST_DETAIL",
         "accounts::SELECT",
@@ -575,7 +576,6 @@ fn nothing_but_known_pieces_is_written_into_sql() {
         "listing.sort.ordered(",
         "ranges.join(",
         "range.join(",
-        "narrowed.unwrap_or_default()",
     ];
     let words =
         ["SELECT ", "INSERT ", "UPDATE ", "DELETE ", " WHERE ", " AND ", "ORDER BY", "last_connected_at"];

@@ -14,7 +14,7 @@ use crate::{
     licensing::{
         Backend,
         caller::Caller,
-        licenses::{self, Eye, Kept, SEEN, SELECT},
+        licenses::{self, Eye, Kept, SELECT},
         refusal::Refusal,
         service::{pages, read},
         subscriptions::Subscription,
@@ -97,15 +97,8 @@ impl Backend {
         descending: bool,
         after: Option<&Place>,
     ) -> Result<Vec<(Kept, Place)>, Refusal> {
-        let (Column::Text(name, _) | Column::Number(name, _)) = column;
-        let (sign, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
-        let narrowed = after.map(|_| format!(" AND ({name}, l.license_id) {sign} ($4, $5)"));
-        let sql = format!(
-            "{SELECT} WHERE {SEEN}{} ORDER BY {name} {way}, l.license_id {way} LIMIT {CHUNK}",
-            narrowed.unwrap_or_default()
-        );
-        let query = sqlx::query(AssertSqlSafe(sql)).bind(&caller.account_id).bind(&caller.customer_id);
-        let mut query = query.bind(Eye::on_licenses(caller) as i64);
+        let sql = statement(Eye::on_licenses(caller), column, descending, after.is_some());
+        let mut query = sqlx::query(sql).bind(&caller.account_id).bind(&caller.customer_id);
         if let Some(Place { value, license_id }) = after {
             query = match column {
                 Column::Text(..) => query.bind(value.clone()),
@@ -138,6 +131,18 @@ impl Backend {
         }
         Ok(read.get(id).cloned().flatten())
     }
+}
+
+/// The next licences that `eye` sees, after the place `$3`, `$4` if there is one.
+fn statement(eye: Eye, column: Column, descending: bool, goes_on: bool) -> AssertSqlSafe<String> {
+    let (Column::Text(name, _) | Column::Number(name, _)) = column;
+    let (sign, way) = if descending { ("<", "DESC") } else { (">", "ASC") };
+    let sees = eye.sees();
+    let narrowed =
+        if goes_on { format!(" AND ({name}, l.license_id) {sign} ($3, $4)") } else { String::new() };
+    AssertSqlSafe(format!(
+        "{SELECT} WHERE {sees}{narrowed} ORDER BY {name} {way}, l.license_id {way} LIMIT {CHUNK}"
+    ))
 }
 
 impl Place {
@@ -194,4 +199,30 @@ fn column(sort: i32) -> Result<Column, Refusal> {
         LicenseSort::SeatKind => Column::Number("COALESCE(s.seat_kind, -1)", "seat_kind"),
         LicenseSort::ComponentsLimit => Column::Number("l.components_limit", "components_limit"),
     })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::licensing::store::{Database, Store};
+
+    /// However many licences other customers have.
+    #[tokio::test]
+    async fn a_list_is_read_from_the_licenses_of_the_caller_however_it_is_sorted() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(Database::Sqlite(folder.path().join("licensing.db")), 2).await.unwrap();
+        for sort in 0..64 {
+            let Ok(column) = column(sort) else { continue };
+            for (eye, goes_on) in [
+                (Eye::Delegated, false),
+                (Eye::Customer, false),
+                (Eye::Delegated, true),
+                (Eye::Customer, true),
+            ] {
+                let AssertSqlSafe(sql) = statement(eye, column, sort % 2 == 0, goes_on);
+                let plan = store.plan(&sql).await;
+                assert!(!plan.contains("SCAN"), "{eye:?}, {sql}: {plan}");
+            }
+        }
+    }
 }
