@@ -2,7 +2,7 @@
 //!
 //! The database lets nothing else delete an entry. Not here: how they are exported (see `audit`).
 
-use sqlx::Row as _;
+use sqlx::{AssertSqlSafe, Row as _};
 use uuid::Uuid;
 
 use super::{
@@ -11,6 +11,7 @@ use super::{
     change::Change,
     refusal::Refusal,
     store::{nanos, sought},
+    units::list,
 };
 use crate::{
     domain::{Instant, Span},
@@ -35,18 +36,45 @@ const YOUNGEST: Span = Span::days(1);
 /// What entries about archives are about. Those that were made stay.
 const ACTION: &str = "audit.archive";
 
-/// Which entries an archive takes: of customer `$1`, older than `$2`, up to `$3`.
-const TAKEN: &str = "customer_id = $1 AND at < $2 AND entry_id <= $3
-    AND NOT (action = 'audit.archive' AND done = 1)";
+/// Entries of a log that are not taken because they tell of archives: more there are not.
+const STAYING: i64 = 100_000;
+
+/// Entries deleted in one statement.
+const CHUNK: usize = 500;
 
 impl Backend {
-    /// Deletes exported entries within `change`, if they are those there are: entries are never edited, so that as many in
-    /// the same range are the same.
+    /// The entries in the range of an export, one more than were exported at the most: looked up before a change begins, so
+    /// that a long log keeps no change waiting. Whether they may be archived says `archive`.
+    pub(super) async fn to_archive(
+        &self,
+        caller: &Caller,
+        exported: &Exported,
+    ) -> Result<Vec<String>, Refusal> {
+        let Exported { before, last_entry_id, entries } = exported;
+        if may_archive(caller).is_err() || self.clock.now() < *before + YOUNGEST {
+            return Ok(Vec::new());
+        }
+        let _turn = self.turn_of(caller).await?;
+        let found = sqlx::query(
+            "SELECT entry_id FROM (
+                 SELECT entry_id, at, action, done FROM audit WHERE customer_id = $1 AND entry_id <= $2
+                 ORDER BY entry_id LIMIT $3) AS looked_at
+             WHERE at < $4 AND NOT (action = 'audit.archive' AND done = 1) ORDER BY entry_id LIMIT $5",
+        );
+        let found = found.bind(caller.customer_id.clone()).bind(sought(last_entry_id));
+        let found = found.bind(entries + STAYING).bind(nanos(*before)).bind(entries + 1);
+        let found = found.fetch_all(self.store.reads()).await?;
+        Ok(found.iter().map(|row| row.try_get("entry_id")).collect::<Result<_, _>>()?)
+    }
+
+    /// Deletes exported entries within `change`, if they are those that were `found`: entries are never edited, so that as
+    /// many in the same range are the same.
     pub(super) async fn archive(
         &self,
         change: &mut Change,
         caller: &Caller,
         exported: &Exported,
+        found: &[String],
     ) -> Result<(), Refusal> {
         may_archive(caller)?;
         let Exported { before, last_entry_id, entries } = exported;
@@ -54,35 +82,43 @@ impl Backend {
             let what = "entries stay in the log for a day: name an instant at least 24 hours ago";
             return Err(Refusal::unreadable("before", what));
         }
+        // How many there are is not told: whoever guesses would have it confirmed that nothing was exported.
+        let differ = || {
+            Refusal::Precondition(format!(
+                "{entries} entries were exported, and there are more or fewer; nothing was deleted, export them again"
+            ))
+        };
+        if i64::try_from(found.len()) != Ok(*entries) {
+            return Err(differ());
+        }
         let customer_id = &caller.customer_id;
         // One archive at a time: the other one finds what this one leaves.
         let hold = change.holding("SELECT customer_id FROM customers WHERE customer_id = $1");
         sqlx::query(hold).bind(customer_id).fetch_optional(&mut *change.tx).await?;
         change.locked();
-        let taken = |sql: String| {
-            let query = sqlx::query(sqlx::AssertSqlSafe(sql)).bind(customer_id.clone());
-            query.bind(nanos(*before)).bind(sought(last_entry_id))
-        };
-        let count = taken(format!("SELECT COUNT(*) AS entries FROM audit WHERE {TAKEN}"));
-        let count: i64 = count.fetch_one(&mut *change.tx).await?.try_get("entries")?;
-        if count != *entries {
-            let what = format!(
-                "{entries} entries were exported and there are {count}; nothing was deleted, export them again"
-            );
-            return Err(Refusal::Precondition(what));
-        }
         let archive_id = Uuid::now_v7().to_string();
         let open = sqlx::query(
             "INSERT INTO audit_archives (archive_id, customer_id, older_than, last_entry_id, entries, is_open)
              VALUES ($1, $2, $3, $4, $5, 1)",
         );
         let open = open.bind(&archive_id).bind(customer_id).bind(nanos(*before)).bind(last_entry_id);
-        open.bind(count).execute(&mut *change.tx).await?;
-        taken(format!("DELETE FROM audit WHERE {TAKEN}")).execute(&mut *change.tx).await?;
+        open.bind(*entries).execute(&mut *change.tx).await?;
+        let mut deleted = 0;
+        for ids in found.chunks(CHUNK) {
+            let wanted = list(2, ids.len());
+            let sql = format!("DELETE FROM audit WHERE customer_id = $1 AND entry_id IN ({wanted})");
+            let delete = sqlx::query(AssertSqlSafe(sql)).bind(customer_id.clone());
+            let delete = ids.iter().fold(delete, |delete, id| delete.bind(id.clone()));
+            deleted += delete.execute(&mut *change.tx).await?.rows_affected();
+        }
+        // Another archive was faster.
+        if i64::try_from(deleted) != Ok(*entries) {
+            return Err(differ());
+        }
         let close = sqlx::query("UPDATE audit_archives SET is_open = 0 WHERE archive_id = $1");
         close.bind(&archive_id).execute(&mut *change.tx).await?;
         let detail = format!(
-            "{count} entries from before {} were exported and deleted, up to {last_entry_id}",
+            "{entries} entries from before {} were exported and deleted, up to {last_entry_id}",
             rfc3339::format(*before)
         );
         change.audit(caller.did(customer_id, ACTION, &archive_id, detail));

@@ -87,7 +87,9 @@ impl Paging {
                 return Ok(ExitCode::SUCCESS);
             }
             token = page.next_page_token;
-            if token.is_empty() || !self.all {
+            // A page that found nothing among what it looked at is none to show.
+            let is_shown = !page.records.is_empty() && !self.all;
+            if token.is_empty() || is_shown {
                 break;
             }
         }

@@ -8,7 +8,12 @@ use super::{
     pages, read,
 };
 use crate::{
-    licensing::{Backend, archive::Exported, audit::Wanted, refusal::Refusal},
+    licensing::{
+        Backend,
+        archive::Exported,
+        audit::{LookedAt, Wanted},
+        refusal::Refusal,
+    },
     proto::licensing::{self as api, audit_service_server::AuditService},
 };
 
@@ -41,9 +46,9 @@ impl AuditService for Backend {
             after: pages::place(&token, &list)?.unwrap_or_default(),
             most: i64::try_from(size + 1).unwrap_or(i64::MAX),
         };
-        let found = self.entries(&caller.customer_id, &wanted).await?;
+        let LookedAt { found, last } = self.entries(&caller.customer_id, &wanted).await?;
         let (entries, place) = pages::cut(found, size, Message::encoded_len, |entry| entry.entry_id.clone());
-        let next_page_token = pages::token(place, &list);
+        let next_page_token = pages::token(place.or(last), &list);
         Ok(Response::new(api::ListAuditEntriesResponse { entries, next_page_token }))
     }
 
@@ -64,8 +69,9 @@ impl AuditService for Backend {
             entries: i64::from(entries),
         };
         let attempt = Attempt { action: "audit.archive", target: "", right: Right::Archive };
+        let found = &self.to_archive(caller, exported).await?;
         self.once(caller, attempt, request, |mut change| async move {
-            self.archive(&mut change, caller, exported).await?;
+            self.archive(&mut change, caller, exported, found).await?;
             Ok((change, api::ArchiveAuditEntriesResponse {}))
         })
         .await

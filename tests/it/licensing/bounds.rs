@@ -2,7 +2,11 @@
 
 use std::{collections::BTreeMap, time::Duration};
 
-use esa_sidecar::{domain::Span, licensing::store::Database, proto::licensing as api};
+use esa_sidecar::{
+    domain::{Instant, Span},
+    licensing::store::Database,
+    proto::licensing as api,
+};
 use prost::Message as _;
 use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
@@ -21,6 +25,7 @@ on_both_databases!(
     a_page_ends_by_its_bytes,
     an_archive_deletes_what_was_exported_and_nothing_else,
     the_entries_of_the_last_day_are_not_archived,
+    a_page_looks_at_so_many_entries_and_the_next_goes_on_where_it_ended,
     an_entry_is_not_replaced_either,
 );
 
@@ -211,6 +216,8 @@ async fn an_archive_deletes_what_was_exported_and_nothing_else(office: Office) {
     ] {
         let refused = archive(&office, token, &exported, more).await.unwrap_err();
         assert_eq!(refused.code(), code, "{refused:?}");
+        let told = format!("there are {}", exported.len());
+        assert!(!refused.message().contains(&told), "{refused:?}");
     }
     let refused = archive(&office, &office.owner, &exported[1..], 0).await.unwrap_err();
     assert_eq!(refused.code(), Code::FailedPrecondition, "one of them was not exported");
@@ -327,4 +334,73 @@ async fn an_account_changes_only_so_much_at_once() {
     let refused = refused.expect("an account changes only so much at once");
     assert_eq!((refused.code(), reason(&refused).as_str()), (Code::ResourceExhausted, "TOO_FAST"));
     assert!(refused.get_details_retry_info().and_then(|info| info.retry_delay).is_some(), "{refused:?}");
+}
+
+/// Entries that one page looks at (semantics 7.38).
+const LOOKED_AT: usize = 10_000;
+
+async fn a_page_looks_at_so_many_entries_and_the_next_goes_on_where_it_ended(office: Office) {
+    let second = 1_000_000_000_i128;
+    let before = office.entries(&office.owner).await;
+    // Every 6,000th is an update by anna, every other one a creation by ben, a second later each.
+    let many = "WITH RECURSIVE numbers (i) AS (SELECT CAST(1 AS BIGINT) UNION ALL SELECT i + 1 FROM numbers WHERE i < 21000)
+        INSERT INTO audit (entry_id, customer_id, at, actor, actor_kind, action, target, done, detail)
+        SELECT '0' || CAST(1000000 + i AS TEXT), c.customer_id, i * 1000000000,
+            CASE WHEN i % 6000 = 0 THEN 'anna' ELSE 'ben' END, CASE WHEN i % 6000 = 0 THEN 4 ELSE 3 END,
+            CASE WHEN i % 6000 = 0 THEN 'license.update' ELSE 'license.create' END, 'target', 1, ''
+        FROM numbers CROSS JOIN customers c WHERE c.name = 'default'";
+    office.execute(many).await.unwrap();
+    let id = |number: usize| format!("0{}", 1_000_000 + number);
+    let whole = api::ListAuditEntriesRequest::default;
+    let kinds = || vec![api::ActorKind::LicenseKey.into()];
+    let (anna, update, target) =
+        (|| "anna".to_owned(), || "license.update".to_owned(), || "target".to_owned());
+    let at = |number: i128| timestamp(Instant::from_unix_nanos(number * second));
+    for (request, wanted, pages) in [
+        // What an index finds is all that is looked at.
+        (api::ListAuditEntriesRequest { actor: anna(), ..whole() }, vec![6_000, 12_000, 18_000], 2),
+        (api::ListAuditEntriesRequest { action: update(), ..whole() }, vec![6_000, 12_000, 18_000], 2),
+        (
+            api::ListAuditEntriesRequest { actor: anna(), action: update(), ..whole() },
+            vec![6_000, 12_000, 18_000],
+            2,
+        ),
+        // Of the rest a page looks at so many.
+        (api::ListAuditEntriesRequest { actor_kinds: kinds(), ..whole() }, vec![6_000, 12_000, 18_000], 3),
+        (
+            api::ListAuditEntriesRequest { target: target(), actor: anna(), ..whole() },
+            vec![6_000, 12_000, 18_000],
+            3,
+        ),
+        (
+            api::ListAuditEntriesRequest { from: at(9_999), until: at(10_002), ..whole() },
+            vec![9_999, 10_000, 10_001],
+            3,
+        ),
+        (api::ListAuditEntriesRequest { actor: "ben".to_owned(), action: update(), ..whole() }, vec![], 3),
+    ] {
+        for descending in [false, true] {
+            let mut request = api::ListAuditEntriesRequest { descending, page_size: 2, ..request.clone() };
+            let (mut told, mut asked) = (Vec::new(), 0);
+            loop {
+                let page = office.audit(&office.owner).list_audit_entries(request.clone()).await.unwrap();
+                let page = page.into_inner();
+                asked += 1;
+                told.extend(page.entries.into_iter().map(|entry| entry.entry_id));
+                if page.next_page_token.is_empty() {
+                    break;
+                }
+                request.page_token = page.next_page_token;
+            }
+            let mut expected: Vec<_> = wanted.iter().map(|number| id(*number)).collect();
+            if descending {
+                expected.reverse();
+            }
+            assert_eq!(told, expected, "{request:?}");
+            assert_eq!(asked, pages, "{request:?}");
+        }
+    }
+    let all = office.entries(&office.owner).await;
+    assert_eq!(all.len(), 21_000 + before.len());
+    assert!(2 * LOOKED_AT < all.len());
 }
