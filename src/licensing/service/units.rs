@@ -158,12 +158,14 @@ impl Backend {
     ) -> Result<api::ActivateUnitResponse, Refusal> {
         let Err(refusal) = &done else { return done };
         let what = format!("{}: {refusal}", request.device_name);
-        let license_id = match refusal {
-            Refusal::NotActivated { license_id, refusal: _ } | Refusal::UsedUp { license_id, what: _ } => {
-                Some(license_id.clone())
-            }
-            Refusal::TooFast(..) => self.license_with(&request.license_key).await?,
-            _ => None,
+        let license_id = if let Refusal::NotActivated { license_id, refusal: _ }
+        | Refusal::UsedUp { license_id, what: _ } = refusal
+        {
+            Some(license_id.clone())
+        } else if matches!(refusal, Refusal::TooFast(..)) {
+            self.license_with(&request.license_key).await?
+        } else {
+            None
         };
         if let Some(license_id) = license_id
             && let Some(customer_id) = self.customer_of(self.store.reads(), &license_id).await?
