@@ -7,12 +7,12 @@ use uuid::Uuid;
 
 use super::{
     Backend,
-    caller::{self, Caller},
+    caller::Caller,
     change::Change,
     refusal::Refusal,
     scopes::Scopes,
     store::{StoreError, instant, nanos, sought},
-    wire,
+    token, wire,
 };
 use crate::{
     domain::{Instant, Span},
@@ -57,7 +57,7 @@ impl Backend {
             return Err(Refusal::unreadable("expires_at", "it is past; name an instant to come"));
         }
         make_room(change, &caller.account_id).await?;
-        let (id, secret) = (Uuid::now_v7().simple().to_string(), caller::secret()?);
+        let (id, secret) = (Uuid::now_v7().simple().to_string(), token::secret()?);
         let insert = sqlx::query(
             "INSERT INTO api_credentials (credential_id, account_id, name, secret_sha256, created_at, scopes, expires_at)
              VALUES ($1, $2, $3, $4, $5, $6, $7)",

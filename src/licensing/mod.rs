@@ -31,6 +31,7 @@ mod sms;
 pub mod store;
 mod subscriptions;
 mod sync;
+mod token;
 mod turns;
 mod units;
 mod usage;

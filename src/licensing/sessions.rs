@@ -13,10 +13,11 @@ use uuid::Uuid;
 use super::{
     Backend,
     accounts::Account,
-    caller::{self, Caller, Found},
+    caller::{Caller, Found},
     change::Change,
     refusal::Refusal,
     store::{StoreError, instant, nanos, sought},
+    token,
     turns::Whose,
     wire,
 };
@@ -70,7 +71,7 @@ impl Backend {
         account: Account,
         address: &str,
     ) -> Result<Session, Refusal> {
-        let secret = caller::secret()?;
+        let secret = token::secret()?;
         let expires_at = change.at + self.settings.session_time.into();
         let insert = sqlx::query(
             "INSERT INTO sessions (token_sha256, account_id, expires_at, session_id, created_at, last_used_at, address)

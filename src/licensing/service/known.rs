@@ -11,7 +11,7 @@ use tonic::{Request, Status, metadata::MetadataMap};
 
 use crate::{
     edge::peer::Peer,
-    licensing::{Backend, caller, sign_in::Address},
+    licensing::{Backend, sign_in::Address, token},
     proto::licensing::{
         account_service_server, audit_service_server, license_service_server, sync_service_server,
         unit_service_server,
@@ -53,7 +53,7 @@ impl Backend {
         let mut request = Request::new(());
         *request.metadata_mut() = MetadataMap::from_headers(headers.collect::<HeaderMap>());
         request.extensions_mut().insert(peer.clone());
-        if let Ok((id, secret)) = caller::unit(request.metadata()) {
+        if let Ok((id, secret)) = token::unit(request.metadata()) {
             drop(self.proven(id, &secret, &Address::of(&request)).await?);
             return Ok(());
         }

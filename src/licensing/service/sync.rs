@@ -8,11 +8,12 @@ use tonic::{Request, Response, Status};
 use super::read;
 use crate::{
     licensing::{
-        Backend, caller,
+        Backend,
         refusal::Refusal,
         sign_in::Address,
         sms::{Deferred, Sms},
         sync::{Synced, Syncing, Usage},
+        token,
         usage::Counts,
     },
     proto::licensing::{self as api, sync_service_server::SyncService},
@@ -25,7 +26,7 @@ use crate::{
 #[tonic::async_trait]
 impl SyncService for Backend {
     async fn sync(&self, request: Request<api::SyncRequest>) -> Result<Response<api::SyncResponse>, Status> {
-        let anonymous = caller::is_anonymous(request.metadata());
+        let anonymous = token::is_anonymous(request.metadata());
         let asked = request.get_ref();
         let nonce = read::nonce(&asked.nonce)?;
         let (facts, refused) = if anonymous && asked.unit.is_none() {
@@ -34,7 +35,7 @@ impl SyncService for Backend {
                 Refusal::unreadable("subscription_id", "missing: without a unit, name the subscription");
             (self.not_activated(id.ok_or(missing)?, nonce)?, Vec::new())
         } else {
-            let (id, secret) = caller::unit(request.metadata())?;
+            let (id, secret) = token::unit(request.metadata())?;
             let proven = self.proven(id, &secret, &Address::of(&request)).await?;
             let (mut syncing, mut refused) = syncing(asked, id)?;
             syncing.secret_sha256 = secret;
@@ -59,7 +60,7 @@ impl SyncService for Backend {
         &self,
         request: Request<api::WatchRequest>,
     ) -> Result<Response<Self::WatchStream>, Status> {
-        let (id, secret) = caller::unit(request.metadata())?;
+        let (id, secret) = token::unit(request.metadata())?;
         let api::WatchRequest { unit_id, nonce } = request.get_ref();
         same_unit("unit_id", unit_id, id)?;
         let nonce = read::nonce(nonce)?.to_vec();
