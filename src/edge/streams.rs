@@ -102,6 +102,12 @@ impl OpenCall {
         }
     }
 
+    /// Its connection, as long as it is open.
+    #[must_use]
+    pub fn connection(&self) -> usize {
+        Arc::as_ptr(&self.calls.0).addr()
+    }
+
     /// How many bytes are held for all of its connection.
     #[must_use]
     pub fn held(&self) -> HeldBytes {

@@ -3,6 +3,7 @@
 //! Not here: what a message says.
 
 use std::{
+    future::Future as _,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -15,11 +16,12 @@ use hyper::{
     header::{CONTENT_TYPE, HeaderName, HeaderValue},
 };
 use prost::Message;
+use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::{Code, Status};
 
 use super::{
     foreign,
-    rooms::{Call, Holding},
+    rooms::{Arrival, Call, Holding},
 };
 
 /// An answer; its call is open until the last of it was handed over, or nobody wants it any more.
@@ -58,6 +60,9 @@ struct Routed {
     _asked: Arc<Holding>,
     /// Why not all that was asked is answered.
     fault: Arc<OnceLock<Status>>,
+    /// Done when it has to make room for others, and what it is told then.
+    evicting: Pin<Box<WaitForCancellationFutureOwned>>,
+    evicted: Status,
 }
 
 /// What is handed over at a time: as soon as a caller can take one byte the whole of a piece leaves our hands, counted by
@@ -116,11 +121,14 @@ impl Answer {
         asked: Arc<Holding>,
         held: Holding,
         fault: Arc<OnceLock<Status>>,
+        (arrival, evicted): (&Arrival, Status),
     ) -> Response<Self> {
         let code = code_in(response.headers());
         let message = Pieces { rest: Bytes::new(), held };
         response.map(|body| {
-            let left = Left::Routed(Box::new(Routed { body, message, _asked: asked, fault }));
+            let evicting = Box::pin(arrival.evicting());
+            let left =
+                Left::Routed(Box::new(Routed { body, message, _asked: asked, fault, evicting, evicted }));
             Self { code, ..left.into() }
         })
     }
@@ -179,6 +187,9 @@ impl Routed {
     fn poll_piece(&mut self, context: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
         if self.message.rest.is_empty() {
             self.message.set(Bytes::new())?;
+            if self.evicting.as_mut().poll(context).is_ready() {
+                return Poll::Ready(Some(Err(self.evicted.clone())));
+            }
             match ready!(Pin::new(&mut self.body).poll_frame(context)) {
                 Some(Ok(frame)) => match frame.into_data() {
                     Ok(message) => self.message.set(message)?,

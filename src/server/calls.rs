@@ -114,7 +114,7 @@ impl Calls {
                         };
                         foreign::write(&foreign::explained(status, domain), response.headers_mut());
                     }
-                    Answer::routed(response, asked, answer, fault)
+                    Answer::routed(response, asked, answer, fault, (&arrival, evicted))
                 }
                 Ok(Err(impossible)) => match impossible {},
                 Err(_) => {

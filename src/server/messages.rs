@@ -7,7 +7,6 @@
 //! Not here: what a message may hold (each service knows).
 
 use std::{
-    future::Future as _,
     pin::Pin,
     sync::{Arc, OnceLock},
     task::{Context, Poll, ready},
@@ -16,7 +15,6 @@ use std::{
 use bytes::Bytes;
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
-use tokio_util::sync::WaitForCancellationFutureOwned;
 use tonic::Status;
 
 use super::{
@@ -33,9 +31,6 @@ pub(super) struct Messages {
     ahead: Arc<Holding>,
     /// While a message of it is not whole.
     arrival: Arc<Arrival>,
-    /// Why it is ended where it has to make room for others, once that is so.
-    evicting: Pin<Box<WaitForCancellationFutureOwned>>,
-    evicted: Status,
     is_one_message: bool,
     /// Where each message after the first counts for the quota of whoever sends it.
     desk: Option<Arc<Desk>>,
@@ -72,8 +67,6 @@ impl Messages {
             body,
             held,
             ahead,
-            evicting: Box::pin(arrival.evicting()),
-            evicted: call.evicted(),
             arrival,
             is_one_message,
             desk: None,
@@ -164,14 +157,7 @@ impl Body for Messages {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<Result<Frame<Bytes>, Status>>> {
-        let frame = match Pin::new(&mut self.body).poll_frame(context) {
-            Poll::Ready(frame) => frame,
-            Poll::Pending => {
-                ready!(self.evicting.as_mut().poll(context));
-                let evicted = self.evicted.clone();
-                return Poll::Ready(Some(Err(self.fault.get_or_init(|| evicted).clone())));
-            }
-        };
+        let frame = ready!(Pin::new(&mut self.body).poll_frame(context));
         Poll::Ready(frame.map(|frame| {
             let frame = frame.map_err(|error| Status::from_error(error.into()))?;
             if let Some(data) = frame.data_ref()

@@ -1,5 +1,7 @@
 """Every error says why: those as well that a call meets before it comes as far as its service."""
 
+from pathlib import Path
+
 import grpc
 import pytest
 
@@ -10,6 +12,9 @@ from wire import CALL_WITHIN, SERVICE, refusal
 ENFORCEMENT, LICENSING = "esa-sidecar", "esa-licensing"
 CODE = grpc.StatusCode
 UNITS, ACCOUNTS, SYNC = (f"esa.licensing.v1.{word}Service" for word in ("Unit", "Account", "Sync"))
+
+OWNER = r"The owner's account is `owner`; its one-time password is in `(\S+)`"
+PASSWORD = "correct horse battery"
 
 # Neither a message nor the beginning of one.
 NONSENSE = b"\xff\xff\xff"
@@ -65,13 +70,17 @@ def test_the_listener_of_probes_says_why_as_well(everything):
 def backend(protocol, tmp_path_factory):
     """A channel to a licensing backend, and the token of an owner's session."""
     folder = tmp_path_factory.mktemp("errors")
-    listen = [word for kind in ("", "probe-", "licensing-") for word in (f"--{kind}listen", "127.0.0.1:0")]
-    with Running(["demo", *listen], ["enforcement", "probes", "licensing"], folder / "demo", BACKEND__REQUEST_BYTES="65536") as demo:
-        password = demo.line(r"accounts sign-in owner .*# password: (\S+)")[1]
+    listen = ["--probe-listen", "127.0.0.1:0", "--licensing-listen", "127.0.0.1:0"]
+    arguments = ["licensing", "--data-dir", folder, *listen]
+    with Running(arguments, ["probes", "licensing"], folder, BACKEND__REQUEST_BYTES="65536") as running:
+        once = Path(running.line(OWNER)[1]).read_text(encoding="utf-8").strip()
         messages = protocol.licensing
-        with channel_to(demo.licensing) as channel:
-            request = messages.SignInRequest(name="owner", password=password)
-            yield channel, messages.stub("account", channel).SignIn(request, timeout=CALL_WITHIN).token
+        with channel_to(running.licensing) as channel:
+            accounts = messages.stub("account", channel)
+            first = accounts.SignIn(messages.SignInRequest(name="owner", password=once), timeout=CALL_WITHIN).token
+            change = messages.ChangePasswordRequest(request_id="1", old_password=once, new_password=PASSWORD)
+            accounts.ChangePassword(change, timeout=CALL_WITHIN, metadata=[("authorization", f"Bearer {first}")])
+            yield channel, first
 
 
 def test_who_is_not_known_hears_nothing_of_what_is_wrong_with_its_message(backend):

@@ -149,7 +149,7 @@ def test_a_call_is_counted_by_how_it_ended_and_timed(protocol, serve):
         watch = stub.WatchSubscription(protocol.messages.WatchSubscriptionRequest(), timeout=CALL_WITHIN)
         next(watch)
         assert value(address, "watches_open") == 1
-        assert value(address, "calls_open", listener="enforcement", room="calls") == 1
+        assert value(address, "calls_open", listener="enforcement", room="streams") == 1
         watch.cancel()
         for name in ("One", "Another"):
             made_up = client.channel.unary_unary(f"/made.up/{name}")

@@ -10,7 +10,7 @@ use std::{
     collections::BTreeMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicUsize, Ordering},
+        atomic::{AtomicBool, AtomicUsize, Ordering},
     },
     time::Instant,
 };
@@ -46,6 +46,7 @@ pub(in crate::server) struct Arrival {
     number: Mutex<Option<u64>>,
     /// How much of what it announced has not come.
     missing: AtomicUsize,
+    is_evicted: AtomicBool,
     evicted: CancellationToken,
 }
 
@@ -54,6 +55,8 @@ pub(in crate::server) struct Arrival {
 pub(super) enum Wanted {
     Place,
     Bytes,
+    /// Of what may come ahead.
+    Ahead,
 }
 
 impl Arrivals {
@@ -64,11 +67,7 @@ impl Arrivals {
         let Some(number) = calls.first_to_go(kind, of, wanted) else { return false };
         let Some(Arriving { call, .. }) = calls.open.remove(&number) else { return false };
         // While nobody else looks: it does not leave its place again.
-        call.evicted.cancel();
-        drop(calls);
-        call.shares.of(kind).held.leave();
-        call.held.iter().for_each(|held| held.release());
-        true
+        call.evict()
     }
 
     /// Since when the oldest of `kind` of this client has been arriving.
@@ -89,7 +88,7 @@ impl Calls {
             let taken = shares.of(kind).held.taken();
             let (has, missing) = match wanted {
                 Wanted::Place => (taken.calls, 0),
-                Wanted::Bytes => (taken.bytes, missing.load(Ordering::Relaxed)),
+                Wanted::Bytes | Wanted::Ahead => (taken.bytes, missing.load(Ordering::Relaxed)),
             };
             (has, missing, Reverse(number))
         };
@@ -120,6 +119,7 @@ impl Arrival {
             held,
             number: Mutex::default(),
             missing: AtomicUsize::new(0),
+            is_evicted: AtomicBool::new(false),
             evicted: CancellationToken::new(),
         })
     }
@@ -139,6 +139,17 @@ impl Arrival {
         calls.open.insert(key, Arriving { since: Instant::now(), call: Arc::clone(self) });
     }
 
+    /// Its place, and what was held for it, are free from now on. Whether it had them.
+    pub(super) fn evict(&self) -> bool {
+        let has_place = !self.is_evicted.swap(true, Ordering::Relaxed);
+        if has_place {
+            self.evicted.cancel();
+            self.shares.of(self.kind).held.leave();
+            self.held.iter().for_each(|held| held.release());
+        }
+        has_place
+    }
+
     /// It is whole, or over.
     pub(in crate::server) fn arrived(&self) {
         let arrived =
@@ -148,7 +159,7 @@ impl Arrival {
 
     /// Whether it made room for others.
     pub(in crate::server) fn is_evicted(&self) -> bool {
-        self.evicted.is_cancelled()
+        self.is_evicted.load(Ordering::Relaxed)
     }
 
     /// Returns when it has to make room for others.

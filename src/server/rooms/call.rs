@@ -6,7 +6,7 @@ use std::sync::Arc;
 
 use tonic::{Code, Status};
 
-use super::{Arrival, Holding, Shares, exhausted, kind::Kind, unread::Deadline};
+use super::{Arrival, Holding, Shares, exhausted, kind::Kind, streams::OpenStream, unread::Deadline};
 use crate::{edge::peer::OpenCall, server::tallied::Tallying};
 
 /// An open call: its place is free again when this is dropped.
@@ -20,13 +20,15 @@ pub(in crate::server) struct Call {
     deadline: Option<Box<Deadline>>,
     /// Since it was known not to be whole; of a stream of messages from the beginning.
     arrival: Option<Arc<Arrival>>,
+    /// Where its place may be wanted for another stream.
+    stream: Option<OpenStream>,
     open: OpenCall,
 }
 
 impl Call {
     /// One that has its place.
     pub(super) fn new(shares: Arc<Shares>, kind: Kind, tallying: Option<Tallying>, open: OpenCall) -> Self {
-        Self { shares, kind, tallying, deadline: None, arrival: None, open }
+        Self { shares, kind, tallying, deadline: None, arrival: None, stream: None, open }
     }
 
     /// It waits for a route to answer it; its answer may have to be read in time.
@@ -69,7 +71,12 @@ impl Call {
     pub(in crate::server) fn arrives(&mut self, held: Vec<Arc<Holding>>) -> Arc<Arrival> {
         self.open.works();
         let new = || Arrival::new(self.kind, &self.shares, held);
-        Arc::clone(self.arrival.get_or_insert_with(new))
+        let arrival = Arc::clone(self.arrival.get_or_insert_with(new));
+        if self.kind.is_stream() {
+            let streams = &self.shares.streams;
+            self.stream = Some(streams.add(self.kind, &self.shares, self.open.connection(), &arrival));
+        }
+        arrival
     }
 
     /// What it is told when it made room for others.
@@ -119,6 +126,7 @@ impl Drop for Call {
     fn drop(&mut self) {
         // One that was cut off, or made room for another, has left already.
         let mut has_place = true;
+        drop(self.stream.take());
         if let Some(arrival) = &self.arrival {
             arrival.arrived();
             has_place = !arrival.is_evicted();

@@ -1,5 +1,5 @@
 //! The connections of a listener: where there is no room for another call, or for its bytes, those are closed whose other
-//! end does not take what it asked for, or keeps very many streams open.
+//! end does not take what it asked for.
 //!
 //! An answer that is not taken keeps its place, and what is held of it, for as long as its connection lasts, at no cost to
 //! whoever asked. Not here: how many calls may be open (see the parent), and answers of probes, each of which has an end
@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use super::{Shares, arrivals::Wanted, kind::Kind};
+use super::{Shares, arrivals::Wanted};
 use crate::edge::peer::Peer;
 
 /// Those that are open.
@@ -49,9 +49,6 @@ const PATIENCE: Duration = Duration::from_millis(100);
 /// How often they are looked at, at the most: it takes time for each of them.
 const PAUSE: Duration = Duration::from_millis(10);
 
-/// Streams of one connection that are not very many.
-const FEW_STREAMS: usize = 16;
-
 impl Connections {
     /// One more, of `peer`, which has `shares`.
     pub(super) fn add(&self, shares: &Arc<Shares>, peer: &Peer) -> Connected {
@@ -66,7 +63,7 @@ impl Connections {
 
     /// Closes connections, of this client alone where it is given: those first that have most of what is `wanted` in a room
     /// for `most`, until half of that is free.
-    pub(super) fn relieve(&self, of: Option<&Arc<Shares>>, most: usize, wanted: Wanted, kind: Kind) {
+    pub(super) fn relieve(&self, of: Option<&Arc<Shares>>, most: usize, wanted: Wanted) {
         let now = Instant::now();
         let mut connections = self.inner();
         if connections.looked.is_some_and(|looked| now.duration_since(looked) < PAUSE) {
@@ -77,7 +74,7 @@ impl Connections {
         for open in connections.open.values_mut() {
             open.look(now);
             let is_wanted = of.is_none_or(|shares| Arc::ptr_eq(shares, &open.shares));
-            let has = if is_wanted { open.gives(wanted, kind, now) } else { 0 };
+            let has = if is_wanted { open.gives(wanted, now) } else { 0 };
             if 0 < has {
                 greedy.push((has, &open.peer));
             }
@@ -106,16 +103,13 @@ impl Open {
     }
 
     /// How much becomes free when it is closed; nothing if it must not be.
-    fn gives(&self, wanted: Wanted, kind: Kind, now: Instant) -> usize {
+    fn gives(&self, wanted: Wanted, now: Instant) -> usize {
         let is_late =
             |since: Option<Instant>| since.is_some_and(|since| PATIENCE <= now.duration_since(since));
         match wanted {
             Wanted::Bytes if is_late(self.holding_since) => self.peer.held_bytes(),
-            Wanted::Place if kind.is_stream() && FEW_STREAMS < self.peer.open_calls() => {
-                self.peer.open_calls()
-            }
-            Wanted::Place if !kind.is_stream() && is_late(self.stalled_since) => self.peer.stalled_calls(),
-            Wanted::Bytes | Wanted::Place => 0,
+            Wanted::Place if is_late(self.stalled_since) => self.peer.stalled_calls(),
+            Wanted::Bytes | Wanted::Place | Wanted::Ahead => 0,
         }
     }
 }

@@ -67,7 +67,7 @@ impl Holding {
             Err(full) => full,
         };
         for _ in 0..EVICTIONS {
-            if full.most() < bytes || !self.shares.evict(self.kind, full, Wanted::Bytes) {
+            if full.most() < bytes || !self.shares.evict(self.kind, full, self.wanted()) {
                 break;
             }
             match self.held.set(bytes) {
@@ -76,9 +76,13 @@ impl Holding {
             }
         }
         if bytes <= full.most() {
-            self.shares.relieve(full, Wanted::Bytes, self.kind);
+            self.shares.relieve(full, self.wanted());
         }
         Err(self.refusal(bytes, full))
+    }
+
+    fn wanted(&self) -> Wanted {
+        if self.of_connection.is_some() { Wanted::Bytes } else { Wanted::Ahead }
     }
 
     fn count(&self, bytes: usize) {

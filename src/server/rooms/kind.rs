@@ -7,7 +7,7 @@ use std::time::Duration;
 use crate::{config::Limits, proto::health::health_server};
 
 /// Which room a call is in.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(in crate::server) enum Kind {
     /// A question, or anything that has no room of its own.
     Call,

@@ -10,6 +10,7 @@ mod call;
 mod connections;
 mod holding;
 mod kind;
+mod streams;
 mod unread;
 
 use std::{collections::HashMap, sync::Arc};
@@ -25,6 +26,7 @@ use self::{
     arrivals::{Arrivals, Wanted},
     connections::Connections,
     kind::Kind,
+    streams::Streams,
     unread::Unread,
 };
 use super::{
@@ -56,6 +58,7 @@ struct Inner {
     clients: PerClient<Shares>,
     arrivals: Arc<Arrivals>,
     connections: Arc<Connections>,
+    streams: Arc<Streams>,
     tallied: Arc<Tallied>,
 }
 
@@ -66,6 +69,7 @@ pub(super) struct Shares {
     unread: Unread,
     arrivals: Arc<Arrivals>,
     connections: Arc<Connections>,
+    streams: Arc<Streams>,
     other: Kind,
     tallied: Arc<Tallied>,
     domain: &'static str,
@@ -106,6 +110,7 @@ impl Rooms {
             clients: PerClient::default(),
             arrivals: Arc::default(),
             connections: Arc::default(),
+            streams: Arc::default(),
             tallied: Arc::new(Tallied::new()),
         }))
     }
@@ -132,7 +137,7 @@ impl Rooms {
 
 impl Inner {
     fn shares(&self) -> Shares {
-        let Self { rooms, limits, other, domain, tallied, arrivals, connections, clients: _ } = self;
+        let Self { rooms, limits, other, domain, tallied, arrivals, connections, streams, clients: _ } = self;
         let share = |kind: Kind| {
             let Places { held, ahead } = kind.of_all(rooms);
             Places {
@@ -145,6 +150,7 @@ impl Inner {
             unread: Unread::default(),
             arrivals: Arc::clone(arrivals),
             connections: Arc::clone(connections),
+            streams: Arc::clone(streams),
             other: *other,
             tallied: Arc::clone(tallied),
             domain,
@@ -178,7 +184,9 @@ impl Shares {
         if let Err(full) = places.enter()
             && let Err(full) = self.enter_for_another(kind, full)
         {
-            self.relieve(full, Wanted::Place, kind);
+            if !kind.is_stream() {
+                self.relieve(full, Wanted::Place);
+            }
             tallying.iter().for_each(|call| self.tallied.shed(call));
             return Err(full);
         }
@@ -212,14 +220,18 @@ impl Shares {
         self.arrivals.oldest_since(kind, self).is_none_or(|arriving| unread <= arriving)
     }
 
-    /// Ends a call that has not arrived whole: of this client where its share is full, else of whoever has most.
+    /// Ends a call that has not arrived whole, or a stream: of this client where its share is full, else of whoever has most.
     fn evict(self: &Arc<Self>, kind: Kind, full: Full, wanted: Wanted) -> bool {
-        self.arrivals.evict(kind, self.concerned(full), wanted)
+        let of = self.concerned(full);
+        match wanted {
+            Wanted::Place | Wanted::Ahead if kind.is_stream() => self.streams.evict(kind, of),
+            Wanted::Place | Wanted::Bytes | Wanted::Ahead => self.arrivals.evict(kind, of, wanted),
+        }
     }
 
     /// Where it is `full` of calls that are whole: closes the connections that take no answers.
-    fn relieve(self: &Arc<Self>, full: Full, wanted: Wanted, kind: Kind) {
-        self.connections.relieve(self.concerned(full), full.most(), wanted, kind);
+    fn relieve(self: &Arc<Self>, full: Full, wanted: Wanted) {
+        self.connections.relieve(self.concerned(full), full.most(), wanted);
     }
 
     /// Whose calls make room: this client's where its share is full, else anybody's.
