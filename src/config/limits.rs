@@ -37,7 +37,7 @@ pub struct Limits {
     /// `30s`.
     pub call_timeout: Duration,
     /// Of each listener by itself:
-    /// `limits.connections`: connections open at a time, default 20,000;
+    /// `limits.connections`: connections open at a time, default 20,000; one more takes the place of an idle one;
     /// `limits.connections_per_peer`: of one address or user, default 10,000;
     /// `limits.handshake`: how long a connection may take until it speaks HTTP/2, default `10s`;
     /// `limits.connection_age`: after which a connection is asked to come again, default `1h`;
@@ -47,7 +47,7 @@ pub struct Limits {
     /// `limits.header_list_bytes`: bytes of headers in one call, default 8 KiB;
     /// `limits.pending_resets`: calls taken back before they were begun, default 20;
     /// `limits.malformed_calls`: after which a connection is closed, default 1,024;
-    /// `limits.turn_bytes`: bytes read of a connection before others have their turn, default 4 KiB;
+    /// `limits.turn_bytes`: bytes read of a connection, of 32 calls at the most, before others have their turn, default 4 KiB;
     /// `limits.overhead_bytes`: bytes a second that a connection may say beside its calls (pings, settings, windows), what
     /// comes faster is read slower, default 64 KiB;
     /// `limits.overhead_patience`: how long a connection may go on saying more until it is closed, default `5s`;

@@ -2,13 +2,14 @@
 //!
 //! Not here: what is answered on a connection, and how many queues there are (see `workers`).
 
-use std::{io, pin::pin, sync::Arc, time::Duration};
+use std::{io, sync::Arc, time::Duration};
 
 use http_body::Body;
 use hyper::{Request, Response, body::Incoming, service::Service};
 use tokio::{
     io::{AsyncRead, AsyncWrite},
-    time::{Instant, error::Elapsed, timeout_at},
+    sync::Semaphore,
+    time::{Instant, timeout_at},
 };
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 use tracing::{debug, warn};
@@ -16,7 +17,7 @@ use tracing::{debug, warn};
 use super::{
     bounds::Bounds,
     causes::in_full,
-    connection,
+    connection::{self, End},
     first_bytes::Begun,
     gate::{Gate, Place},
     listener::Socket,
@@ -42,6 +43,7 @@ pub struct Acceptor<C> {
     takes_http1: bool,
     tls: Option<Arc<Tls>>,
     ending: Ending,
+    goodbyes: Arc<Semaphore>,
     calls: C,
 }
 
@@ -49,6 +51,8 @@ pub struct Acceptor<C> {
 #[derive(Debug)]
 struct Told {
     turned_away: Rarely,
+    made_room: Rarely,
+    refused: Rarely,
     not_agreed: Rarely,
     slowed: Rarely,
     short: Rarely,
@@ -66,6 +70,14 @@ pub struct Ending {
 /// Waits when no connection can be taken for want of descriptors or memory: at first, and at the most.
 const WAITS: (Duration, Duration) = (Duration::from_millis(10), Duration::from_secs(1));
 
+/// How long a connection that makes room for another may take to end, so that a call that is on its way to it is made anew
+/// elsewhere; and how many may take it at a time, as their descriptors come on top of those of `limits.connections`.
+const GOODBYE: Duration = Duration::from_secs(1);
+const GOODBYES: usize = 32;
+
+/// How long one may take on which nothing but refusals was said.
+const REFUSED_GOODBYE: Duration = Duration::from_secs(5);
+
 impl<C, S, B> Acceptor<C>
 where
     C: Fn(&Peer) -> S + Clone + Send + Sync + 'static,
@@ -81,12 +93,15 @@ where
         let gate = Arc::new(Gate::new(bounds.connections, bounds.connections_per_peer));
         let told = Arc::new(Told {
             turned_away: Rarely::new(),
+            made_room: Rarely::new(),
+            refused: Rarely::new(),
             not_agreed: Rarely::new(),
             slowed: Rarely::new(),
             short: Rarely::new(),
         });
         let (bounds, tallied) = (Arc::new(bounds), Arc::default());
-        Self { bounds, gate, tallied, told, takes_http1: false, tls: None, ending, calls }
+        let goodbyes = Arc::new(Semaphore::new(GOODBYES));
+        Self { bounds, gate, tallied, told, takes_http1: false, tls: None, ending, goodbyes, calls }
     }
 
     /// What becomes of its connections, and how many are open.
@@ -102,13 +117,6 @@ where
     #[must_use]
     pub fn with_http1(self) -> Self {
         Self { takes_http1: true, ..self }
-    }
-
-    /// One more connection of a peer than it may have ends the oldest of it, in place of being refused.
-    #[must_use]
-    pub fn ending_the_oldest(self) -> Self {
-        let Bounds { connections, connections_per_peer, .. } = *self.bounds;
-        Self { gate: Arc::new(Gate::new(connections, connections_per_peer).ending_the_oldest()), ..self }
     }
 
     /// Speaks TLS on TCP.
@@ -159,18 +167,14 @@ where
         match self.gate.enter(origin) {
             Ok(place) => {
                 self.tallied.take();
+                if let Some(full) = place.full() {
+                    self.told.made_room.tell(|untold| {
+                        warn!(untold, "an idle connection made room for another: {full}");
+                    });
+                }
                 let acceptor = self.clone();
                 connections.spawn(async move {
-                    let left = place.left();
-                    let ended =
-                        left.run_until_cancelled(pin!(acceptor.clone().serve(io, origin, &place))).await;
-                    let ended = ended.unwrap_or_else(|| {
-                        if !place.has_spoken() {
-                            acceptor.tallied.lose(Loss::Silent);
-                        }
-                        Err("it made room for another connection".into())
-                    });
-                    if let Err(error) = ended {
+                    if let Err(error) = acceptor.serve(io, origin, &place).await {
                         debug!(%origin, "a connection ended early: {}", in_full(&*error));
                     }
                     drop(place);
@@ -192,7 +196,7 @@ where
             Io::Tcp(io) => match self.tls.clone() {
                 None => self.speak(io, by, place, origin, None, CancellationToken::new()).await,
                 Some(tls) => {
-                    let agreed = self.in_time(by, tls.accept(io)).await?;
+                    let agreed = self.in_time(by, place, tls.accept(io)).await?;
                     let (io, names, outdated) = agreed.inspect_err(|error| self.not_agreed(origin, error))?;
                     self.speak(io, by, place, origin, names, outdated).await
                 }
@@ -212,8 +216,30 @@ where
         });
     }
 
-    async fn in_time<T>(&self, by: Instant, work: impl Future<Output = T>) -> Result<T, Elapsed> {
-        timeout_at(by, work).await.inspect_err(|_| self.tallied.lose(Loss::Silent))
+    /// Does what comes before the first call, as long as there is time and room for it.
+    async fn in_time<T>(
+        &self,
+        by: Instant,
+        place: &Place,
+        work: impl Future<Output = T>,
+    ) -> Result<T, BoxError> {
+        let done = tokio::select! {
+            biased;
+            () = place.is_left() => Err(connection::MADE_ROOM.into()),
+            done = timeout_at(by, work) => done.map_err(BoxError::from),
+        };
+        done.inspect_err(|_| self.tallied.lose(Loss::Silent))
+    }
+
+    fn dismiss(&self, origin: Origin) -> Duration {
+        self.tallied.lose(Loss::Refused);
+        self.told.refused.tell(|untold| {
+            warn!(
+                %origin, untold,
+                "a connection is asked to end: its caller is not known here, and goes on asking what it is refused"
+            );
+        });
+        REFUSED_GOODBYE
     }
 
     fn pace(&self, peer: &Peer) -> Pace {
@@ -244,16 +270,26 @@ where
     where
         I: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     {
-        let peer = Peer::new(origin, names, self.ending.streams.child_token(), outdated.clone());
-        let begun = self.in_time(by, Begun::read(io, self.bounds.turn_bytes, self.pace(&peer))).await??;
-        place.speaks();
+        let streams_end = self.ending.streams.child_token();
+        let peer = Peer::new(origin, names, streams_end, outdated.clone(), Arc::clone(place.seat()));
+        let reading = Begun::read(io, self.bounds.turn_bytes, self.pace(&peer));
+        let begun = self.in_time(by, place, reading).await??;
         let calls = (self.calls)(&peer);
-        let end = async {
+        let asked = async {
             tokio::select! {
                 () = self.ending.connections.cancelled() => connection::UNTIL_THE_PROCESS_ENDS,
                 () = outdated.cancelled() => self.bounds.connection_grace,
+                () = peer.is_dismissed() => self.dismiss(origin),
             }
         };
+        let mut goodbye = None;
+        let makes_room = async {
+            place.is_left().await;
+            self.tallied.lose(Loss::Idle);
+            goodbye = self.goodbyes.try_acquire().ok();
+            if goodbye.is_some() { GOODBYE } else { Duration::ZERO }
+        };
+        let end = End { asked, makes_room };
         if begun.is_http2() {
             connection::serve_http2(begun, calls, &self.bounds, &peer, end).await
         } else if self.takes_http1 {

@@ -7,7 +7,7 @@ use std::time::Duration;
 /// The bounds of one listener and its connections.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Bounds {
-    /// Connections open at a time; what comes beyond is closed at once.
+    /// Connections open at a time; what comes beyond takes the place of an idle one, or is closed at once.
     pub connections: usize,
     /// The same from one address, or of one user on a Unix socket.
     pub connections_per_peer: usize,

@@ -24,9 +24,16 @@ const ENOUGH: usize = PREFACE.len() + 9;
 /// A connection whose first bytes were read, and are read again by whoever serves it, a turn at a time.
 #[derive(Debug)]
 pub(super) struct Begun<I> {
-    first: Bytes,
+    /// What is left to be told of the preface, which was read.
+    preface: &'static [u8],
+    /// What was read after it, and is for another turn.
+    waiting: Bytes,
     /// What is left of the turn may be read.
     io: Take<I>,
+    /// How many calls of HTTP/2 are left of it: answering them takes longer than reading them.
+    calls: usize,
+    /// Whether nothing is read before answers have left.
+    is_held: bool,
     /// Bytes read of a connection before the others of its thread have their turn. What serves a connection reads on for
     /// as long as there is something to read: pings without end would be all that a thread ever hears.
     turn: u64,
@@ -36,7 +43,7 @@ pub(super) struct Begun<I> {
 
 impl<I: AsyncRead + Unpin> Begun<I> {
     /// Reads until it is sure which protocol is spoken; from then on, `turn` bytes at a time, at this pace.
-    pub(super) async fn read(mut io: I, turn: usize, mut pace: Pace) -> io::Result<Self> {
+    pub(super) async fn read(mut io: I, turn: usize, pace: Pace) -> io::Result<Self> {
         let mut first = Vec::with_capacity(256);
         while first.len() < ENOUGH && is_beginning_of(&first, PREFACE) {
             if io.read_buf(&mut first).await? == 0 {
@@ -44,23 +51,26 @@ impl<I: AsyncRead + Unpin> Begun<I> {
             }
         }
         let turn = u64::try_from(turn).unwrap_or(u64::MAX);
-        let pace = first.strip_prefix(PREFACE).map(|frames| {
-            pace.read(frames);
-            pace
-        });
-        Ok(Self { first: first.into(), io: io.take(turn), turn, pace })
+        let mut waiting = Bytes::from(first);
+        let is_http2 = waiting.starts_with(PREFACE);
+        if is_http2 {
+            waiting.advance(PREFACE.len());
+        }
+        let preface = if is_http2 { PREFACE } else { &[] };
+        let (calls, pace) = (pace.calls_in_a_turn(), is_http2.then_some(pace));
+        Ok(Self { preface, waiting, io: io.take(turn), calls, is_held: false, turn, pace })
     }
 
     /// Whether it is HTTP/2.
-    pub(super) fn is_http2(&self) -> bool {
-        self.first.starts_with(PREFACE)
+    pub(super) const fn is_http2(&self) -> bool {
+        self.pace.is_some()
     }
 }
 
 impl<I: AsyncRead + Unpin> Begun<I> {
     fn poll_turn(&mut self, context: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
-        if self.io.limit() == 0 {
-            self.io.set_limit(self.turn);
+        if self.io.limit() == 0 || self.calls == 0 {
+            self.begin_turn();
             // It goes on once it was looked who else has something to say; merely woken, it would come first.
             let yielded = pin!(tokio::task::yield_now()).poll(context);
             debug_assert!(yielded.is_pending(), "a turn that does not end");
@@ -68,18 +78,45 @@ impl<I: AsyncRead + Unpin> Begun<I> {
         }
         if let Some(pace) = &mut self.pace {
             ready!(pace.poll(context))?;
+            self.is_held = pace.waits_to_be_sent();
+            if self.is_held {
+                pace.poll_unsent(context)?;
+                return Poll::Pending;
+            }
+        }
+        if !self.waiting.is_empty() {
+            self.read_waiting(buffer);
+            return Poll::Ready(Ok(()));
         }
         let before = buffer.filled().len();
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
         if read.is_pending() {
-            self.io.set_limit(self.turn);
+            self.begin_turn();
             if let Some(pace) = &mut self.pace {
                 pace.poll_unsent(context)?;
             }
         } else if let (Some(pace), Some(read)) = (&mut self.pace, buffer.filled().get(before..)) {
-            pace.read(read);
+            let count = pace.read(read, &mut self.calls);
+            if let Some(rest @ [_, ..]) = read.get(count..) {
+                self.waiting = Bytes::copy_from_slice(rest);
+                buffer.set_filled(before + count);
+            }
         }
         read
+    }
+
+    fn read_waiting(&mut self, buffer: &mut ReadBuf<'_>) {
+        let mut count = self.waiting.len().min(buffer.remaining());
+        let read = self.waiting.get(..count).unwrap_or_default();
+        if let Some(pace) = &mut self.pace {
+            count = pace.read(read, &mut self.calls);
+        }
+        buffer.put_slice(&self.waiting.split_to(count));
+    }
+
+    fn begin_turn(&mut self) {
+        self.io.set_limit(self.turn);
+        self.calls = self.pace.as_ref().map_or(1, Pace::calls_in_a_turn);
     }
 }
 
@@ -94,25 +131,26 @@ impl<I: AsyncRead + Unpin> AsyncRead for Begun<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        if self.first.is_empty() {
+        if self.preface.is_empty() {
             return self.poll_turn(context, buffer);
         }
-        let count = self.first.len().min(buffer.remaining());
-        buffer.put_slice(self.first.get(..count).unwrap_or_default());
-        self.first.advance(count);
+        let (part, rest) = self.preface.split_at(self.preface.len().min(buffer.remaining()));
+        buffer.put_slice(part);
+        self.preface = rest;
         Poll::Ready(Ok(()))
     }
 }
 
 impl<I: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Begun<I> {
-    fn poll_write(
-        mut self: Pin<&mut Self>,
-        context: &mut Context<'_>,
-        bytes: &[u8],
-    ) -> Poll<io::Result<usize>> {
-        let written = ready!(Pin::new(self.io.get_mut()).poll_write(context, bytes))?;
-        if let (Some(pace), Some(written)) = (&mut self.pace, bytes.get(..written)) {
+    fn poll_write(self: Pin<&mut Self>, context: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
+        let Self { io, pace, is_held, .. } = self.get_mut();
+        let written = ready!(Pin::new(io.get_mut()).poll_write(context, bytes))?;
+        if let (Some(pace), Some(written)) = (pace, bytes.get(..written)) {
             pace.wrote(written);
+            if *is_held && !pace.waits_to_be_sent() {
+                *is_held = false;
+                context.waker().wake_by_ref();
+            }
         }
         Poll::Ready(Ok(written))
     }
@@ -131,6 +169,7 @@ mod tests {
     use std::time::Duration;
 
     use futures_util::FutureExt as _;
+    use tokio::io::AsyncWriteExt as _;
 
     use super::*;
     use crate::edge::streams::OpenCalls;
@@ -157,12 +196,67 @@ mod tests {
     async fn whoever_has_much_to_say_lets_others_speak_after_each_turn() {
         let said = [PREFACE, &[0; 9], &[1; 300]].concat();
         let mut begun = begun(&said).await;
-        let mut first = vec![0; begun.first.len()];
+        let mut first = vec![0; PREFACE.len() + begun.waiting.len()];
         begun.read_exact(&mut first).await.unwrap();
         let mut read = [0; 8];
         assert!(begun.read(&mut read).now_or_never().is_some_and(|read| read.unwrap() == 4));
         assert!(begun.read(&mut read).now_or_never().is_none());
         assert!(begun.read(&mut read).now_or_never().is_some());
+    }
+
+    /// How many calls are read in each turn of a connection that makes a hundred at once.
+    async fn turns(calls: OpenCalls) -> Vec<usize> {
+        // A head of one byte each.
+        let heads = (0..100).flat_map(|call| [0, 0, 1, 1, 4, 0, 0, 0, 2 * call + 1, 0x88]);
+        let said: Vec<u8> = PREFACE.iter().copied().chain(heads).collect();
+        let pace = Pace::new(1 << 20, Duration::from_secs(1), calls, || {});
+        let mut begun = Begun::read(&said[..], 1 << 16, pace).await.unwrap();
+        begun.read_exact(&mut [0; PREFACE.len()]).await.unwrap();
+        let (mut turns, mut all) = (vec![0], Vec::new());
+        loop {
+            let before = all.len();
+            match begun.read_buf(&mut all).now_or_never().map(io::Result::unwrap) {
+                Some(0) => break,
+                // The head of a frame comes before its turn, and no more of it.
+                Some(_) => *turns.last_mut().unwrap() += (all.len() - before) / 10,
+                None => turns.push(0),
+            }
+        }
+        assert_eq!(all, said[PREFACE.len()..]);
+        turns
+    }
+
+    #[tokio::test]
+    async fn a_turn_has_a_few_dozen_calls_and_few_of_whom_nobody_knows() {
+        let known = OpenCalls::default();
+        known.activity().known();
+        let (known, stranger) = (turns(known).await, turns(OpenCalls::default()).await);
+        assert!(known.iter().all(|calls| *calls <= 32) && known.len() <= 5, "{known:?}");
+        assert!(stranger.iter().all(|calls| *calls <= 4) && stranger.len() <= 30, "{stranger:?}");
+    }
+
+    #[tokio::test]
+    async fn whoever_is_refused_and_reads_no_answer_is_not_read_on_until_it_does() {
+        let calls = OpenCalls::default();
+        let pace = Pace::new(1 << 20, Duration::from_secs(1), calls.clone(), || {});
+        let (mut client, server) = tokio::io::duplex(1 << 16);
+        client.write_all(PREFACE).await.unwrap();
+        for call in 0..100 {
+            client.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 2 * call + 1, 0x88]).await.unwrap();
+        }
+        let mut begun = Begun::read(server, 1 << 16, pace).await.unwrap();
+        calls.activity().refused();
+        let mut all = Vec::new();
+        for _ in 0..100 {
+            begun.read_buf(&mut all).now_or_never();
+        }
+        let read = all.len();
+        assert!((160..220).contains(&(read - PREFACE.len())), "{read}");
+        for call in 0..10 {
+            begun.write_all(&[0, 0, 1, 1, 5, 0, 0, 0, 2 * call + 1, 0x88]).await.unwrap();
+        }
+        begun.read_buf(&mut all).await.unwrap();
+        assert!(read < all.len());
     }
 
     #[tokio::test]

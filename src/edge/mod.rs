@@ -3,9 +3,11 @@
 //! Not here: what a call means (see `enforcement`), and which services are on a listener (see `server`).
 
 mod accept;
+mod activity;
 pub mod address;
 mod at_once;
 pub mod bounds;
+mod by_client;
 pub mod causes;
 pub mod clients;
 mod connection;

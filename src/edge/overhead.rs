@@ -104,10 +104,25 @@ impl Pace {
         }
     }
 
-    /// These bytes were read.
-    pub(super) fn read(&mut self, mut bytes: &[u8]) {
-        while let Some(frame) = self.said.next(&mut bytes) {
+    /// How many calls are read in one turn.
+    pub(super) fn calls_in_a_turn(&self) -> usize {
+        self.streams.calls_in_a_turn()
+    }
+
+    /// Whether answers have to leave before more is read.
+    pub(super) fn waits_to_be_sent(&self) -> bool {
+        self.streams.waits_to_be_sent()
+    }
+
+    /// As much of these bytes is read as has no more than so many `calls`; returns how much, and what is left of `calls`
+    /// stays in it.
+    pub(super) fn read(&mut self, bytes: &[u8], calls: &mut usize) -> usize {
+        let mut rest = bytes;
+        while 0 < *calls
+            && let Some(frame) = self.said.next(&mut rest)
+        {
             if !frame.is_of_data() {
+                *calls -= usize::from(frame.is_of_headers());
                 self.streams.read(frame);
                 // Settings are worked through for each stream.
                 if frame.is_of_all_streams() {
@@ -116,9 +131,13 @@ impl Pace {
             }
             self.owed = self.owed.saturating_add(HEAD + frame.overhead());
         }
-        if self.owed <= self.overhead {
-            return;
+        if self.overhead < self.owed {
+            self.make_good();
         }
+        bytes.len() - rest.len()
+    }
+
+    fn make_good(&mut self) {
         let now = Instant::now();
         let made_good = (now - self.since).as_secs_f64() * self.overhead as f64;
         self.owed = self.owed.saturating_sub(made_good as usize);
@@ -166,13 +185,17 @@ mod tests {
         [vec![a, b, c, kind, 0, 0, 0, 0, 1], vec![kind; length]].concat()
     }
 
+    fn read(pace: &mut Pace, said: &[u8]) {
+        assert_eq!(pace.read(said, &mut usize::MAX.clone()), said.len());
+    }
+
     fn pace(overhead: usize, patience: Duration) -> Pace {
         Pace::new(overhead, patience, OpenCalls::default(), || {})
     }
 
     fn owed(said: &[u8], at_a_time: usize) -> usize {
         let mut pace = pace(1 << 30, SECOND);
-        said.chunks(at_a_time).for_each(|bytes| pace.read(bytes));
+        said.chunks(at_a_time).for_each(|bytes| read(&mut pace, bytes));
         pace.owed
     }
 
@@ -202,7 +225,7 @@ mod tests {
         let mut pace = pace(1 << 30, SECOND);
         let answer = [frame(1, 20), frame(0, 50), frame(1, 15)].concat();
         pace.wrote(&answer);
-        pace.read(&frame(6, 8).repeat(100));
+        read(&mut pace, &frame(6, 8).repeat(100));
         assert_eq!(pace.owed, 1700);
         answer.chunks(4).for_each(|bytes| pace.wrote(bytes));
         assert_eq!(pace.owed, 1700 - 3 * 64);
@@ -220,7 +243,7 @@ mod tests {
             let (mut pace, mut rest) = (pace(1 << 30, SECOND), &said[..]);
             for length in cuts.into_iter().cycle() {
                 let (part, after) = rest.split_at(length.min(rest.len()));
-                pace.read(part);
+                read(&mut pace, part);
                 rest = after;
                 if rest.is_empty() {
                     break;
@@ -242,7 +265,7 @@ mod tests {
         let began = Instant::now();
         for _ in 0..pings {
             poll_fn(|context| pace.poll(context)).await.unwrap();
-            pace.read(&frame(6, 8));
+            read(&mut pace, &frame(6, 8));
         }
         poll_fn(|context| pace.poll(context)).await.unwrap();
         (began.elapsed(), told.load(Ordering::Relaxed) == 1)
@@ -261,7 +284,7 @@ mod tests {
     async fn a_second_makes_good_what_a_second_may_say() {
         let mut pace = pace(1_700, Duration::ZERO);
         for _ in 0..100 {
-            pace.read(&frame(6, 8).repeat(100));
+            read(&mut pace, &frame(6, 8).repeat(100));
             assert!(pace.wait.is_none());
             tokio::time::advance(SECOND).await;
         }
@@ -271,12 +294,12 @@ mod tests {
     async fn closed_after(count: usize, pause: Duration) -> Option<Duration> {
         let mut pace = pace(1_700, 5 * SECOND);
         let began = Instant::now();
-        for read in 1..2_000 {
-            pace.read(&frame(6, 8));
+        for times in 1..2_000 {
+            read(&mut pace, &frame(6, 8));
             if poll_fn(|context| pace.poll(context)).await.is_err() {
                 return Some(began.elapsed());
             }
-            if read % count == 0 {
+            if times % count == 0 {
                 sleep(pause).await;
             }
         }
@@ -289,7 +312,7 @@ mod tests {
         assert!((5 * SECOND..5 * SECOND + SECOND / 10).contains(&closed), "{closed:?}");
         // However much it says at a time.
         let mut pace = pace(1_700, 5 * SECOND);
-        pace.read(&frame(6, 8).repeat(100_000));
+        read(&mut pace, &frame(6, 8).repeat(100_000));
         let began = Instant::now();
         assert!(poll_fn(|context| pace.poll(context)).await.is_err());
         assert_eq!(began.elapsed(), 5 * SECOND);
@@ -302,7 +325,7 @@ mod tests {
         let mut pace = pace(1_700, 5 * SECOND);
         for (pings, every) in [(200, 0), (600, 10_640), (150, 0)] {
             for _ in 0..pings {
-                pace.read(&frame(6, 8));
+                read(&mut pace, &frame(6, 8));
                 poll_fn(|context| pace.poll(context)).await.unwrap();
                 sleep(Duration::from_micros(every)).await;
             }

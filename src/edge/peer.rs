@@ -12,7 +12,7 @@ use tokio::sync::Notify;
 use tokio_util::sync::CancellationToken;
 
 pub use super::streams::{HeldBytes, OpenCall};
-use super::{streams::OpenCalls, tls::Names};
+use super::{gate::Seat, streams::OpenCalls, tls::Names};
 
 /// One connection's other end; every request of the connection carries it.
 #[derive(Clone, Debug)]
@@ -25,7 +25,8 @@ struct Inner {
     streams_end: CancellationToken,
     outdated: CancellationToken,
     cut: Notify,
-    calls: OpenCalls,
+    dismissed: Notify,
+    seat: Arc<Seat>,
 }
 
 /// Where a connection comes from, as far as the operating system vouches for it.
@@ -49,6 +50,9 @@ pub enum ClientKey {
     /// This process.
     Ourselves,
 }
+
+/// Calls that are refused on one connection to somebody nobody knows, until it is asked to end.
+const REFUSALS: u32 = 100;
 
 /// Bits of an IPv6 address that tell one end from another: whoever has one address has 2^64 of them.
 const IPV6_PREFIX: u128 = u128::MAX << 64;
@@ -74,6 +78,7 @@ impl Peer {
         names: Option<Names>,
         streams_end: CancellationToken,
         outdated: CancellationToken,
+        seat: Arc<Seat>,
     ) -> Self {
         Self(Arc::new(Inner {
             origin,
@@ -81,7 +86,8 @@ impl Peer {
             streams_end,
             outdated,
             cut: Notify::new(),
-            calls: OpenCalls::default(),
+            dismissed: Notify::new(),
+            seat,
         }))
     }
 
@@ -122,30 +128,57 @@ impl Peer {
     /// One of its calls is answered from now on, until this is dropped.
     #[must_use]
     pub fn open_call(&self) -> OpenCall {
-        self.0.calls.open()
+        self.calls().open()
     }
 
     /// How many of its calls are open.
     #[must_use]
     pub fn open_calls(&self) -> usize {
-        self.0.calls.count()
+        self.calls().count()
     }
 
     /// How many of them were answered, and it does not take the answers.
     #[must_use]
     pub fn stalled_calls(&self) -> usize {
-        self.0.calls.stalled()
+        self.calls().stalled()
     }
 
     /// How many bytes are held for its calls.
     #[must_use]
     pub fn held_bytes(&self) -> usize {
-        self.0.calls.held()
+        self.calls().held()
     }
 
     /// Its calls that are being answered.
     pub(super) fn calls(&self) -> &OpenCalls {
-        &self.0.calls
+        self.0.seat.calls()
+    }
+
+    /// Whether it is known to be somebody who may ask something here.
+    #[must_use]
+    pub fn is_known(&self) -> bool {
+        self.calls().activity().is_known()
+    }
+
+    /// It is known from now on.
+    pub fn known(&self) {
+        self.0.seat.known();
+    }
+
+    /// A call was refused to it, which is somebody nobody knows. Where that goes on its connection is asked to end, and
+    /// closed when it does not stop then.
+    pub fn refused(&self) {
+        let refusals = self.calls().activity().refused();
+        if refusals == REFUSALS {
+            self.0.dismissed.notify_one();
+        } else if refusals == 2 * REFUSALS {
+            self.cut_off();
+        }
+    }
+
+    /// Returns once its connection is to end because of what was refused on it.
+    pub(super) async fn is_dismissed(&self) {
+        self.0.dismissed.notified().await;
     }
 
     /// Closes its connection at once: it does not read what it asked for.

@@ -19,7 +19,7 @@ use std::{
 
 use tokio::time::{Instant, Sleep, sleep_until};
 
-use super::frames::Frame;
+use super::{activity::Activity, frames::Frame};
 
 /// The calls of a connection that are open, by how many handles there are of it.
 #[derive(Clone, Debug, Default)]
@@ -27,6 +27,7 @@ pub(super) struct OpenCalls(Arc<Counts>);
 
 #[derive(Debug, Default)]
 struct Counts {
+    activity: Activity,
     /// Those of them that are known to wait for something else than their caller.
     working: AtomicUsize,
     held: HeldBytes,
@@ -55,7 +56,7 @@ pub(super) struct Streams {
     timer: Option<Pin<Box<Sleep>>>,
 }
 
-/// Handles that are no calls: the connection's and its streams'.
+/// Handles that are no calls: that of the connection's place and its streams'.
 const HANDLES: usize = 2;
 
 /// Answers of one connection that may wait to be sent for longer than `PATIENCE`: less than the connection itself takes.
@@ -67,6 +68,7 @@ const PATIENCE: Duration = Duration::from_secs(5);
 impl OpenCalls {
     /// One more.
     pub(super) fn open(&self) -> OpenCall {
+        self.0.activity.call();
         OpenCall { calls: self.clone(), is_working: false }
     }
 
@@ -80,6 +82,12 @@ impl OpenCalls {
         self.0.held.0.load(Ordering::Relaxed)
     }
 
+    /// What was asked on the connection.
+    pub(super) fn activity(&self) -> &Activity {
+        &self.0.activity
+    }
+
+    /// How many there are.
     pub(super) fn count(&self) -> usize {
         Arc::strong_count(&self.0).saturating_sub(HANDLES)
     }
@@ -138,6 +146,17 @@ impl Streams {
     /// How many there are.
     pub(super) fn count(&self) -> usize {
         self.open.len()
+    }
+
+    /// How many calls are read of it in one turn.
+    pub(super) fn calls_in_a_turn(&self) -> usize {
+        self.calls.activity().calls_in_a_turn()
+    }
+
+    /// Whether nothing more is read before answers have left: what is refused has no place, and whoever asks on and reads
+    /// nothing would have as many refusals wait as it likes.
+    pub(super) fn waits_to_be_sent(&self) -> bool {
+        self.calls.activity().is_refused() && self.has_too_many_unsent()
     }
 
     /// This was read.

@@ -14,7 +14,7 @@ pub struct Tallied {
     lost: Tallies<{ Loss::ALL.len() }>,
 }
 
-/// Why a connection came to no call.
+/// Why a connection was not taken, or did not last.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Loss {
     /// As many were open as may be.
@@ -25,13 +25,18 @@ pub enum Loss {
     Tls,
     /// It was gone before that, and did not say why: somebody looked whether the port is open.
     Gone,
-    /// It did not say in time what it speaks.
+    /// It did not say in time what it speaks, or before it made room for another.
     Silent,
+    /// It made room for another: it had no open call, or had asked nothing that it may ask.
+    Idle,
+    /// Calls were refused on it, one after the other, to somebody nobody knows.
+    Refused,
 }
 
 impl Loss {
     /// Every one.
-    pub const ALL: [Self; 5] = [Self::Full, Self::PeerFull, Self::Tls, Self::Gone, Self::Silent];
+    pub const ALL: [Self; 7] =
+        [Self::Full, Self::PeerFull, Self::Tls, Self::Gone, Self::Silent, Self::Idle, Self::Refused];
 
     /// Its name.
     #[must_use]
@@ -42,6 +47,8 @@ impl Loss {
             Self::Tls => "tls",
             Self::Gone => "gone",
             Self::Silent => "silent",
+            Self::Idle => "idle",
+            Self::Refused => "refused",
         }
     }
 }

@@ -26,7 +26,7 @@ struct State {
     closed: AtomicBool,
     /// Whether anything was held back since it was closed.
     held: AtomicBool,
-    /// Whether the last read since then had to wait.
+    /// Whether a read since then had to wait: its turn is over, or there is nothing to be read.
     dry: AtomicBool,
 }
 
@@ -67,11 +67,6 @@ impl Cork {
         }
         holds
     }
-
-    /// Whether it was opened, and a read had to wait before that.
-    fn has_been_read(&self) -> bool {
-        !self.0.closed.load(Ordering::Relaxed) && self.0.dry.load(Ordering::Relaxed)
-    }
 }
 
 impl<C: Future> Future for Together<'_, C> {
@@ -94,9 +89,9 @@ impl<I: AsyncRead + Unpin> AsyncRead for Corked<I> {
         context: &mut Context<'_>,
         buffer: &mut ReadBuf<'_>,
     ) -> Poll<io::Result<()>> {
-        // Polled again only to let out what was held back: whoever has much to say has had its turn. It is woken by the
-        // read of the first poll, which was of the same task.
-        if self.cork.has_been_read() {
+        // HTTP/2 reads on before each call that it hands over, and once more to let out what was held back: whoever has much
+        // to say has had its turn. It is woken by the read that had to wait, which was of the same task.
+        if self.cork.0.dry.load(Ordering::Relaxed) {
             return Poll::Pending;
         }
         let read = Pin::new(&mut self.io).poll_read(context, buffer);
@@ -215,6 +210,23 @@ mod tests {
             assert!(together.now_or_never().is_some());
         }
         assert_eq!((io.io.written, io.io.looked), (vec![10, 10], 2));
+    }
+
+    /// As HTTP/2 does it: it looks for more before each call that it hands over.
+    #[test]
+    fn whoever_had_its_turn_is_not_read_before_each_call_that_waits() {
+        let cork = Cork::default();
+        let mut io = cork.on(Noted::default());
+        let connection = poll_fn(|context| {
+            for _ in 0..3 {
+                assert!(Pin::new(&mut io).poll_read(context, &mut ReadBuf::new(&mut [0; 8])).is_pending());
+            }
+            Poll::<()>::Pending
+        });
+        let mut connection = pin!(connection);
+        let together = Together { connection: connection.as_mut(), cork };
+        assert!(together.now_or_never().is_none());
+        assert_eq!(io.io.looked, 1);
     }
 
     #[test]

@@ -77,6 +77,12 @@ impl Callers {
         if peer.is_outdated() { &self.nobody } else { self.row(peer).unwrap_or(&self.other) }
     }
 
+    /// Whether it is in the table, or there is none.
+    #[must_use]
+    pub fn knows(&self, peer: &Peer) -> bool {
+        !self.tells_apart || (!peer.is_outdated() && self.row(peer).is_some())
+    }
+
     /// Which client this is where each has a share. What tells callers apart tells shares apart: one that is not in the
     /// table has no other share for each name in its certificates.
     #[must_use]

@@ -53,6 +53,9 @@ enum Way {
     Routed(Pin<Box<dyn Future<Output = Response<Answer>> + Send>>),
 }
 
+/// `UNAUTHENTICATED`, as it is sent.
+const UNAUTHENTICATED: &str = "16";
+
 impl Calls {
     /// Calls of `peer`, answered by `routes` as far as it has `shares`.
     pub(super) fn routed(routes: &Routes, shares: Arc<Shares>, limits: &Limits, peer: &Peer) -> Self {
@@ -89,6 +92,9 @@ impl Calls {
             let credential = parts.headers.get(AUTHORIZATION).cloned();
             (backend, parts.uri.path().to_owned(), credential, self.peer.clone())
         });
+        // Who asks here is known by a credential, once it was looked at; health and the names of calls need none.
+        let caller = self.doorkeeper.as_ref().map(|_| self.peer.clone());
+        let is_for_anybody = !call.counts_for_quota() || call.is_reflection();
         let messages = match Messages::new(body, Arc::clone(&asked), call, self.window) {
             Ok(messages) => messages,
             Err(full) => return Way::Routed(Box::pin(ready(Answer::of_status(&full)))),
@@ -114,6 +120,11 @@ impl Calls {
                         };
                         foreign::write(&foreign::explained(status, domain), response.headers_mut());
                     }
+                    match (caller, response.headers().get("grpc-status")) {
+                        (Some(caller), Some(code)) if code == UNAUTHENTICATED => caller.refused(),
+                        (Some(caller), None) if !caller.is_known() && !is_for_anybody => caller.known(),
+                        _ => {}
+                    }
                     Answer::routed(response, asked, answer, fault, (&arrival, evicted))
                 }
                 Ok(Err(impossible)) => match impossible {},
@@ -133,12 +144,19 @@ impl Service<Request<Incoming>> for Calls {
     type Future = Answering;
 
     fn call(&self, request: Request<Incoming>) -> Answering {
+        if let Some(desk) = &self.desk
+            && !self.peer.is_known()
+            && desk.enforcement.knows(&self.peer)
+        {
+            self.peer.known();
+        }
         let question = self.desk.as_ref().zip(question::kind_of(&request));
         // Of a question it is looked at when it does not arrive at once.
         if question.is_none()
             && let Some(desk) = &self.desk
             && let Err(refused) = desk.enforcement.admit(&self.peer, request.uri().path())
         {
+            desk.refused(&refused);
             let refused = self.shares.refused(&request, &refused);
             return Answering { way: Way::Routed(Box::pin(ready(refused))), call: None };
         }

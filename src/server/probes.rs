@@ -61,7 +61,7 @@ pub(super) async fn serve(
     let rooms = Rooms::of_probes(enforcement::DOMAIN, &limits);
     let open = rooms.clone();
     let calls = move |peer: &Peer| Calls::routed(&routes, rooms.of(peer.client_key()), &limits, peer);
-    let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1().ending_the_oldest();
+    let acceptor = Acceptor::new(bounds, ending.clone(), calls).with_http1();
     metrics.add_listener(OfListener { name: "probes", connections: acceptor.connections(), rooms: open });
     serve_here(listener, |queue| acceptor.clone().run(queue)).await
 }

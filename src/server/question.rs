@@ -18,7 +18,7 @@ use hyper::{Request, Response, body::Incoming, header::CONTENT_TYPE};
 use prost::Message as _;
 use tokio::time::Sleep;
 use tokio_util::sync::WaitForCancellationFutureOwned;
-use tonic::Status;
+use tonic::{Code, Status};
 
 use super::{
     answer::{Answer, HEAD},
@@ -131,6 +131,9 @@ impl Question {
             // Whoever asks what cannot be read asks all the same.
             Err(status) => Err(desk.spend().err().unwrap_or(status)),
         };
+        if let Err(status) = &answered {
+            desk.refused(status);
+        }
         let refused = |status| Answer::of_status(&explained(status, call.domain()));
         Poll::Ready(answered.unwrap_or_else(refused))
     }
@@ -210,6 +213,14 @@ impl Desk {
     /// Takes one question from what whoever asks may ask now.
     pub(super) fn spend(&self) -> Result<(), Status> {
         self.enforcement.spend(&self.peer)
+    }
+
+    /// Counts what is refused to somebody nobody knows.
+    pub(super) fn refused(&self, status: &Status) {
+        let is_stranger = || !self.enforcement.knows(&self.peer);
+        if (!self.peer.is_known() || status.code() == Code::PermissionDenied) && is_stranger() {
+            self.peer.refused();
+        }
     }
 }
 

@@ -20,11 +20,16 @@ use tokio::{
 
 use crate::{
     sidecar::{ID, ScriptedSource, Sidecar, config, healthy, opening, question},
-    wire::{AUTHORIZE, BATCH, authorize_call, connect, framed, read_all},
+    wire::{AUTHORIZE, BATCH, STREAM, asked, authorize_call, call_of, connect, frame, framed, read_all},
 };
 
 /// What every HTTP/2 client says first.
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+
+/// Kinds of frames.
+const HEADERS: u8 = 1;
+const SETTINGS: u8 = 4;
+const GOAWAY: u8 = 7;
 
 async fn sidecar(toml: &str) -> Sidecar {
     let source = ScriptedSource::telling(vec![healthy(ID)]);
@@ -37,6 +42,89 @@ async fn said(connection: &mut TcpStream) -> Vec<u8> {
     // A reset ends it as well.
     let _ = connection.read_to_end(&mut said).await;
     said
+}
+
+/// A connection on which HTTP/2 is spoken, and nothing asked.
+async fn spoken(address: &str) -> TcpStream {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    connection.write_all(&[PREFACE, &frame(SETTINGS, 0, 0, &[])].concat()).await.unwrap();
+    until_told(&mut connection, SETTINGS).await;
+    connection
+}
+
+/// Reads frames until one of this kind has come.
+async fn until_told(connection: &mut TcpStream, kind: u8) {
+    loop {
+        let mut head = [0; 9];
+        connection.read_exact(&mut head).await.unwrap();
+        let [a, b, c, told, ..] = head;
+        let length = u32::from_be_bytes([0, a, b, c]);
+        connection.read_exact(&mut vec![0; length as usize]).await.unwrap();
+        if told == kind {
+            break;
+        }
+    }
+}
+
+/// Whether a connection that was just made is answered.
+async fn is_answered(address: &str) -> bool {
+    let mut connection = TcpStream::connect(address).await.unwrap();
+    let said = [PREFACE, &frame(SETTINGS, 0, 0, &[]), &asked(1)].concat();
+    if connection.write_all(&said).await.is_err() {
+        return false;
+    }
+    let mut told = vec![0; 9];
+    while connection.read_exact(&mut told[..9]).await.is_ok() {
+        let length = u32::from_be_bytes([0, told[0], told[1], told[2]]) as usize;
+        if told[3] == HEADERS {
+            return true;
+        }
+        told.resize(length.max(9), 0);
+        if connection.read_exact(&mut told[..length]).await.is_err() {
+            break;
+        }
+    }
+    false
+}
+
+#[tokio::test]
+async fn connections_that_ask_nothing_keep_nobody_out_and_are_told_to_come_again() {
+    for limit in ["connections", "connections_per_peer"] {
+        // One is the client's, which has asked, and stays.
+        let mut sidecar = sidecar(&format!("[limits]\n{limit} = 4")).await;
+        let mut early = spoken(&sidecar.address).await;
+        early.write_all(&asked(1)).await.unwrap();
+        until_told(&mut early, HEADERS).await;
+        let mut flood = Vec::new();
+        for _ in 0..8 {
+            flood.push(spoken(&sidecar.address).await);
+        }
+        for _ in 0..3 {
+            assert!(is_answered(&sidecar.address).await, "{limit}");
+        }
+        until_told(&mut flood[0], GOAWAY).await;
+        early.write_all(&asked(3)).await.unwrap();
+        until_told(&mut early, HEADERS).await;
+        sidecar.authorize(question(Operation::EnableUsers)).await.unwrap();
+        drop(flood);
+        sidecar.stop().await;
+    }
+}
+
+#[tokio::test]
+async fn where_all_have_asked_the_one_that_is_idle_makes_room_and_none_with_an_open_call() {
+    let mut sidecar = sidecar("[limits]\nconnections_per_peer = 2").await;
+    let mut watch = sidecar.watch(ID).await;
+    watch.message().await.unwrap().unwrap();
+    let mut idle = spoken(&sidecar.address).await;
+    idle.write_all(&asked(1)).await.unwrap();
+    until_told(&mut idle, HEADERS).await;
+    for _ in 0..3 {
+        assert!(is_answered(&sidecar.address).await);
+    }
+    until_told(&mut idle, GOAWAY).await;
+    assert!(tokio::time::timeout(Duration::from_millis(1), watch.message()).await.is_err());
+    sidecar.stop().await;
 }
 
 #[tokio::test]
@@ -63,17 +151,18 @@ async fn a_connection_that_spoke_in_time_stays() {
 #[tokio::test]
 async fn connections_beyond_those_allowed_are_closed_and_the_others_go_on() {
     for limit in ["connections", "connections_per_peer"] {
-        // One is the client's.
+        // One is the client's. Both have a call that is open.
         let mut sidecar = sidecar(&format!("[limits]\n{limit} = 2")).await;
-        let mut second = TcpStream::connect(&sidecar.address).await.unwrap();
-        second.write_all(PREFACE).await.unwrap();
-        second.write_all(&[0, 0, 0, 4, 0, 0, 0, 0, 0]).await.unwrap();
-        // Its settings come: it was taken.
-        assert!(second.read_u8().await.is_ok());
+        let mut watch = sidecar.watch(ID).await;
+        watch.message().await.unwrap().unwrap();
+        let second = connect(&sidecar.address).await;
+        let (response, sender) =
+            second.clone().ready().await.unwrap().send_request(call_of(STREAM), false).unwrap();
+        let answers = response.await.unwrap();
         let mut third = TcpStream::connect(&sidecar.address).await.unwrap();
         assert_eq!(said(&mut third).await, b"");
         sidecar.authorize(question(Operation::EnableUsers)).await.unwrap();
-        drop(second);
+        drop((second, sender, answers));
         // Whoever comes once a place is free gets it; when that is, the other end decides.
         let taken = async {
             loop {

@@ -20,10 +20,9 @@ use crate::{
     callers::Guarded,
     certificates::Authority,
     sidecar::{ID, ScriptedSource, Sidecar, healthy, question},
-    wire::{AUTHORIZE, BATCH, call_of, connect, framed, read_all},
+    wire::{AUTHORIZE, BATCH, STREAM, call_of, connect, framed, read_all},
 };
 
-const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
 const GET: &str = "http://localhost/esa.enforcement.v1.EnforcementService/GetSubscription";
 const CHECK: &str = "http://localhost/grpc.health.v1.Health/Check";
 
@@ -230,6 +229,44 @@ async fn a_caller_in_no_row_is_refused_by_the_head_of_its_call() {
     let _watch = other.stream_authorize(tokio_stream::pending()).await.unwrap();
     other.authorize(question(Operation::EnableUsers)).await.unwrap();
     drop((unfinished, _watch, other));
+    sidecar.stop().await;
+}
+
+/// How many calls of a stranger are answered on one connection, and how that ends.
+async fn until_dismissed(client: &SendRequest<Bytes>, url: &str) -> (usize, h2::Error) {
+    for answered in 0..1_000 {
+        let told = async {
+            let (response, mut sender) = client.clone().ready().await?.send_request(call_of(url), false)?;
+            // It may be refused before it is whole.
+            let _ = sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true);
+            response.await
+        };
+        match told.await {
+            Ok(told) => assert_eq!(told.headers()["grpc-status"], "7"),
+            Err(error) => return (answered, error),
+        }
+    }
+    panic!("it goes on asking")
+}
+
+#[tokio::test]
+async fn whoever_is_in_no_row_and_goes_on_asking_is_told_to_go_and_others_stay() {
+    let (authority, sidecar) = two_callers("calls = 100").await;
+    let known = sidecar.http2(&authority, "other.test").await;
+    for url in [AUTHORIZE, GET] {
+        let client = sidecar.http2(&authority, "nobody.test").await;
+        let (answered, error) = until_dismissed(&client, url).await;
+        assert!((100..=101).contains(&answered), "{url}: {answered}");
+        assert!(error.is_go_away() && error.reason() == Some(h2::Reason::NO_ERROR), "{url}: {error}");
+    }
+    // Nothing that is refused for another reason counts.
+    for _ in 0..150 {
+        let (response, mut sender) = begin(&known).await;
+        let _ = sender.send_data(Bytes::from_static(&[9; 20]), true);
+        assert_ne!(response.await.unwrap().headers()["grpc-status"], "0");
+    }
+    heard(&known).await;
+    drop(known);
     sidecar.stop().await;
 }
 

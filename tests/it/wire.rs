@@ -15,6 +15,9 @@ pub(crate) const AUTHORIZE: &str = "http://localhost/esa.enforcement.v1.Enforcem
 /// Where `BatchAuthorize` is.
 pub(crate) const BATCH: &str = "http://localhost/esa.enforcement.v1.EnforcementService/BatchAuthorize";
 
+/// Where `StreamAuthorize` is.
+pub(crate) const STREAM: &str = "http://localhost/esa.enforcement.v1.EnforcementService/StreamAuthorize";
+
 /// A connection of its own.
 pub(crate) async fn connect(address: &str) -> SendRequest<Bytes> {
     let io = TcpStream::connect(address).await.unwrap();

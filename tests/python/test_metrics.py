@@ -343,14 +343,15 @@ def test_connections_are_counted_and_those_that_are_turned_away_as_well(serve):
         eventually(lambda: lost("silent") == 1)
         assert lost("peer_full") == 0
         silent[1].sendall(PREFACE + frame(SETTINGS, 0, 0))
-        # It says who it is, and that has been read when it is acknowledged.
+        # It says what it speaks, and that has been read when it is acknowledged; it asks nothing.
         told = b""
         while frame(SETTINGS, ACK, 0) not in told:
             told += silent[1].recv(64)
-        opened = silent + [socket.create_connection((host, int(port))) for _ in range(2)]
+        opened = silent + [socket.create_connection((host, int(port)))]
         try:
-            eventually(lambda: lost("peer_full") == 2)
-            assert value(address, "connections_total", listener="enforcement") == taken + 2
+            eventually(lambda: lost("idle") == 1)
+            assert lost("peer_full") == 0
+            assert value(address, "connections_total", listener="enforcement") == taken + 3
             assert value(address, "connections_open", listener="enforcement") == 2
         finally:
             for connection in opened:

@@ -92,6 +92,12 @@ impl Enforcement {
         Ok(callers.find(peer).may_call()?)
     }
 
+    /// Whether `peer` may ask anything here, as far as is known without a question.
+    #[must_use]
+    pub fn knows(&self, peer: &Peer) -> bool {
+        self.0.callers.load().knows(peer)
+    }
+
     /// Takes one question from what `peer` may ask now.
     pub fn spend(&self, peer: &Peer) -> Result<(), Status> {
         Ok(self.with_peer(Some(peer), |caller| caller.spend(1))?)

@@ -42,8 +42,9 @@ fn connections(page: &mut Page<'_>, listeners: &[OfListener]) -> fmt::Result {
     });
     page.counters(
         "connections_lost",
-        "Connections that came to no call: closed at once because as many were open as may be (full) or as one peer may \
-         have (peer_full), without agreement on TLS (tls) or gone before that (gone), without a word in time (silent).",
+        "Connections that were not taken or did not last: closed at once because as many were open as may be (full) or as \
+         one peer may have (peer_full), without agreement on TLS (tls) or gone before that (gone), without a word in time \
+         (silent), idle where others needed room (idle), of a caller that is not known and went on asking (refused).",
         lost,
     )?;
     page.counters(
