@@ -175,7 +175,8 @@ fn take(taken: &AtomicUsize, more: usize, most: usize) -> bool {
 }
 
 fn give_back(taken: &AtomicUsize, less: usize) {
-    taken.fetch_sub(less, Ordering::Relaxed);
+    let before = taken.fetch_sub(less, Ordering::Relaxed);
+    debug_assert!(less <= before, "{less} given back of {before}");
 }
 
 #[cfg(test)]

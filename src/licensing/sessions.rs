@@ -155,8 +155,17 @@ impl Backend {
     pub(super) async fn end_session_of(&self, caller: &Caller, session_id: &str) -> Result<(), Refusal> {
         caller.must_be_session()?;
         let session_id = sought(session_id);
-        // Ending is never too much, and waits for nobody else.
+        // Ending is never too much, and waits for nothing but other ends; where there is none to end, for none.
         let _turn = self.turns.wait(Whose::One(caller.comes_with())).await?;
+        let is_open =
+            sqlx::query("SELECT 1 AS found FROM sessions WHERE account_id = $1 AND session_id = $2");
+        let is_open = is_open.bind(&caller.account_id).bind(&session_id);
+        let reading = self.turn_of(caller).await?;
+        if is_open.fetch_optional(self.store.reads()).await?.is_none() {
+            return Ok(());
+        }
+        drop(reading);
+        let _ends = self.turns.wait(Whose::Ends(&caller.customer_id)).await?;
         let mut change = Change::begin(self).await?;
         change.admit(caller, "").await?;
         let end = sqlx::query("DELETE FROM sessions WHERE account_id = $1 AND session_id = $2");

@@ -64,6 +64,8 @@ pub(super) enum Whose<'a> {
     Sessions(&'a str),
     /// All accounts of a customer.
     Customer(&'a str),
+    /// What ends sessions of a customer's accounts: it waits behind no other change of theirs.
+    Ends(&'a str),
     /// All units of a customer, and what license keys make of them: accounts do not wait behind them, nor they behind
     /// accounts.
     Units(&'a str),
@@ -127,6 +129,7 @@ impl Whose<'_> {
             Self::One(id) => format!("one {id}"),
             Self::Sessions(id) => format!("sessions {id}"),
             Self::Customer(id) => format!("customer {id}"),
+            Self::Ends(id) => format!("ends {id}"),
             Self::Units(id) => format!("units {id}"),
             Self::Reader(asks, id) => format!("reader {asks:?} {id}"),
             Self::Readers(asks, id) => format!("readers {asks:?} {id}"),
@@ -139,7 +142,11 @@ impl Whose<'_> {
     const fn at_once(self) -> usize {
         match self {
             Self::One(_) | Self::Sessions(_) | Self::Reader(..) => 1,
-            Self::Units(_) | Self::Readers(..) | Self::Strangers(..) | Self::AllStrangers(_) => 2,
+            Self::Ends(_)
+            | Self::Units(_)
+            | Self::Readers(..)
+            | Self::Strangers(..)
+            | Self::AllStrangers(_) => 2,
             Self::Customer(_) => 4,
         }
     }
@@ -147,7 +154,10 @@ impl Whose<'_> {
     const fn longest(self) -> usize {
         match self {
             Self::One(_) | Self::Sessions(_) | Self::Reader(..) => 256,
-            Self::Customer(_) | Self::Units(_) | Self::Readers(Asks::Calls | Asks::SignIns, _) => 1_024,
+            Self::Customer(_)
+            | Self::Ends(_)
+            | Self::Units(_)
+            | Self::Readers(Asks::Calls | Asks::SignIns, _) => 1_024,
             // Each of these takes no more than a look at a row or two. Behind one address may be a whole fleet; who waits
             // there for a moment would otherwise be refused for as long as somebody else floods.
             Self::Readers(Asks::Syncs, _) | Self::Strangers(..) | Self::AllStrangers(_) => 16_384,

@@ -175,6 +175,7 @@ impl Backend {
         let Some(session) = &caller.session else { return Ok(()) };
         // Each took a sign-in, which was counted; nobody is kept from ending one.
         let _turn = self.turns.wait(Whose::One(caller.comes_with())).await?;
+        let _ends = self.turns.wait(Whose::Ends(&caller.customer_id)).await?;
         let mut change = Change::begin(self).await?;
         change.admit(caller, "").await?;
         let delete = sqlx::query("DELETE FROM sessions WHERE token_sha256 = $1");

@@ -92,17 +92,17 @@ impl Call {
             return;
         }
         self.open.answered();
-        let mut is_evicted = false;
+        let mut has_place = true;
         if let Some(arrival) = &self.arrival {
             arrival.arrived();
-            is_evicted = arrival.is_evicted();
+            has_place = arrival.has_place();
         }
         let Some(deadline) = &self.deadline else { return };
-        if is_evicted {
+        if has_place {
+            self.shares.unread.answered(deadline);
+        } else {
             // Its place is another's already.
             self.shares.unread.remove(deadline);
-        } else {
-            self.shares.unread.answered(deadline);
         }
     }
 
@@ -128,8 +128,7 @@ impl Drop for Call {
         let mut has_place = true;
         drop(self.stream.take());
         if let Some(arrival) = &self.arrival {
-            arrival.arrived();
-            has_place = !arrival.is_evicted();
+            has_place = arrival.is_over();
         }
         if let Some(deadline) = &self.deadline {
             has_place &= self.shares.unread.remove(deadline);
