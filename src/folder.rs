@@ -122,7 +122,9 @@ pub fn try_lock(folder: &Path, name: &str) -> io::Result<Option<Lock>> {
 pub fn lock_file(folder: &Path, name: &str) -> io::Result<File> {
     let mut options = File::options();
     options.create(true).write(true).truncate(false).mode(FILE_MODE);
-    options.custom_flags(no_links()).open(folder.join(name))
+    // A pipe of that name, which anybody may make in some folders, would wait for its other end.
+    let at_once = OFlags::NONBLOCK.bits().cast_signed();
+    options.custom_flags(no_links() | at_once).open(folder.join(name))
 }
 
 impl Drop for Lock {

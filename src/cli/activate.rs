@@ -149,7 +149,7 @@ impl Activate {
     }
 }
 
-/// A unit takes the place of another one of its subscription, and the credential of that is gone then: only once facts that
+/// A unit takes the place of the one of its subscription, or of its ID, and the credential of that is gone then: only once facts that
 /// a trusted key vouches for were told to it. Anything may answer in the name of a backend.
 fn require_confirmed(
     unit: &Unit,
@@ -160,7 +160,7 @@ fn require_confirmed(
     let Unit { unit_id, subscription_id, .. } = unit;
     let units = file.read()?.units;
     let is_replaced =
-        |before: &&Unit| before.subscription_id == *subscription_id && before.unit_id != *unit_id;
+        |before: &&Unit| before.subscription_id == *subscription_id || before.unit_id == *unit_id;
     let Some(before) = units.iter().find(is_replaced) else { return Ok(()) };
     let trusted = confirm_unit::trusted(config)?;
     runtime()?.block_on(confirm_unit::confirm(endpoint, &trusted, unit)).map_err(|why| {

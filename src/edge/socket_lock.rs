@@ -97,4 +97,12 @@ mod tests {
         file.lock().unwrap();
         SocketLock::of(&socket, SOON).unwrap();
     }
+
+    #[test]
+    fn a_pipe_under_the_name_of_the_lock_keeps_nobody_waiting() {
+        let folder = tempfile::tempdir().unwrap();
+        let pipe = folder.path().join(".a.sock.lock");
+        rustix::fs::mkfifoat(rustix::fs::CWD, &pipe, rustix::fs::Mode::RUSR).unwrap();
+        SocketLock::of(&folder.path().join("a.sock"), SOON).unwrap();
+    }
 }

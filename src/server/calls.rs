@@ -85,7 +85,7 @@ impl Calls {
     fn routed_call(&self, mut request: Request<Incoming>, call: &mut Call) -> Way {
         let timeout = deadline::of(request.headers()).map_or(self.timeout, |asked| asked.min(self.timeout));
         request.extensions_mut().insert(self.peer.clone());
-        let (asked, answer) = (Arc::new(call.hold()), call.hold());
+        let (asked, answer) = (Arc::new(call.hold_asked()), call.hold_answer());
         let (parts, body) = request.into_parts();
         let domain = call.domain();
         let asker = self.doorkeeper.clone().map(|backend| {

@@ -203,7 +203,7 @@ fn answer(asked: Asked, desk: &Desk, call: &Call) -> Result<Response<Answer>, St
         Asked::Batch(message) => {
             let mut written = vec![0; HEAD];
             enforcement.answer_batch(message, peer, &mut written)?;
-            Answer::of_long(written, call.hold())
+            Answer::of_long(written, call.hold_answer())
         }
         Asked::One(question) => Ok(Answer::of(&enforcement.answer(&question, peer)?)),
     }
@@ -226,7 +226,7 @@ impl Desk {
 
 impl Late {
     fn new(timeout: Duration, call: &mut Call) -> Self {
-        let held = Arc::new(call.hold());
+        let held = Arc::new(call.hold_asked());
         let arrival = call.arrives(vec![Arc::clone(&held)]);
         arrival.is_missing(0);
         let evicted = Box::pin(arrival.evicting());

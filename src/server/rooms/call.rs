@@ -111,9 +111,14 @@ impl Call {
         self.tallying.iter_mut().for_each(|tallying| tallying.ended(code));
     }
 
-    /// Nothing yet, of what is said in it in one direction.
-    pub(in crate::server) fn hold(&self) -> Holding {
-        Holding::of_held(&self.shares, self.kind, self.open.held())
+    /// Nothing yet, of what is asked in it.
+    pub(in crate::server) fn hold_asked(&self) -> Holding {
+        Holding::of_asked(&self.shares, self.kind)
+    }
+
+    /// Nothing yet, of what is answered.
+    pub(in crate::server) fn hold_answer(&self) -> Holding {
+        Holding::of_answer(&self.shares, self.kind, self.open.held())
     }
 
     /// Nothing yet, of what it may send ahead of what is read of it.

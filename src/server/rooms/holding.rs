@@ -19,7 +19,7 @@ use crate::edge::{
 #[derive(Debug)]
 pub(in crate::server) struct Holding {
     held: Held,
-    /// The same, of its connection: none of what may come ahead, which is nearly always room for nothing.
+    /// The same, of its connection: of answers, which it may not take.
     of_connection: Option<HeldBytes>,
     bytes: AtomicUsize,
     shares: Arc<Shares>,
@@ -33,8 +33,13 @@ const HELD_BYTES: &str = "limits.held_bytes";
 const AHEAD_BYTES: &str = "limits.ahead_bytes";
 
 impl Holding {
-    /// Nothing yet, of what is said in a call of this kind on a connection.
-    pub(super) fn of_held(shares: &Arc<Shares>, kind: Kind, connection: HeldBytes) -> Self {
+    /// Nothing yet, of what is asked in a call of this kind.
+    pub(super) fn of_asked(shares: &Arc<Shares>, kind: Kind) -> Self {
+        Self::of(shares, kind, &shares.of(kind).held, None, HELD_BYTES)
+    }
+
+    /// Nothing yet, of what is answered in such a call on a connection.
+    pub(super) fn of_answer(shares: &Arc<Shares>, kind: Kind, connection: HeldBytes) -> Self {
         Self::of(shares, kind, &shares.of(kind).held, Some(connection), HELD_BYTES)
     }
 
@@ -82,7 +87,7 @@ impl Holding {
     }
 
     fn wanted(&self) -> Wanted {
-        if self.of_connection.is_some() { Wanted::Bytes } else { Wanted::Ahead }
+        if self.key == AHEAD_BYTES { Wanted::Ahead } else { Wanted::Bytes }
     }
 
     fn count(&self, bytes: usize) {
