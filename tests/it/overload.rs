@@ -69,18 +69,18 @@ async fn refused(sidecar: &mut Sidecar) -> bool {
     asked.is_err_and(|status| is_refusal(&status, "TOO_MANY_CALLS"))
 }
 
-/// The same of a stream of questions.
-async fn stream_refused(sidecar: &mut Sidecar) -> bool {
+async fn stream_is_answered(sidecar: &mut Sidecar) {
     let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
-    let opened = sidecar.client.stream_authorize(tokio_stream::once(asked)).await;
-    match opened {
-        Ok(answers) => {
-            let answers: Vec<_> = answers.into_inner().collect().await;
-            assert!(matches!(&answers[..], [Ok(_)]), "{answers:?}");
-            false
-        }
-        Err(status) => is_refusal(&status, "TOO_MANY_CALLS"),
-    }
+    let answers = sidecar.client.stream_authorize(tokio_stream::once(asked)).await.unwrap();
+    let answers: Vec<_> = answers.into_inner().collect().await;
+    assert!(matches!(&answers[..], [Ok(_)]), "{answers:?}");
+}
+
+/// Returns once a stream has made room for another.
+async fn made_room(stream: ResponseFuture) {
+    let (_, trailers) = read_all(stream.await.unwrap().into_body()).await;
+    let status = tonic::Status::from_header_map(&trailers.unwrap()).unwrap();
+    assert!(is_refusal(&status, "TOO_MANY_CALLS"), "{status}");
 }
 
 async fn batch_refused(sidecar: &mut Sidecar) -> bool {
@@ -107,35 +107,29 @@ async fn until_taken(sidecar: &mut Sidecar) {
     tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
 }
 
-/// The same of streams.
-async fn until_streams_are_taken(sidecar: &mut Sidecar) {
-    let taken = async {
-        while stream_refused(sidecar).await {
-            tokio::task::yield_now().await;
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
-}
-
 #[tokio::test]
-async fn beyond_as_many_streams_as_may_be_open_they_are_refused_and_nothing_else() {
-    let mut sidecar = sidecar(2).await;
+async fn beyond_as_many_streams_as_may_be_open_the_oldest_of_the_greediest_connection_makes_room() {
+    let mut sidecar = sidecar(3).await;
     let client = connect(&sidecar.address).await;
     let mut watch = sidecar.watch(ID).await;
     watch.message().await.unwrap().unwrap();
-    // One place is left, whichever stream asks for it.
-    assert!(!stream_refused(&mut sidecar).await);
-    let first = open(&client).await;
+    let ((first, _first), (second, mut sender)) = (open(&client).await, open(&client).await);
     heard(&client).await;
-    assert!(stream_refused(&mut sidecar).await);
+    // Nothing else is concerned.
     assert!(!refused(&mut sidecar).await);
     let request = api::GetSubscriptionRequest { subscription_id: ID.to_owned() };
     sidecar.client.get_subscription(request).await.unwrap();
     sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
-    let mut statuses = sidecar.health.watch(HealthCheckRequest::default()).await.unwrap().into_inner();
-    statuses.message().await.unwrap().unwrap();
-    drop((watch, first));
-    until_streams_are_taken(&mut sidecar).await;
+    stream_is_answered(&mut sidecar).await;
+    made_room(first).await;
+    // The other one of that connection goes on, and the watch, which is older than both.
+    sender.send_data(streamed(), true).unwrap();
+    let (_, trailers) = read_all(second.await.unwrap().into_body()).await;
+    assert_eq!(trailers.unwrap()["grpc-status"], "0");
+    assert!(
+        tokio::time::timeout(Duration::ZERO, watch.message()).await.is_err(),
+        "nothing to tell, and no end"
+    );
     sidecar.stop().await;
 }
 
@@ -160,9 +154,10 @@ async fn a_call_that_has_not_arrived_makes_room_for_one_that_has() {
         drop(second);
     }
     // No place was given back twice: there are two.
-    let (_one, _other) = (open(&client).await, open(&client).await);
+    let ((first, _first), (_, _second)) = (open(&client).await, open(&client).await);
     heard(&client).await;
-    assert!(stream_refused(&mut sidecar).await);
+    stream_is_answered(&mut sidecar).await;
+    made_room(first).await;
     sidecar.stop().await;
 }
 
@@ -272,16 +267,14 @@ async fn whoever_is_in_no_row_and_goes_on_asking_is_told_to_go_and_others_stay()
 
 #[tokio::test]
 async fn a_place_is_free_again_when_its_call_was_answered() {
-    let mut sidecar = sidecar(1).await;
+    let sidecar = sidecar(1).await;
     let client = connect(&sidecar.address).await;
     for _ in 0..3 {
         let (response, mut sender) = open(&client).await;
         heard(&client).await;
-        assert!(stream_refused(&mut sidecar).await);
         sender.send_data(streamed(), true).unwrap();
         let (_, trailers) = read_all(response.await.unwrap().into_body()).await;
         assert_eq!(trailers.unwrap()["grpc-status"], "0");
-        until_streams_are_taken(&mut sidecar).await;
     }
     sidecar.stop().await;
 }
@@ -289,26 +282,35 @@ async fn a_place_is_free_again_when_its_call_was_answered() {
 #[tokio::test]
 async fn a_place_is_free_again_when_its_caller_gives_up() {
     let mut sidecar = sidecar(1).await;
-    let client = connect(&sidecar.address).await;
-    let (_response, mut sender) = open(&client).await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    let lost = tokio::spawn(connection);
+    let (response, mut sender) = begin(&client).await;
+    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
+    let answer = response.await.unwrap();
+    assert!(refused(&mut sidecar).await);
+    drop((answer, sender));
+    until_taken(&mut sidecar).await;
+    // Its connection did not have to be closed for that.
     heard(&client).await;
-    assert!(stream_refused(&mut sidecar).await);
-    sender.send_reset(h2::Reason::CANCEL);
-    until_streams_are_taken(&mut sidecar).await;
+    assert!(!lost.is_finished());
     sidecar.stop().await;
 }
 
 #[tokio::test]
 async fn a_place_is_free_again_when_its_connection_is_lost() {
     let mut sidecar = sidecar(1).await;
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
     let (client, connection) =
-        h2::client::handshake(tokio::net::TcpStream::connect(&sidecar.address).await.unwrap()).await.unwrap();
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
     let lost = tokio::spawn(connection);
-    let _unfinished = open(&client).await;
-    heard(&client).await;
-    assert!(stream_refused(&mut sidecar).await);
+    let (response, mut sender) = begin(&client).await;
+    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
+    let _answer = response.await.unwrap();
+    assert!(refused(&mut sidecar).await);
     lost.abort();
-    until_streams_are_taken(&mut sidecar).await;
+    until_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
 
@@ -355,34 +357,19 @@ async fn calls_that_may_send_ahead_take_room_for_it_and_no_other_room() {
     let toml = "[limits]\nheld_bytes = 1048576\nahead_bytes = 1048576\ncaller_percent = 100";
     let mut sidecar = Sidecar::start_with(source, None, toml).await.ready().await;
     let client = connect(&sidecar.address).await;
-    let mut open = Vec::new();
-    let mut statuses = Vec::new();
-    // Each may send 32 KiB ahead.
+    let mut streams = Vec::new();
+    // Each may send 32 KiB ahead: there is room for 32.
     for _ in 0..33 {
-        let mut client = client.clone().ready().await.unwrap();
-        let (response, sender) = client.send_request(call_of(STREAM), false).unwrap();
-        let answer = response.await.unwrap();
-        statuses.push(answer.headers().get("grpc-status").cloned());
-        open.push((answer, sender));
+        streams.push(open(&client).await);
     }
-    let refused = statuses.pop().unwrap();
-    assert_eq!(refused.unwrap(), "8");
-    assert!(statuses.iter().all(Option::is_none));
+    heard(&client).await;
+    let (first, _first) = streams.remove(0);
+    made_room(first).await;
+    let (second, _second) = &mut streams[0];
+    assert!(!second.await.unwrap().headers().contains_key("grpc-status"), "nothing else is concerned");
     assert!(!batch_refused(&mut sidecar).await);
     sidecar.health.check(HealthCheckRequest::default()).await.unwrap();
-    drop(open);
-    let taken = async {
-        loop {
-            let mut client = client.clone().ready().await.unwrap();
-            let (response, sender) = client.send_request(call_of(STREAM), false).unwrap();
-            let is_taken = !response.await.unwrap().headers().contains_key("grpc-status");
-            drop(sender);
-            if is_taken {
-                return;
-            }
-        }
-    };
-    tokio::time::timeout(Duration::from_secs(10), taken).await.unwrap();
+    drop(streams);
     sidecar.stop().await;
 }
 
@@ -431,7 +418,7 @@ async fn messages_of_streams_that_are_announced_and_do_not_come_make_room_for_wh
         unfinished.push((answers, sender));
     }
     heard(&client).await;
-    assert!(!stream_refused(&mut sidecar).await);
+    stream_is_answered(&mut sidecar).await;
     // Those that made room are told so.
     let (first, _) = unfinished.remove(0);
     let (_, trailers) = read_all(first.into_body()).await;
@@ -490,20 +477,18 @@ async fn a_stream_that_asks_and_does_not_read_costs_no_other_call_its_connection
 async fn tools_that_ask_by_reflection_are_few() {
     let sidecar = sidecar(100).await;
     let client = connect(&sidecar.address).await;
-    let mut statuses = Vec::new();
     let mut open = Vec::new();
     // Of 64 one client has a quarter.
     for _ in 0..17 {
-        let mut client = client.clone().ready().await.unwrap();
         let path = "http://localhost/grpc.reflection.v1.ServerReflection/ServerReflectionInfo";
-        let (response, sender) = client.send_request(call_of(path), false).unwrap();
-        let answer = response.await.unwrap();
-        statuses.push(answer.headers().get("grpc-status").cloned());
-        open.push((answer, sender));
+        open.push(begin_call(&client, path).await);
     }
-    let refused = statuses.pop().unwrap();
-    assert!(statuses.iter().all(Option::is_none), "{statuses:?}");
-    assert_eq!(refused.unwrap(), "8");
+    heard(&client).await;
+    let (first, _first) = open.remove(0);
+    made_room(first).await;
+    for (response, _) in &mut open {
+        assert!(!response.await.unwrap().headers().contains_key("grpc-status"));
+    }
     drop(open);
     sidecar.stop().await;
 }
@@ -542,11 +527,12 @@ async fn a_caller_has_one_share_whatever_else_its_certificates_name() {
         let issued = authority.issue_named("greedy", names.to_vec());
         let channel = sidecar.connect(&authority, Some(&issued)).await.unwrap();
         let mut client = EnforcementServiceClient::new(channel);
-        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
+        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap().into_inner());
     }
     let mut greedy = sidecar.client(&authority, "greedy.test").await;
-    let refused = greedy.stream_authorize(tokio_stream::pending()).await.unwrap_err();
-    assert!(is_refusal(&refused, "TOO_MANY_CALLS"), "{refused}");
+    let _fifth = greedy.stream_authorize(tokio_stream::pending()).await.unwrap();
+    let status = open[0].message().await.unwrap_err();
+    assert!(is_refusal(&status, "TOO_MANY_CALLS"), "{status}");
     let mut other = sidecar.client(&authority, "other.test").await;
     other.authorize(question(Operation::EnableUsers)).await.unwrap();
     drop(open);
@@ -567,26 +553,22 @@ async fn two_callers(limits: &str) -> (Authority, Guarded) {
 }
 
 #[tokio::test]
-async fn a_caller_with_all_its_calls_open_takes_none_from_others() {
+async fn a_caller_with_all_its_streams_open_takes_none_from_others() {
     let (authority, sidecar) = two_callers("calls = 8").await;
     let mut other = sidecar.client(&authority, "other.test").await;
+    let mut held = other.stream_authorize(tokio_stream::pending()).await.unwrap().into_inner();
     // However many connections it has, and whether its streams say anything or not.
     let (mut greedy, mut open) = (Vec::new(), Vec::new());
-    for _ in 0..4 {
+    for _ in 0..5 {
         let mut client = sidecar.client(&authority, "greedy.test").await;
-        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap());
+        open.push(client.stream_authorize(tokio_stream::pending()).await.unwrap().into_inner());
         greedy.push(client);
     }
-    let refused = greedy[0].stream_authorize(tokio_stream::pending()).await.unwrap_err();
-    assert!(is_refusal(&refused, "TOO_MANY_CALLS"));
-    assert!(refused.message().contains("`limits.caller_percent`"), "{refused}");
-    for _ in 0..4 {
-        open.push(other.stream_authorize(tokio_stream::pending()).await.unwrap());
-    }
-    open.truncate(1);
-    drop(greedy);
-    other.stream_authorize(tokio_stream::pending()).await.unwrap_err();
-    drop((open, other));
+    let status = open[0].message().await.unwrap_err();
+    assert!(is_refusal(&status, "TOO_MANY_CALLS"), "{status}");
+    assert!(tokio::time::timeout(Duration::ZERO, held.message()).await.is_err(), "it goes on");
+    other.stream_authorize(tokio_stream::pending()).await.unwrap();
+    drop((open, greedy, held, other));
     sidecar.stop().await;
 }
 
