@@ -7,7 +7,7 @@ use super::{
     reading::Reading,
     refusal::Refusal,
     sign_in::Address,
-    store::StoreError,
+    store::{StoreError, sought},
     sync::REVOKED,
     turns::Asks,
     units::{self, Unit, syncs::Syncs},
@@ -27,8 +27,8 @@ impl Backend {
         secret_sha256: &str,
         address: &Address,
     ) -> Result<(Proven, Reading), Refusal> {
-        // Units choose their secrets: two may have one.
-        let known_by = format!("unit {id} {secret_sha256}");
+        // Units choose their secrets: two may have one. An ID that is written in another way is no other line.
+        let known_by = format!("unit {} {secret_sha256}", sought(id));
         let reading = self.turn_to_look_up(Asks::Syncs, &known_by, address).await?;
         let Some(unit) = self.with_secret(id, secret_sha256).await? else {
             self.opens_nothing(&known_by);

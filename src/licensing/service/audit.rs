@@ -13,6 +13,7 @@ use crate::{
         archive::Exported,
         audit::{LookedAt, Wanted},
         refusal::Refusal,
+        store::sought,
     },
     proto::licensing::{self as api, audit_service_server::AuditService},
 };
@@ -65,7 +66,7 @@ impl AuditService for Backend {
         }
         let exported = &Exported {
             before: read::kept_instant("before", request.before.as_ref())?,
-            last_entry_id: read::text("last_entry_id", &request.last_entry_id, 1, 64)?,
+            last_entry_id: sought(&read::text("last_entry_id", &request.last_entry_id, 1, 64)?),
             entries: i64::from(entries),
         };
         let attempt = Attempt { action: "audit.archive", target: "", right: Right::Archive };

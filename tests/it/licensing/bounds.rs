@@ -188,7 +188,7 @@ async fn archive(
     let request = api::ArchiveAuditEntriesRequest {
         request_id: unique(),
         before: timestamp(office.now() - Span::days(1)),
-        last_entry_id: exported.last().unwrap().entry_id.clone(),
+        last_entry_id: exported.last().unwrap().entry_id.to_uppercase(),
         entries: u32::try_from(exported.len() - stay).unwrap() + more,
     };
     office.audit(token).archive_audit_entries(request).await.map(drop)
