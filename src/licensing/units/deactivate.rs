@@ -64,19 +64,31 @@ impl Backend {
         found: &Found,
     ) -> Result<Vec<api::DeactivatedUnit>, Refusal> {
         must_be_mostly_found(ids, &found.units)?;
-        let concerned = found.units.values().map(|unit| unit.subscription_id.as_str());
+        // What is deactivated stays so, and who may not deactivate a unit may not a moment later: that is answered from
+        // what was read, and holds nobody up.
+        let goes = |unit: &Unit| {
+            unit.state == UnitState::Active
+                && may_deactivate(caller.deactivating(), unit.activated_by()).is_ok()
+        };
+        let (open, over): (Vec<_>, Vec<_>) = found.units.iter().partition(|(_, unit)| goes(unit));
+        let concerned = open.iter().map(|(_, unit)| unit.subscription_id.as_str());
         let held = Subscription::hold_all(change, concerned).await?;
         let mut held: BTreeMap<_, _> = held.into_iter().map(|held| (held.id.to_string(), held)).collect();
         // What was read before they were locked may have changed since: units, and what the caller may use.
-        let sought: Vec<_> = found.units.keys().cloned().collect();
-        let Found { units: mut found, customers: usable } = seen(&mut change.tx, caller, &sought).await?;
-        found.retain(|_, unit| held.contains_key(&unit.subscription_id));
+        let sought: Vec<_> = open.into_iter().map(|(id, _)| id.clone()).collect();
+        let Found { units: open, customers } = seen(&mut change.tx, caller, &sought).await?;
+        let open = open.iter().filter(|(_, unit)| held.contains_key(&unit.subscription_id));
+        let units: HashMap<_, _> = open.chain(over).map(|(id, unit)| (id.as_str(), unit)).collect();
+        let customer_of = |unit: &Unit| {
+            let customer = customers.get(&unit.license_id).or_else(|| found.customers.get(&unit.license_id));
+            customer.map(String::as_str).unwrap_or_default()
+        };
         let mut results = Vec::with_capacity(ids.len());
         let mut deactivated: BTreeMap<&str, Vec<&Unit>> = BTreeMap::new();
         let (mut seen, mut missing) = (BTreeSet::new(), Vec::new());
         let mut unchanged: BTreeMap<(bool, &str), Vec<Entry>> = BTreeMap::new();
         for id in ids {
-            let unit = found.get(id.as_str());
+            let unit = units.get(id.as_str()).copied();
             results.push(result(caller, id, unit));
             if !seen.insert(id) {
                 continue;
@@ -85,7 +97,7 @@ impl Backend {
                 missing.push(id.as_str());
                 continue;
             };
-            let customer_id = usable.get(&unit.license_id).map(String::as_str).unwrap_or_default();
+            let customer_id = customer_of(unit);
             let (audited, goes) = audited(caller, customer_id, unit);
             if goes {
                 change.audit(audited);
