@@ -12,12 +12,16 @@ use std::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::Instant,
+    time::{Duration, Instant},
 };
 
-use tokio_util::sync::{CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned};
+use tokio_util::{
+    sync::{CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned},
+    task::AbortOnDropHandle,
+};
 
 use super::{Holding, Shares, kind::Kind};
+use crate::edge::peer::Peer;
 
 /// What is arriving at a listener.
 #[derive(Debug, Default)]
@@ -60,6 +64,8 @@ pub(in crate::server) struct Arrival {
     /// Until it is over, or made room for another.
     has_place: AtomicBool,
     evicted: CancellationToken,
+    /// Closes its connection when it is not over in time.
+    late: Mutex<Option<AbortOnDropHandle<()>>>,
 }
 
 /// What there is no room for.
@@ -159,6 +165,7 @@ impl Arrival {
             number: Mutex::default(),
             has_place: AtomicBool::new(true),
             evicted: CancellationToken::new(),
+            late: Mutex::default(),
         })
     }
 
@@ -190,6 +197,16 @@ impl Arrival {
         has_place
     }
 
+    /// It made room for others: if it is not over within this time, for its caller takes not even that, its connection is
+    /// closed, or what was sent ahead in it would be kept beside all that is counted.
+    pub(super) fn ends_within(&self, patience: Duration, peer: Peer) {
+        let late = AbortOnDropHandle::new(tokio::spawn(async move {
+            tokio::time::sleep(patience).await;
+            peer.cut_off();
+        }));
+        *self.late.lock().unwrap_or_else(PoisonError::into_inner) = Some(late);
+    }
+
     /// It is whole.
     pub(in crate::server) fn arrived(&self) {
         let whole = {
@@ -207,6 +224,7 @@ impl Arrival {
         let has_place = self.has_place.swap(false, Ordering::Relaxed);
         drop(number);
         drop(over);
+        drop(self.late.lock().unwrap_or_else(PoisonError::into_inner).take());
         has_place
     }
 

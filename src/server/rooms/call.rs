@@ -7,7 +7,10 @@ use std::sync::Arc;
 use tonic::{Code, Status};
 
 use super::{Arrival, Holding, Shares, exhausted, kind::Kind, streams::OpenStream, unread::Deadline};
-use crate::{edge::peer::OpenCall, server::tallied::Tallying};
+use crate::{
+    edge::peer::{OpenCall, Peer},
+    server::tallied::Tallying,
+};
 
 /// An open call: its place is free again when this is dropped.
 #[derive(Debug)]
@@ -22,18 +25,21 @@ pub(in crate::server) struct Call {
     arrival: Option<Arc<Arrival>>,
     /// Where its place may be wanted for another stream.
     stream: Option<OpenStream>,
+    /// Whose it is, of a stream.
+    peer: Option<Peer>,
     open: OpenCall,
 }
 
 impl Call {
     /// One that has its place.
     pub(super) fn new(shares: Arc<Shares>, kind: Kind, tallying: Option<Tallying>, open: OpenCall) -> Self {
-        Self { shares, kind, tallying, deadline: None, arrival: None, stream: None, open }
+        Self { shares, kind, tallying, deadline: None, arrival: None, stream: None, peer: None, open }
     }
 
     /// It waits for a route to answer it; its answer may have to be read in time.
-    pub(super) fn is_routed(&mut self, deadline: Option<Deadline>) {
+    pub(super) fn is_routed(&mut self, peer: &Peer, deadline: Option<Deadline>) {
         self.open.works();
+        self.peer = self.kind.is_stream().then(|| peer.clone());
         self.deadline = deadline.map(Box::new);
     }
 
@@ -72,9 +78,9 @@ impl Call {
         self.open.works();
         let new = || Arrival::new(self.kind, &self.shares, held);
         let arrival = Arc::clone(self.arrival.get_or_insert_with(new));
-        if self.kind.is_stream() {
-            let streams = &self.shares.streams;
-            self.stream = Some(streams.add(self.kind, &self.shares, self.open.connection(), &arrival));
+        if let Some(peer) = &self.peer {
+            let (streams, on) = (&self.shares.streams, (self.open.connection(), peer));
+            self.stream = Some(streams.add(self.kind, &self.shares, on, &arrival));
         }
         arrival
     }

@@ -44,7 +44,7 @@ pub(in crate::server) struct Connected {
 }
 
 /// How long an answer may wait to be taken where there is no room: who takes it at all begins sooner.
-const PATIENCE: Duration = Duration::from_millis(100);
+pub(super) const PATIENCE: Duration = Duration::from_millis(100);
 
 /// How often they are looked at, at the most: it takes time for each of them.
 const PAUSE: Duration = Duration::from_millis(10);

@@ -170,7 +170,7 @@ impl Shares {
         let is_stream = tallying.as_ref().is_some_and(Tallying::is_stream);
         let kind = Kind::of(request.uri().path(), is_stream, self.other);
         let mut call = self.enter_as(kind, tallying, peer)?;
-        call.is_routed(kind.read_within().map(|within| self.unread.add(kind, peer, within)));
+        call.is_routed(peer, kind.read_within().map(|within| self.unread.add(kind, peer, within)));
         Ok(call)
     }
 

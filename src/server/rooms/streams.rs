@@ -10,7 +10,8 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Arrival, Shares, kind::Kind};
+use super::{Arrival, Shares, connections::PATIENCE, kind::Kind};
+use crate::edge::peer::Peer;
 
 /// The streams of a listener.
 #[derive(Debug, Default)]
@@ -29,7 +30,7 @@ type Client = (Kind, usize);
 #[derive(Debug, Default)]
 struct Open {
     /// The oldest of each connection first.
-    connections: HashMap<usize, BTreeMap<u64, Arc<Arrival>>>,
+    connections: HashMap<usize, BTreeMap<u64, (Arc<Arrival>, Peer)>>,
     /// How many each has, and its oldest; the greediest last.
     order: BTreeSet<(usize, Reverse<u64>, usize)>,
 }
@@ -49,7 +50,7 @@ impl Streams {
         self: &Arc<Self>,
         kind: Kind,
         shares: &Arc<Shares>,
-        connection: usize,
+        (connection, peer): (usize, &Peer),
         call: &Arc<Arrival>,
     ) -> OpenStream {
         let client = (kind, at(shares));
@@ -57,7 +58,7 @@ impl Streams {
         let number = inner.next;
         inner.next += 1;
         let open = inner.clients.entry(client).or_default();
-        open.change(connection, |calls| calls.insert(number, Arc::clone(call)));
+        open.change(connection, |calls| calls.insert(number, (Arc::clone(call), peer.clone())));
         OpenStream { client, connection, number, streams: Arc::clone(self) }
     }
 
@@ -76,7 +77,13 @@ impl Streams {
         };
         let oldest = open.change(connection, BTreeMap::pop_first);
         // While nobody else looks: it does not leave its place again.
-        oldest.is_some_and(|(_, call)| call.evict())
+        oldest.is_some_and(|(_, (call, peer))| {
+            let has_place = call.evict();
+            if has_place {
+                call.ends_within(PATIENCE, peer);
+            }
+            has_place
+        })
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {
@@ -99,10 +106,10 @@ impl Open {
     fn change<T>(
         &mut self,
         connection: usize,
-        change: impl FnOnce(&mut BTreeMap<u64, Arc<Arrival>>) -> T,
+        change: impl FnOnce(&mut BTreeMap<u64, (Arc<Arrival>, Peer)>) -> T,
     ) -> T {
         let calls = self.connections.entry(connection).or_default();
-        let place = |calls: &BTreeMap<u64, Arc<Arrival>>| {
+        let place = |calls: &BTreeMap<u64, (Arc<Arrival>, Peer)>| {
             calls.first_key_value().map(|(oldest, _)| (calls.len(), Reverse(*oldest), connection))
         };
         let before = place(calls);
