@@ -131,12 +131,6 @@ impl Peer {
         self.calls().open()
     }
 
-    /// How many of its calls are open.
-    #[must_use]
-    pub fn open_calls(&self) -> usize {
-        self.calls().count()
-    }
-
     /// How many of them were answered, and it does not take the answers.
     #[must_use]
     pub fn stalled_calls(&self) -> usize {

@@ -106,7 +106,7 @@ impl Calls {
         Way::Routed(Box::pin(async move {
             let answered = tokio::select! {
                 biased;
-                () = arrival.evicted() => return Answer::of_status(&evicted),
+                () = arrival.evicting() => return Answer::of_status(&evicted),
                 answered = tokio::time::timeout(timeout, answered) => answered,
             };
             match answered {

@@ -8,7 +8,8 @@ use esa_sidecar::proto::{
     enforcement::{self as api, Operation, enforcement_service_client::EnforcementServiceClient},
     health::HealthCheckRequest,
 };
-use h2::{SendStream, client::ResponseFuture, client::SendRequest};
+use h2::{RecvStream, SendStream, client::ResponseFuture, client::SendRequest};
+use hyper::Response;
 use prost::Message as _;
 use rcgen::SanType;
 use tokio::task::JoinHandle;
@@ -53,6 +54,23 @@ async fn open(client: &SendRequest<Bytes>) -> Unfinished {
 fn streamed() -> Bytes {
     let asked = api::StreamAuthorizeRequest { question: Some(question(Operation::EnableUsers)) };
     framed(&asked.encode_to_vec()).into()
+}
+
+/// A connection on which nothing may be sent to it in any call.
+async fn connect_taking_nothing(
+    sidecar: &Sidecar,
+) -> (SendRequest<Bytes>, JoinHandle<Result<(), h2::Error>>) {
+    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
+    let (client, connection) =
+        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
+    (client, tokio::spawn(connection))
+}
+
+/// Asks a question; the head of the answer is not held back.
+async fn ask_without_reading(client: &SendRequest<Bytes>) -> (Response<RecvStream>, SendStream<Bytes>) {
+    let (response, mut sender) = begin(client).await;
+    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
+    (response.await.unwrap(), sender)
 }
 
 /// Returns once the sidecar has heard all that was sent before on this connection.
@@ -282,34 +300,24 @@ async fn a_place_is_free_again_when_its_call_was_answered() {
 #[tokio::test]
 async fn a_place_is_free_again_when_its_caller_gives_up() {
     let mut sidecar = sidecar(1).await;
-    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
-    let (client, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
-    let lost = tokio::spawn(connection);
-    let (response, mut sender) = begin(&client).await;
-    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
-    let answer = response.await.unwrap();
+    let (client, connection) = connect_taking_nothing(&sidecar).await;
+    let (answer, sender) = ask_without_reading(&client).await;
     assert!(refused(&mut sidecar).await);
     drop((answer, sender));
     until_taken(&mut sidecar).await;
     // Its connection did not have to be closed for that.
     heard(&client).await;
-    assert!(!lost.is_finished());
+    assert!(!connection.is_finished());
     sidecar.stop().await;
 }
 
 #[tokio::test]
 async fn a_place_is_free_again_when_its_connection_is_lost() {
     let mut sidecar = sidecar(1).await;
-    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
-    let (client, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
-    let lost = tokio::spawn(connection);
-    let (response, mut sender) = begin(&client).await;
-    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
-    let _answer = response.await.unwrap();
+    let (client, connection) = connect_taking_nothing(&sidecar).await;
+    let _asked = ask_without_reading(&client).await;
     assert!(refused(&mut sidecar).await);
-    lost.abort();
+    connection.abort();
     until_taken(&mut sidecar).await;
     sidecar.stop().await;
 }
@@ -317,15 +325,8 @@ async fn a_place_is_free_again_when_its_connection_is_lost() {
 #[tokio::test]
 async fn a_call_whose_answer_is_not_taken_keeps_its_place_until_another_needs_it() {
     let mut sidecar = sidecar(1).await;
-    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
-    // Nothing may be sent to it in any call.
-    let (client, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
-    tokio::spawn(connection);
-    let (response, mut sender) = begin(&client).await;
-    sender.send_data(framed(&question(Operation::EnableUsers).encode_to_vec()).into(), true).unwrap();
-    // The head of the answer is not held back.
-    let answer = response.await.unwrap();
+    let (client, _) = connect_taking_nothing(&sidecar).await;
+    let (answer, sender) = ask_without_reading(&client).await;
     assert!(refused(&mut sidecar).await);
     until_taken(&mut sidecar).await;
     // Its connection is closed.
@@ -376,10 +377,7 @@ async fn calls_that_may_send_ahead_take_room_for_it_and_no_other_room() {
 #[tokio::test]
 async fn answers_that_cannot_be_sent_take_no_more_than_may_be_held() {
     let mut sidecar = sidecar_that_holds_a_mebibyte().await;
-    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
-    let (client, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
-    tokio::spawn(connection);
+    let (client, _) = connect_taking_nothing(&sidecar).await;
     let questions = vec![question(Operation::EnableUsers); 1_000];
     let batch = Bytes::from(framed(&api::BatchAuthorizeRequest { questions }.encode_to_vec()));
     let mut unread = Vec::new();
@@ -454,10 +452,7 @@ async fn what_announces_and_says_nothing_gives_way_before_what_arrives() {
 #[tokio::test]
 async fn a_stream_that_asks_and_does_not_read_costs_no_other_call_its_connection() {
     let sidecar = sidecar(100).await;
-    let io = tokio::net::TcpStream::connect(&sidecar.address).await.unwrap();
-    let (client, connection) =
-        h2::client::Builder::new().initial_window_size(0).handshake::<_, Bytes>(io).await.unwrap();
-    tokio::spawn(connection);
+    let (client, _) = connect_taking_nothing(&sidecar).await;
     // It has heard by then how much it may send ahead.
     heard(&client).await;
     let mut opening = client.clone().ready().await.unwrap();

@@ -16,11 +16,11 @@ use std::{
 };
 
 use tokio_util::{
-    sync::{CancellationToken, WaitForCancellationFuture, WaitForCancellationFutureOwned},
+    sync::{CancellationToken, WaitForCancellationFutureOwned},
     task::AbortOnDropHandle,
 };
 
-use super::{Holding, Shares, kind::Kind};
+use super::{Client, Holding, Shares, client_of, kind::Kind};
 use crate::edge::peer::Peer;
 
 /// What is arriving at a listener.
@@ -32,9 +32,6 @@ struct Inner {
     next: u64,
     clients: HashMap<Client, Calls>,
 }
-
-/// Which room, and whose share of it: by where that is.
-type Client = (Kind, usize);
 
 /// What is arriving of one client in one room.
 #[derive(Debug, Default)]
@@ -83,7 +80,7 @@ impl Arrivals {
     pub(super) fn evict(&self, kind: Kind, of: Option<&Arc<Shares>>, wanted: Wanted) -> bool {
         let mut inner = self.inner();
         let client = match of {
-            Some(shares) => Some((kind, at(shares))),
+            Some(shares) => Some(client_of(kind, shares)),
             None => inner.greediest(kind, wanted),
         };
         let Some(client) = client else { return false };
@@ -96,7 +93,7 @@ impl Arrivals {
     /// Since when the oldest of `kind` of this client has been arriving.
     pub(super) fn oldest_since(&self, kind: Kind, of: &Arc<Shares>) -> Option<Instant> {
         let inner = self.inner();
-        let (_, oldest) = inner.clients.get(&(kind, at(of)))?.open.first_key_value()?;
+        let (_, oldest) = inner.clients.get(&client_of(kind, of))?.open.first_key_value()?;
         Some(oldest.since)
     }
 
@@ -233,27 +230,18 @@ impl Arrival {
         self.has_place.load(Ordering::Relaxed)
     }
 
-    /// Returns when it has to make room for others.
-    pub(in crate::server) fn evicted(&self) -> WaitForCancellationFuture<'_> {
-        self.evicted.cancelled()
-    }
-
-    /// The same, for whoever outlives it.
+    /// Done when it has to make room for others.
     pub(in crate::server) fn evicting(&self) -> WaitForCancellationFutureOwned {
         self.evicted.clone().cancelled_owned()
     }
 
     fn client(&self) -> Client {
-        (self.kind, at(&self.shares))
+        client_of(self.kind, &self.shares)
     }
 
     fn number(&self) -> MutexGuard<'_, Option<u64>> {
         self.number.lock().unwrap_or_else(PoisonError::into_inner)
     }
-}
-
-fn at(shares: &Arc<Shares>) -> usize {
-    Arc::as_ptr(shares).addr()
 }
 
 #[cfg(test)]

@@ -83,6 +83,9 @@ struct Places<R> {
     ahead: R,
 }
 
+/// Which room, and whose share of it: by where that is, as long as it is held.
+type Client = (Kind, usize);
+
 /// How many calls make room for another, or for one message, at the most.
 const EVICTIONS: usize = 64;
 
@@ -288,4 +291,8 @@ fn exhausted(reason: &str, domain: &str, what: String) -> Status {
 fn speaks_grpc<B>(request: &Request<B>) -> bool {
     let kind = request.headers().get(CONTENT_TYPE);
     kind.is_some_and(|kind| kind.as_bytes().starts_with(b"application/grpc"))
+}
+
+fn client_of(kind: Kind, shares: &Arc<Shares>) -> Client {
+    (kind, Arc::as_ptr(shares).addr())
 }

@@ -10,7 +10,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
 };
 
-use super::{Arrival, Shares, connections::PATIENCE, kind::Kind};
+use super::{Arrival, Client, Shares, client_of, connections::PATIENCE, kind::Kind};
 use crate::edge::peer::Peer;
 
 /// The streams of a listener.
@@ -22,9 +22,6 @@ struct Inner {
     next: u64,
     clients: HashMap<Client, Open>,
 }
-
-/// Which room, and whose share of it: by where that is.
-type Client = (Kind, usize);
 
 /// What one client has open in one room.
 #[derive(Debug, Default)]
@@ -53,7 +50,7 @@ impl Streams {
         (connection, peer): (usize, &Peer),
         call: &Arc<Arrival>,
     ) -> OpenStream {
-        let client = (kind, at(shares));
+        let client = client_of(kind, shares);
         let mut inner = self.inner();
         let number = inner.next;
         inner.next += 1;
@@ -66,7 +63,7 @@ impl Streams {
     pub(super) fn evict(&self, kind: Kind, of: Option<&Arc<Shares>>) -> bool {
         let mut inner = self.inner();
         let client = match of {
-            Some(shares) => Some((kind, at(shares))),
+            Some(shares) => Some(client_of(kind, shares)),
             None => inner.greediest(kind),
         };
         let open = client.and_then(|client| inner.clients.get_mut(&client));
@@ -138,8 +135,4 @@ impl Drop for OpenStream {
         drop(inner);
         drop(over);
     }
-}
-
-fn at(shares: &Arc<Shares>) -> usize {
-    Arc::as_ptr(shares).addr()
 }

@@ -213,6 +213,16 @@ async fn a_name_nobody_has_is_answered_as_one_that_somebody_has(office: Office) 
     assert!(told.iter().all(|answers| *answers == told[0]), "{told:?}");
 }
 
+/// Once both names that failed are written down, so often in all, makes each fail one time less than a name may within a
+/// day. What failed is written down beside the calls, and heard by all replicas; a hundred hashes would take long.
+pub(super) async fn nearly_fail_for_the_day(office: &Office, failed: usize) {
+    let kept = "SELECT COUNT(*), CAST(SUM(failures) AS BIGINT) FROM sign_in_failures";
+    let all = i64::try_from(failed).unwrap();
+    let written = async { while office.numbers(kept).await != [2, all] {} };
+    tokio::time::timeout(Duration::from_secs(60), written).await.expect("both names are written down");
+    office.execute("UPDATE sign_in_failures SET failures = 99").await.unwrap();
+}
+
 async fn a_name_fails_a_hundred_times_a_day_from_new_addresses_and_its_own_go_on(office: Office) {
     let anna = office.admin("anna").await;
     office.sign_in_from("198.51.100.7", "anna", PASSWORD).await.unwrap();
@@ -225,12 +235,7 @@ async fn a_name_fails_a_hundred_times_a_day_from_new_addresses_and_its_own_go_on
             assert_eq!(fail(name, u32::try_from(from).unwrap()).await, "WRONG_PASSWORD");
         }
     }
-    // What failed is written down beside the calls, and heard by all replicas; a hundred hashes would take long.
-    let kept = "SELECT COUNT(*), CAST(SUM(failures) AS BIGINT) FROM sign_in_failures";
-    let all = i64::try_from(22 * office.replicas()).unwrap();
-    let written = async { while office.numbers(kept).await != [2, all] {} };
-    tokio::time::timeout(Duration::from_secs(60), written).await.expect("both names are written down");
-    office.execute("UPDATE sign_in_failures SET failures = 99").await.unwrap();
+    nearly_fail_for_the_day(&office, 22 * office.replicas()).await;
     for name in ["anna", "nobody"] {
         let (mut failed, mut heard) = (0, 0);
         // By each of the replicas, which are asked in turn.

@@ -7,7 +7,7 @@ use tonic::{Code, Status};
 use tonic_types::StatusExt as _;
 
 use super::{
-    accounts::{disable, reset},
+    accounts::{disable, nearly_fail_for_the_day, reset},
     office::{Office, PASSWORD, reason, unique},
     on_every_store,
 };
@@ -70,11 +70,7 @@ async fn a_name_that_failed_for_the_day_waits_alike_wherever_it_is_known(office:
             assert_eq!(fail(from, name).await, "WRONG_PASSWORD");
         }
     }
-    let kept = "SELECT COUNT(*), CAST(SUM(failures) AS BIGINT) FROM sign_in_failures";
-    let all = i64::try_from(22 * office.replicas()).unwrap();
-    let written = async { while office.numbers(kept).await != [2, all] {} };
-    tokio::time::timeout(Duration::from_secs(60), written).await.expect("both names are written down");
-    office.execute("UPDATE sign_in_failures SET failures = 99").await.unwrap();
+    nearly_fail_for_the_day(&office, 22 * office.replicas()).await;
     for name in ["anna", "nobody"] {
         let (mut from, mut heard) = (1_000, 0);
         // By each of the replicas, which are asked in turn.
